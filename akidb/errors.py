@@ -1,0 +1,94 @@
+"""Every error AkiDB raises on purpose.
+
+A new kind exists only where a caller would act differently; what differs in detail is the `code`, a stable word that programs
+may compare (the message may change, the code may not). The REST layer maps each kind to one status.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One place in the input that was refused: `loc` is the path to it, such as ("vectors", 3, "vector")."""
+
+    loc: tuple[str | int, ...]
+    msg: str
+
+
+class AkiDBError(Exception):
+    """Root of all. `retryable` says whether the same call may succeed later without being changed."""
+
+    code = "internal_error"
+    retryable = False
+
+    def __init__(self, message: str, *, code: str | None = None) -> None:
+        super().__init__(message)
+        if code is not None:
+            self.code = code
+
+
+class InvalidInputError(AkiDBError, ValueError):
+    """The caller's values were refused and nothing was changed (REST: 422, or 400 where the JSON itself is broken)."""
+
+    code = "invalid_input"
+
+    def __init__(self, message: str, *, code: str | None = None, faults: Sequence[Fault] = ()) -> None:
+        super().__init__(message, code=code)
+        self.faults = tuple(faults)
+
+
+class NotFoundError(AkiDBError, LookupError):
+    """The named collection or point does not exist (REST: 404)."""
+
+    code = "not_found"
+
+
+class ConflictError(AkiDBError):
+    """What was to be created exists already (REST: 409)."""
+
+    code = "conflict"
+
+
+class DeadlineExceededError(AkiDBError, TimeoutError):
+    """Time ran out (REST: 504). With code `outcome_unknown` a write may or may not have happened; read to find out."""
+
+    code = "deadline_exceeded"
+    retryable = True
+
+
+class UnavailableError(AkiDBError):
+    """The store is away or this node is overloaded (REST: 503 with Retry-After)."""
+
+    code = "storage_unavailable"
+    retryable = True
+
+    def __init__(self, message: str, *, code: str | None = None, retry_after_secs: float = 1.0) -> None:
+        super().__init__(message, code=code)
+        self.retry_after_secs = retry_after_secs
+
+
+class StorageFullError(AkiDBError):
+    """The disk or the bucket's quota is full: nothing was written, reads go on (REST: 507)."""
+
+    code = "storage_full"
+
+
+class CorruptionError(AkiDBError):
+    """Bytes in the store fail their checks; the message names the object (REST: 503 `data_corruption`)."""
+
+    code = "data_corruption"
+
+
+class ReadOnlyError(AkiDBError):
+    """A write through a handle that was opened read-only."""
+
+    code = "read_only"
+
+
+class ConfigurationError(AkiDBError):
+    """A setting is unknown, of the wrong type or out of range; or the store refuses the conditions AkiDB needs."""
+
+    code = "configuration"

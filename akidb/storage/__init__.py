@@ -1,0 +1,1 @@
+"""Object stores: one protocol, three stores, wrappers that stack over them."""

@@ -1,0 +1,149 @@
+"""The words every layer shares. Nothing here does I/O or knows a format."""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from akidb.errors import InvalidInputError
+
+Lsn: TypeAlias = int
+"""Log sequence number of a collection shard: 1 is the first slot, 0 is before all."""
+
+VectorArray: TypeAlias = npt.NDArray[np.float32]
+
+POINT_ID_BYTES_MAX = 512
+
+
+class Metric(enum.Enum):
+    """How near two vectors are. The value is the word on the wire; `native` is the word inside.
+
+    Inside, smaller is nearer: 1 - cosine, squared L2, -dot. Users see `score`: cosine, the Euclidean distance, the dot product.
+    """
+
+    COSINE = "Cosine"
+    EUCLIDEAN = "Euclidean"
+    DOT = "Dot"
+
+    @property
+    def native(self) -> Literal["cosine", "l2", "ip"]:
+        return _NATIVE[self]
+
+    @classmethod
+    def parse(cls, word: str | Metric) -> Metric:
+        """Accepts the wire word and the native one, in any case; raises InvalidInputError otherwise."""
+        if isinstance(word, Metric):
+            return word
+        for metric in cls:
+            if isinstance(word, str) and word.lower() in (metric.value.lower(), metric.native):
+                return metric
+        raise InvalidInputError(f"distance is {word!r}, expected Cosine, Euclidean or Dot", code="invalid_distance")
+
+    def scores(self, distances: VectorArray) -> VectorArray:
+        """User-facing scores of internal distances, same shape and order."""
+        if self is Metric.COSINE:
+            return np.asarray(1.0 - distances, np.float32)
+        if self is Metric.DOT:
+            return -distances
+        return np.sqrt(np.maximum(distances, 0.0))
+
+
+_NATIVE: dict[Metric, Literal["cosine", "l2", "ip"]] = {
+    Metric.COSINE: "cosine",
+    Metric.EUCLIDEAN: "l2",
+    Metric.DOT: "ip",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class IndexParams:
+    """Malkov and Yashunin's parameters. `type` auto lets each segment choose between a graph and an exact scan."""
+
+    type: Literal["auto", "hnsw", "flat"] = "auto"
+    m: int = 16
+    ef_construction: int = 400
+    ef_search: int = 200
+    min_vectors_threshold: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionSpec:
+    """What a collection is, from its creation on."""
+
+    name: str
+    dim: int
+    metric: Metric = Metric.COSINE
+    index: IndexParams = field(default_factory=IndexParams)
+    payload_schema: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A stored point. `payload_json` is the JSON text as it was sent, or None; `vector` is float32 of shape (dim,) or None."""
+
+    id: str
+    vector: VectorArray | None = None
+    payload_json: bytes | None = None
+
+    @property
+    def payload(self) -> Any:
+        return None if self.payload_json is None else json.loads(self.payload_json)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredPoint:
+    """One answer. `score` is the metric's own value: cosine similarity, dot product or Euclidean distance."""
+
+    id: str
+    score: float
+    payload_json: bytes | None = None
+    vector: VectorArray | None = None
+
+    @property
+    def payload(self) -> Any:
+        return None if self.payload_json is None else json.loads(self.payload_json)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexState:
+    """How far graph building has come: points in graphs, and points still searched by exact scan that will get one."""
+
+    state: Literal["ready", "building"]
+    indexed: int
+    pending: int
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionInfo:
+    """What GET /collections/{name} shows. `lsn` is the log position the figures are for; `bytes` is what segments and log hold."""
+
+    spec: CollectionSpec
+    count: int
+    segments: int
+    bytes: int
+    lsn: Lsn
+    index: IndexState
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Consistency:
+    """Which writes a read must see.
+
+    strong: all acknowledged by any node before the call. session: at least those up to `lsn`. bounded: state no older than
+    `bounded_ms`. eventual: what this node has.
+    """
+
+    mode: Literal["strong", "session", "bounded", "eventual"] = "strong"
+    lsn: Lsn = 0
+    bounded_ms: int = 0
+
+
+STRONG = Consistency()
+EVENTUAL = Consistency("eventual")
