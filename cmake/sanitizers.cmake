@@ -1,0 +1,12 @@
+# Applies AKIDB_SANITIZE to everything, since a sanitizer that sees half of a program reports nonsense.
+if(AKIDB_SANITIZE)
+  foreach(sanitizer IN LISTS AKIDB_SANITIZE)
+    if(NOT sanitizer MATCHES "^(address|undefined|thread)$")
+      message(FATAL_ERROR "AKIDB_SANITIZE: '${sanitizer}' is not one of address, undefined, thread")
+    endif()
+    add_compile_options(-fsanitize=${sanitizer})
+    add_link_options(-fsanitize=${sanitizer})
+  endforeach()
+  add_compile_options(-fno-omit-frame-pointer -fno-sanitize-recover=all -UNDEBUG -g)
+  set(CMAKE_CXX_FLAGS_RELEASE "-O1")
+endif()
