@@ -33,7 +33,7 @@ class ThreadPool {
 
  private:
   struct State;
-  std::shared_ptr<State> state_;
+  std::unique_ptr<State> state_;
 };
 
 }  // namespace akidb

@@ -1,0 +1,43 @@
+#include "distance/distance.h"
+
+#include <cmath>
+#include <cstdlib>
+
+#include "distance/kernels/levels.h"
+
+namespace akidb {
+
+const Kernels* kernels_at(SimdLevel level) {
+  if (level > detected_simd_level()) return nullptr;
+  switch (level) {
+    case SimdLevel::kScalar:
+      return &scalar::kKernels;
+#if defined(__aarch64__)
+    case SimdLevel::kNeon:
+      return &neon::kKernels;
+#elif defined(__x86_64__)
+    case SimdLevel::kAvx2:
+      return &avx2::kKernels;
+    case SimdLevel::kAvx512:
+      return &avx512::kKernels;
+#endif
+    default:
+      return nullptr;
+  }
+}
+
+const Kernels& kernels() {
+  static const Kernels& chosen = *kernels_at(resolve_simd_level(std::getenv("AKIDB_SIMD_LEVEL"), detected_simd_level()));
+  return chosen;
+}
+
+float inverse_norm(const float* vector, std::size_t dim) {
+  const float squared = kernels().dot(vector, vector, dim);
+  if (squared >= 1e-30F && squared <= 1e30F) return 1.0F / std::sqrt(squared);
+  // Near the ends of float's range the squares overflow or lose their digits; double holds them all.
+  double sum = 0.0;
+  for (std::size_t i = 0; i < dim; ++i) sum += static_cast<double>(vector[i]) * vector[i];
+  return sum > 0.0 ? static_cast<float>(1.0 / std::sqrt(sum)) : 0.0F;
+}
+
+}  // namespace akidb

@@ -1,0 +1,21 @@
+// The tables of all levels. A table is constant data: naming one runs no code of its unit.
+#pragma once
+
+#include "distance/distance.h"
+
+namespace akidb {
+
+namespace scalar {
+extern const Kernels kKernels;
+}
+namespace neon {
+extern const Kernels kKernels;
+}
+namespace avx2 {
+extern const Kernels kKernels;
+}
+namespace avx512 {
+extern const Kernels kKernels;
+}
+
+}  // namespace akidb

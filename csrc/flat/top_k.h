@@ -1,0 +1,63 @@
+// The k nearest of a stream of candidates.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+namespace akidb::flat {
+
+struct Candidate {
+  float distance;
+  std::int64_t row;
+
+  // Nearer first, equal distances by smaller row: a total order, so the k nearest are one definite set however the rows were split.
+  friend bool operator<(const Candidate& a, const Candidate& b) {
+    return a.distance != b.distance ? a.distance < b.distance : a.row < b.row;
+  }
+};
+
+class TopK {
+ public:
+  explicit TopK(std::size_t k) : k_(k) {}
+
+  // A distance that is not a number is kept as +inf, since the order above would not survive it.
+  void offer(float distance, std::int64_t row) {
+    if (heap_.size() == k_) {
+      if (distance > worst_ || std::isnan(distance)) return;  // the common case, one comparison with a register
+      replace_worst({distance, row});
+    } else {
+      add({std::isnan(distance) ? std::numeric_limits<float>::infinity() : distance, row});
+    }
+  }
+
+  const std::vector<Candidate>& unordered() const { return heap_; }
+  void clear() {
+    heap_.clear();
+    worst_ = -std::numeric_limits<float>::infinity();
+  }
+
+ private:
+  void add(Candidate candidate) {
+    heap_.push_back(candidate);
+    std::push_heap(heap_.begin(), heap_.end());
+    worst_ = heap_.front().distance;
+  }
+
+  void replace_worst(Candidate candidate) {
+    if (k_ == 0 || !(candidate < heap_.front())) return;
+    std::pop_heap(heap_.begin(), heap_.end());
+    heap_.back() = candidate;
+    std::push_heap(heap_.begin(), heap_.end());
+    worst_ = heap_.front().distance;
+  }
+
+  std::size_t k_;
+  std::vector<Candidate> heap_;  // the farthest in front
+  float worst_ = -std::numeric_limits<float>::infinity();
+};
+
+}  // namespace akidb::flat
