@@ -42,9 +42,18 @@ KIND_SLOT, KIND_HEAD, KIND_SEGMENT, KIND_DELETES, KIND_FORMAT, KIND_CATALOGUE_SL
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
 
+CRC_STEP = 1 << 20
+"""A checksum takes bytes only: other buffers are copied, this much at a time, since a segment's region can be gigabytes."""
+
+
 def crc32c(data: Buffer) -> int:
     """CRC-32C (Castagnoli, RFC 3720 appendix B.4)."""
-    return int(google_crc32c.value(bytes(data) if not isinstance(data, bytes) else data))
+    if isinstance(data, bytes):
+        return int(google_crc32c.value(data))
+    view, crc = memoryview(data).cast("B"), 0
+    for at in range(0, len(view), CRC_STEP):
+        crc = google_crc32c.extend(crc, bytes(view[at : at + CRC_STEP]))
+    return int(crc)
 
 
 @dataclass(frozen=True, slots=True)
