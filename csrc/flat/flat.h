@@ -24,7 +24,7 @@ struct Request {
   std::size_t k = 0;
   const std::uint8_t* allowed = nullptr;  // count bytes, a row is searched where its byte is not 0; null: all rows
   unsigned threads = 1;                   // 0: one per processor
-  Stop stop;                              // checked per block of rows
+  Stop stop = {};                         // checked per block of rows
 };
 
 // For each query the k nearest rows, nearest first, equal distances by smaller row. out_rows and out_distances hold query_count x k;
