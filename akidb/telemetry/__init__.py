@@ -1,0 +1,1 @@
+"""What AkiDB tells about itself: metrics, log lines and traces."""

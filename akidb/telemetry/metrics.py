@@ -1,0 +1,98 @@
+"""Every akidb_* metric, in one place. `METRICS` is the process's; tests make theirs: `Metrics(CollectorRegistry())`.
+
+Names and labels are part of the product: dashboards and alerts are written against them.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_REQUEST_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_STORAGE_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_SEARCH_SECONDS = (
+    0.00005,
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+)
+
+
+class Metrics:
+    """The metrics over one registry, named as on the wire without akidb_, _total and the unit."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(name, text, labels, registry=registry)
+
+        def histogram(name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]) -> Histogram:
+            return Histogram(name, text, labels, buckets=buckets, registry=registry)
+
+        self.api_requests = counter(
+            "akidb_api_requests_total", "HTTP requests answered, by route template.", "method", "endpoint", "status"
+        )
+        self.api_request_duration = histogram(
+            "akidb_api_request_duration_seconds",
+            "Time from a request's head to the end of its answer.",
+            ("method", "endpoint"),
+            _REQUEST_SECONDS,
+        )
+        self.active_connections = Gauge(
+            "akidb_active_connections", "Open client connections.", registry=registry, multiprocess_mode="livesum"
+        )
+        self.storage_operations = counter(
+            "akidb_storage_operations_total",
+            "Operations on the store: get, put, delete, list, head.",
+            "operation",
+            "status",
+        )
+        self.storage_latency = histogram(
+            "akidb_storage_latency_seconds",
+            "Time of one operation on the store, repeats included.",
+            ("operation",),
+            _STORAGE_SECONDS,
+        )
+        self.wal_operations = counter(
+            "akidb_wal_operations_total", "Operations on the write-ahead log.", "operation", "status"
+        )
+        self.index_search_duration = histogram(
+            "akidb_index_search_duration_seconds",
+            "Time of one search over all segments of a collection.",
+            (),
+            _SEARCH_SECONDS,
+        )
+        # A gauge with the name of a counter: dashboards of the deployment guide ask for it so.
+        self.index_vectors = Gauge(
+            "akidb_index_vectors_total",
+            "Points in a collection.",
+            ["collection"],
+            registry=registry,
+            multiprocess_mode="livemostrecent",
+        )
+        self.slow_queries = counter("akidb_slow_queries_total", "Queries that took longer than query.slow_query_ms.")
+        self.cache_hits = counter("akidb_cache_hits_total", "Lookups that a cache answered.", "tier")
+        self.cache_misses = counter("akidb_cache_misses_total", "Lookups that a cache could not answer.", "tier")
+        self.circuit_breaker_state = Gauge(
+            "akidb_circuit_breaker_state",
+            "0 closed, 1 open, 2 half-open.",
+            ["backend"],
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+
+
+METRICS = Metrics(CollectorRegistry())
+"""The process's metrics, on their own registry: a program that embeds AkiDB keeps its default registry to itself."""
