@@ -1,0 +1,103 @@
+"""What is asked, which queries go together, and by which way a part answers them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from akidb.errors import Fault, InvalidInputError
+from akidb.filter import Filter
+from akidb.types import CollectionSpec, VectorArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SearchQuery:
+    """One search.
+
+    Args:
+        vector: (dim,), finite.
+        top_k: how many points at most, at least 1.
+        filter: only points it matches; None means all.
+        ef_search: width of the graph walk, raised to top_k; None takes the collection's.
+        exact: compare with every point instead of walking graphs.
+        score_threshold: drops worse scores: larger ones for Euclidean, smaller ones otherwise.
+    """
+
+    vector: VectorArray
+    top_k: int = 10
+    filter: Filter | None = None
+    ef_search: int | None = None
+    exact: bool = False
+    with_vector: bool = False
+    with_payload: bool = True
+    score_threshold: float | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Queries that differ in nothing but vector and threshold: one native call per part answers them all."""
+
+    positions: list[int]
+    vectors: VectorArray
+    top_k: int
+    filter: Filter | None
+    ef_search: int
+    exact: bool
+    with_vector: bool
+    with_payload: bool
+
+
+def batches(queries: Sequence[SearchQuery], spec: CollectionSpec) -> list[Batch]:
+    """Groups queries by equal parameters; `positions` are their places in `queries`.
+
+    Raises:
+        InvalidInputError: `dimension_mismatch`, or `invalid_top_k` below 1.
+    """
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for i, query in enumerate(queries):
+        _check(query, spec, i)
+        ef_search = max(query.top_k, spec.index.ef_search if query.ef_search is None else query.ef_search)
+        key = (query.top_k, query.filter, ef_search, query.exact, query.with_vector, query.with_payload)
+        groups.setdefault(key, []).append(i)
+    found = []
+    for positions in groups.values():
+        first = queries[positions[0]]
+        ef_search = max(first.top_k, spec.index.ef_search if first.ef_search is None else first.ef_search)
+        vectors = np.array([queries[i].vector for i in positions], np.float32)
+        found.append(
+            Batch(
+                positions, vectors, first.top_k, first.filter, ef_search, first.exact, first.with_vector, first.with_payload
+            )
+        )
+    return found
+
+
+def _check(query: SearchQuery, spec: CollectionSpec, position: int) -> None:
+    shape = np.shape(query.vector)
+    if shape != (spec.dim,):
+        msg = f"has shape {shape}, the collection has dimension {spec.dim}"
+        fault = Fault(("queries", position, "vector"), msg)
+        raise InvalidInputError(f"queries.{position}.vector: {msg}", code="dimension_mismatch", faults=[fault])
+    if query.top_k < 1:
+        msg = f"is {query.top_k}, expected at least 1"
+        fault = Fault(("queries", position, "top_k"), msg)
+        raise InvalidInputError(f"queries.{position}.top_k: {msg}", code="invalid_top_k", faults=[fault])
+
+
+WALK_EVALUATIONS = 16
+"""Distances that a walk computes per unit of ef when every row is allowed."""
+
+WALK_PENALTY = 3
+"""What a distance to a far-off row costs beside one in a scan: it is a cache miss and comes with the graph's bookkeeping."""
+
+
+def scan_is_cheaper(rows: int, matches: int, ef_search: int) -> bool:
+    """Whether comparing with each of the `matches` costs less than a walk over a graph of `rows`.
+
+    A walk passes through rows that are not allowed as well, so that finding ef allowed ones takes rows / matches as many
+    steps. Both sides scale with the dimension, which therefore does not matter.
+    """
+    walk = min(rows, ef_search * WALK_EVALUATIONS * rows / max(matches, 1))
+    return matches <= walk * WALK_PENALTY

@@ -1,0 +1,23 @@
+"""Rows of a shard: the memtable they arrive in, the immutable files they end up in, and what is dead of each."""
+
+from akidb.segment.blocks import BlockCache
+from akidb.segment.columns import Columns, Mask, Rows
+from akidb.segment.deletes import decode_deletes, encode_deletes
+from akidb.segment.memtable import MemTable, MemView
+from akidb.segment.reader import Segment
+from akidb.segment.writer import SegmentStats, Source, write_segment
+
+__all__ = [
+    "BlockCache",
+    "Columns",
+    "Mask",
+    "MemTable",
+    "MemView",
+    "Rows",
+    "Segment",
+    "SegmentStats",
+    "Source",
+    "decode_deletes",
+    "encode_deletes",
+    "write_segment",
+]

@@ -1,0 +1,43 @@
+"""Deletes objects: which rows of a segment are dead, as a small immutable bitmap that HEAD names beside the segment."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import numpy as np
+from pyroaring import BitMap
+
+from akidb.codec.frame import KIND_DELETES, decode, encode
+from akidb.errors import CorruptionError
+from akidb.segment.columns import Mask
+
+_REGION = "dead"
+
+
+def encode_deletes(segment: UUID, live: Mask) -> bytes:
+    """The object's bytes: a frame with the segment's uuid around a portable roaring bitmap of the rows that are not live."""
+    dead = BitMap(np.flatnonzero(~live).astype(np.uint32))
+    dead.run_optimize()
+    return encode(KIND_DELETES, segment, {_REGION: dead.serialize()})
+
+
+def decode_deletes(data: bytes, *, rows: int, name: str, segment: UUID | None = None) -> Mask:
+    """The live mask, bool (rows,). `name` is the object's key; `segment` the uuid of the segment it must belong to.
+
+    Raises:
+        CorruptionError: checksums, the bitmap, its rows or its segment do not fit.
+    """
+    frame = decode(data, kind=KIND_DELETES, name=name)
+    if segment is not None and frame.uuid != segment:
+        raise CorruptionError(f"object {name}: it belongs to segment {frame.uuid}, expected {segment}")
+    if _REGION not in frame.sections:
+        raise CorruptionError(f"object {name}: region {_REGION} is missing")
+    try:
+        dead = BitMap.deserialize(bytes(frame.sections[_REGION]))
+    except ValueError as error:
+        raise CorruptionError(f"object {name}: its bitmap can't be read: {error}") from error
+    if dead and dead.max() >= rows:
+        raise CorruptionError(f"object {name}: row {dead.max()} is dead, the segment has {rows}")
+    live = np.ones(rows, np.bool_)
+    live[np.frombuffer(dead.to_array(), np.uint32)] = False
+    return live

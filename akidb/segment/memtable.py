@@ -1,0 +1,179 @@
+"""The log's tail in memory: arrays that only grow, so that a snapshot of them is a row count and a copy of the live mask.
+
+One thread writes (the event loop); snapshots are read from any thread while it does.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from akidb.index import inverse_norms
+from akidb.segment.columns import Mask, Rows
+from akidb.segment.fields import FieldIndex
+from akidb.types import CollectionSpec, Lsn, Metric, VectorArray
+
+_FIRST_CAPACITY = 256
+
+
+class MemTable:
+    """Newest rows of a shard. An upsert appends a row and the older row of the same id dies; nothing is moved or rewritten.
+
+    Rows of other parts (segments, an older memtable) are not its business: `apply_upsert` and `apply_delete` return the ids
+    that had no live row here, and the collection marks their rows dead elsewhere.
+    """
+
+    def __init__(self, spec: CollectionSpec) -> None:
+        self.spec = spec
+        self.rows = 0
+        self.live_rows = 0
+        self.bytes = 0
+        self.fields = FieldIndex()
+        self._vectors = np.empty((0, spec.dim), np.float32)
+        self._inverse_norms = np.empty(0, np.float32)
+        self._lsns = np.empty(0, np.uint64)
+        self._live = np.empty(0, np.bool_)
+        self._ids: list[str] = []
+        self._payloads: list[bytes | None] = []
+        self._latest: dict[str, int] = {}
+        self._previous: list[int] = []
+        self._view: MemView | None = None
+
+    def apply_upsert(
+        self, ids: Sequence[str], vectors: VectorArray, payloads: Sequence[bytes | None], lsn: Lsn
+    ) -> list[str]:
+        """Appends one row per id, all written by slot `lsn`; of an id that comes twice the last one stays.
+
+        Args:
+            vectors: float32 (n, dim); copied.
+            payloads: JSON text each, or None.
+
+        Returns:
+            The ids that had no live row here, in order (they may have one elsewhere).
+        """
+        start, end = self.rows, self.rows + len(ids)
+        self._reserve(end)
+        self._vectors[start:end] = vectors
+        if self.spec.metric is Metric.COSINE:
+            self._inverse_norms[start:end] = inverse_norms(self._vectors[start:end])
+        self._lsns[start:end] = lsn
+        self._live[start:end] = True
+        self._ids.extend(ids)
+        self._payloads.extend(payloads)
+        for row, payload in enumerate(payloads, start):
+            if payload is not None:
+                self.fields.add(row, payload)
+                self.bytes += len(payload)
+        elsewhere = [id_ for row, id_ in enumerate(ids, start) if not self._supersede(id_, row)]
+        self.bytes += len(ids) * (self.spec.dim * 4 + 16) + sum(map(len, ids))
+        self.rows = end
+        self.live_rows += len(elsewhere)
+        self._view = None
+        return elsewhere
+
+    def apply_delete(self, ids: Sequence[str], lsn: Lsn) -> list[str]:
+        """Kills the live rows of `ids`. Returns the ids that had none here, in order.
+
+        `lsn` is not kept: whoever writes the tombstones of other parts knows it.
+        """
+        elsewhere = []
+        for id_ in ids:
+            row = self._latest.get(id_, -1)
+            if row >= 0 and self._live[row]:
+                self._live[row] = False
+                self.live_rows -= 1
+                self._view = None
+            else:
+                elsewhere.append(id_)
+        return elsewhere
+
+    def lookup(self, id_: str) -> tuple[VectorArray, bytes | None] | None:
+        """Vector (dim,) and payload of a live point, or None."""
+        row = self._latest.get(id_, -1)
+        if row < 0 or not self._live[row]:
+            return None
+        return self._vectors[row].copy(), self._payloads[row]
+
+    def snapshot(self) -> MemView:
+        """The table as it is now, immutable, for other threads; the same object until the next change."""
+        if self._view is None:
+            self._view = MemView(self)
+        return self._view
+
+    def _supersede(self, id_: str, row: int) -> bool:
+        """Makes `row` the latest of its id; True if a live row died by it. Views in other threads follow both, in this order."""
+        old = self._latest.get(id_, -1)
+        self._previous.append(old)
+        self._latest[id_] = row
+        if old < 0 or not self._live[old]:
+            return False
+        self._live[old] = False
+        return True
+
+    def _reserve(self, rows: int) -> None:
+        """Makes room; a view taken before keeps the old arrays, whose first rows never change again."""
+        if rows <= len(self._live):
+            return
+        capacity = max(rows, 2 * len(self._live), _FIRST_CAPACITY)
+        self._vectors = _grown(self._vectors, self.rows, capacity)
+        self._inverse_norms = _grown(self._inverse_norms, self.rows, capacity)
+        self._lsns = _grown(self._lsns, self.rows, capacity)
+        self._live = _grown(self._live, self.rows, capacity)
+
+
+class MemView:
+    """The first `rows` rows of a memtable and which of them were live when the view was made. Satisfies Columns."""
+
+    graph = None
+
+    def __init__(self, table: MemTable) -> None:
+        self.rows = table.rows
+        self.live_rows = table.live_rows
+        self.live: Mask | None = None if self.live_rows == self.rows else _frozen(table._live[: self.rows].copy())
+        self.vectors: VectorArray = _frozen(table._vectors[: self.rows])
+        cosine = table.spec.metric is Metric.COSINE
+        self.inverse_norms: VectorArray | None = _frozen(table._inverse_norms[: self.rows]) if cosine else None
+        self.lsns: npt.NDArray[np.uint64] = _frozen(table._lsns[: self.rows])
+        self.fields = table.fields
+        self._ids = table._ids
+        self._payloads = table._payloads
+        self._latest = table._latest
+        self._previous = table._previous
+
+    def find(self, ids: Sequence[str]) -> Rows:
+        return np.fromiter((self._find(id_) for id_ in ids), np.int64, len(ids))
+
+    def _find(self, id_: str) -> int:
+        """The id's newest row inside this view: the table may have appended newer ones since, which are walked back."""
+        row = self._latest.get(id_, -1)
+        while row >= self.rows:
+            row = self._previous[row]
+        return row
+
+    def id_at(self, rows: npt.ArrayLike) -> list[str]:
+        return [self._ids[row] for row in np.asarray(rows).tolist()]
+
+    def payloads(self, rows: npt.ArrayLike) -> list[bytes | None]:
+        return [self._payloads[row] for row in np.asarray(rows).tolist()]
+
+    def following(self, after: str | None, limit: int, mask: Mask | None) -> Rows:
+        rows = range(self.rows) if mask is None else np.flatnonzero(mask).tolist()
+        ids = self._ids
+        beyond = ((ids[row], row) for row in rows if after is None or ids[row] > after)
+        return np.fromiter((row for _, row in heapq.nsmallest(limit, beyond)), np.int64)
+
+
+def _grown(array: npt.NDArray, rows: int, capacity: int) -> npt.NDArray:
+    grown = np.empty((capacity, *array.shape[1:]), array.dtype)
+    grown[:rows] = array[:rows]
+    return grown
+
+
+def _frozen(array: npt.NDArray) -> npt.NDArray:
+    """A view of `array` that refuses to be written through."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
