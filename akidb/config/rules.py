@@ -45,11 +45,11 @@ def _storage_contradictions(settings: Settings, sources: Mapping[str, str]) -> I
             )
     if storage.s3_endpoint not in (None, "aws"):
         parts = urlsplit(storage.s3_endpoint or "")
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            source = sources.get("storage.s3_endpoint", "storage.s3_endpoint")
+        source = sources.get("storage.s3_endpoint", "storage.s3_endpoint")
+        if parts.username or parts.password:
+            yield f"{source} holds credentials, expected them in AKIDB_S3_ACCESS_KEY and AKIDB_S3_SECRET_KEY"
+        elif parts.scheme not in ("http", "https") or not parts.hostname:
             yield f"{source} is {storage.s3_endpoint!r}, expected http://host:port, https://host or aws"
-        elif parts.username or parts.password:
-            yield "storage.s3_endpoint holds credentials, expected them in AKIDB_S3_ACCESS_KEY and AKIDB_S3_SECRET_KEY"
     if (storage.s3_access_key is None) != (storage.s3_secret_key is None):
         yield "storage.s3_access_key and storage.s3_secret_key: only one is set, expected both or neither"
 

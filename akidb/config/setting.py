@@ -92,7 +92,9 @@ class Setting:
             return word in _TRUE
         if self.choices:
             return self.check(text if text in self.choices else text.lower())
-        return self.check(self.type(text.replace("_", "!")))  # "1_000" is a number to Python only
+        if "_" in text or not text.isascii():  # "1_000" is a number to Python only
+            raise ValueError
+        return self.check(self.type(text))
 
     def _in_range(self, value: float) -> bool:
         above = self.low is None or value >= self.low

@@ -16,6 +16,7 @@ LEVELS = {
     "trace": TRACE,
     "debug": logging.DEBUG,
     "info": logging.INFO,
+    "warn": logging.WARNING,
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }

@@ -1,0 +1,48 @@
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from akidb.telemetry.metrics import METRICS, Metrics
+
+PROMISED = {
+    "akidb_api_requests_total": ("counter", {"method", "endpoint", "status"}),
+    "akidb_storage_operations_total": ("counter", {"operation", "status"}),
+    "akidb_wal_operations_total": ("counter", {"operation", "status"}),
+    "akidb_slow_queries_total": ("counter", set()),
+    "akidb_cache_hits_total": ("counter", {"tier"}),
+    "akidb_cache_misses_total": ("counter", {"tier"}),
+    "akidb_api_request_duration_seconds": ("histogram", {"method", "endpoint"}),
+    "akidb_storage_latency_seconds": ("histogram", {"operation"}),
+    "akidb_index_search_duration_seconds": ("histogram", set()),
+    "akidb_active_connections": ("gauge", set()),
+    "akidb_index_vectors_total": ("gauge", {"collection"}),
+    "akidb_circuit_breaker_state": ("gauge", {"backend"}),
+}
+
+
+@pytest.fixture
+def metrics():
+    return Metrics(CollectorRegistry())
+
+
+def test_every_promised_metric_exists_with_its_kind_and_labels(metrics):
+    found = {}
+    for metric in vars(metrics).values():
+        if isinstance(metric, CollectorRegistry):
+            continue
+        suffix = "_total" if metric._type == "counter" else ""
+        found[metric._name + suffix] = (metric._type, set(metric._labelnames))
+    assert found == PROMISED
+
+
+def test_two_sets_do_not_share_values(metrics):
+    metrics.api_requests.labels("GET", "/health", "200").inc()
+    mine = generate_latest(metrics.registry).decode()
+    assert 'akidb_api_requests_total{endpoint="/health",method="GET",status="200"} 1.0' in mine
+    other = Metrics(CollectorRegistry())
+    assert 'status="200"' not in generate_latest(other.registry).decode()
+    assert METRICS.registry is not metrics.registry
+
+
+def test_the_gauge_of_vectors_keeps_the_name_dashboards_ask_for(metrics):
+    metrics.index_vectors.labels("books").set(3)
+    assert 'akidb_index_vectors_total{collection="books"} 3.0' in generate_latest(metrics.registry).decode()
