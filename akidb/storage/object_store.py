@@ -1,7 +1,11 @@
 """The one protocol through which everything durable passes.
 
 Answers of the store (found, not there, not changed, condition failed) are values; exceptions are for failures. Keys are
-relative to the store's root, made of `[a-z0-9/-]` only, and never contain anything a user typed.
+relative to the store's root, made of `[a-z0-9/._-]` only (akidb.storage.keys), and never contain anything a user
+typed; no key is a folder of another.
+
+A store belongs to the event loop that first used it. A deadline is the caller's `asyncio.timeout`: a cancelled call
+returns at once wherever it waits, between retries too, and a put that was cancelled may or may not have landed.
 """
 
 from __future__ import annotations
@@ -14,7 +18,8 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 Body: TypeAlias = bytes | bytearray | memoryview | Path
-"""What a put takes: bytes, a buffer, or the path of a file to send."""
+"""What a put takes: bytes, a buffer, or the path of a finished file, which must not change any more: the local store
+makes it the object without copying where it can."""
 
 
 class Status(enum.Enum):
@@ -27,7 +32,8 @@ class Status(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One answer of the store. `date` and `last_modified` are the store's own clock in seconds, None where it told none."""
+    """One answer of the store. `date` and `last_modified` are the store's own clock in seconds, None where it told
+    none."""
 
     status: Status
     body: bytes = b""
@@ -64,8 +70,14 @@ class ObjectStore(Protocol):
         """Where this is, for start-up lines and errors; never holds a secret."""
         ...
 
-    async def get(self, key: str, *, byte_range: tuple[int, int] | None = None, if_none_match: str | None = None) -> Reply:
-        """The whole object, or the bytes [start, end) of it. OK, NOT_FOUND or NOT_MODIFIED."""
+    async def get(
+        self, key: str, *, byte_range: tuple[int, int] | None = None, if_none_match: str | None = None
+    ) -> Reply:
+        """The whole object, or the bytes [start, end) of it. OK, NOT_FOUND or NOT_MODIFIED.
+
+        `size` is the object's, also where a range was asked for; a range may reach past the end. The local store
+        tells no ETag for a range.
+        """
         ...
 
     async def head(self, key: str) -> Reply:
@@ -93,22 +105,26 @@ class ObjectStore(Protocol):
         ...
 
     async def local_path(self, key: str) -> Path | None:
-        """A file that holds the object's bytes, for mmap; None if there is no such object.
+        """A file that holds the object's bytes, for mmap; None if there is no such object. Only for objects never
+        overwritten.
 
-        The local store answers with its own file, S3 with one in its file cache (fetched now if need be). An open mapping
-        stays valid when the file is evicted.
+        The local store answers with its own file, S3 with one in its file cache (fetched now if need be). An open
+        mapping stays valid when the file is evicted; a caller that finds the file gone before it could open it asks
+        again.
         """
         ...
 
     def lock(self, prefix: str, *, exclusive: bool) -> AbstractAsyncContextManager[None]:
-        """A lock among all who use this store on this machine, for deletes: shared by those who check and then put, exclusive
-        to those who delete. The local folder uses flock on one file, memory a lock; on S3 it does nothing, see `can_delete`.
+        """A lock among all who use this store on this machine, for deletes: shared by those who check and then put,
+        exclusive to those who delete. The local folder uses flock on one file, memory a lock; on S3 it does nothing,
+        see `can_delete`.
         """
         ...
 
     @property
     def can_delete(self) -> bool:
-        """Whether `lock` is real, so that objects may be deleted while others work. False on S3: nothing is deleted there."""
+        """Whether `lock` is real, so that objects may be deleted while others work. False on S3: nothing is deleted
+        there."""
         ...
 
     async def close(self) -> None: ...
