@@ -41,13 +41,13 @@ _CAPACITY_FIRST = 64
 class FieldIndex:
     """The fields of payloads that are added row by row: a memtable's index, and the builder of a segment's.
 
-    A field's values lie in the order they came, one column per kind, and a condition is a comparison with the whole column:
-    for the at most some 100,000 rows of a log tail that takes tens of microseconds, needs no upkeep per write, and has no
-    sorted form that a write would make stale.
+    A field's values lie in the order they came, one column per kind, and a condition is a comparison with the whole
+    column: for the 100,000 rows that a log tail has at most, that takes tens of microseconds, needs no upkeep per write,
+    and has no sorted form that a write would make stale.
 
-    One thread adds while others read. Columns only grow, and a reader takes the length and the arrays of one under the lock;
-    what lies below that length never changes. A reader may see rows that came after its snapshot and cuts them off
-    (`to_mask` does); the rows before are exact.
+    One thread adds while others read. Columns only grow, and a reader takes the length and the arrays of one under the
+    lock; what lies below that length never changes. A reader may see rows that came after its snapshot and cuts them
+    off (`to_mask` does); the rows before are exact.
 
     Args:
         schema: which fields are left out; None indexes all.
@@ -132,7 +132,7 @@ class FieldIndex:
         return self._bitmap(self._column(f, kind)[0] for f in found for kind in Kind)
 
     def to_bytes(self) -> bytes:
-        """The index as FieldIndexView opens it. The same rows give the same bytes, however they were cut into calls of add."""
+        """What FieldIndexView opens. The same rows give the same bytes, however they were cut into calls of add."""
         with self._lock:
             rows = self._rows
             fields = {
@@ -163,11 +163,11 @@ class FieldIndex:
 
     def _bitmap(self, found: Iterable[npt.NDArray[np.uint32]]) -> BitMap:
         rows = np.concatenate([np.empty(0, np.uint32), *found])
-        return from_rows(rows, int(rows.max(initial=-1)) + 1 if len(rows) else 0)
+        return from_rows(rows, int(rows.max()) + 1) if len(rows) else BitMap()
 
 
 def _codes_within(texts: dict[bytes, int], low: bytes, high: bytes | None) -> list[int]:
-    """Codes of the keys in [low, high). Looking at every key keeps the writer free of a sorted list; list() is atomic."""
+    """Codes of the keys in [low, high). Looking at every key spares the writer a sorted list; list() is atomic."""
     return [code for code, key in enumerate(list(texts)) if key >= low and (high is None or key < high)]
 
 

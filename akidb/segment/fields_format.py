@@ -25,8 +25,8 @@ TEXTS = struct.Struct("<5Q")  # keys, small rows, large postings, bytes of keys,
 _NUMBER_PARTS = {"ints": Kind.INT, "uints": Kind.UINT, "floats": Kind.FLOAT}
 
 _SMALL_MAX = 64
-"""Rows up to which a posting is a plain list: 4 bytes a row, and a range of texts takes all such lists as one slice. Above,
-a roaring bitmap is smaller even when its rows lie far apart."""
+"""Rows up to which a posting is a plain list: 4 bytes a row, and a range of texts takes all such lists as one slice.
+Above, a roaring bitmap is smaller even when its rows lie far apart."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,8 +36,8 @@ _LIMITS: dict[Kind, tuple[int, int]] = {Kind.INT: (INT64_MIN, INT64_MAX), Kind.U
 def text_key(text: str) -> bytes:
     """What text is known by: its UTF-8 bytes, or of more than 128 the first 128 and a digest of all (160 bytes).
 
-    Keys sort like the texts against any text of at most 128 bytes: a key longer than 128 is greater than its own first 128,
-    as the text is.
+    Keys sort like the texts against any text of at most 128 bytes: a key longer than 128 is greater than its own first
+    128, as the text is.
     """
     data = text.encode()
     if len(data) <= TEXT_KEY_BYTES:
@@ -131,7 +131,7 @@ def _int_interval(condition: Range, low: int, high: int) -> tuple[int, int]:
 
 
 def _float_interval(condition: Range) -> tuple[float, float]:
-    """Bounds may be integers that no float64 equals; Python compares int with float exactly, and so the next float is found."""
+    """A bound may be an integer that no float64 equals; Python compares the two exactly, so the next float is found."""
     low, high = -math.inf, math.inf
     gt, gte, lt, lte = condition.gt, condition.gte, condition.lt, condition.lte
     if isinstance(gte, int | float):

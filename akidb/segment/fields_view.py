@@ -1,6 +1,6 @@
 """A field index read where it lies, in a mapped file: opening looks at 32 bytes, a condition at what it needs.
 
-Offsets and row numbers are checked where they are used, so bytes that went bad give CorruptionError, never a read outside.
+Offsets and row numbers are checked where they are used: bytes that went bad give CorruptionError, never a read outside.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ class FieldIndexView:
         if magic != MAGIC:
             raise self._bad("it is not a field index (wrong magic)")
         if length != len(self._data) or HEADER.size + fields * ENTRY.size > length or self._rows > 1 << 32:
-            raise self._bad(f"{fields} fields of {self._rows} rows in {length} bytes do not fit {len(self._data)} bytes")
+            raise self._bad(
+                f"{fields} fields of {self._rows} rows in {length} bytes do not fit {len(self._data)} bytes"
+            )
         self._names = _Items(fields, lambda i: bytes(self._part(i, "name")))
 
     @property
@@ -81,13 +83,17 @@ class FieldIndexView:
             interval = numbers_within(condition, kind)
             if interval is not None:
                 values, rows = self._numbers(at, kind)
-                slices.append(rows[np.searchsorted(values, interval[0]) : np.searchsorted(values, interval[1], "right")])
+                slices.append(
+                    rows[np.searchsorted(values, interval[0]) : np.searchsorted(values, interval[1], "right")]
+                )
         return self._with_rows(BitMap(), slices)
 
     def exists(self, field: str) -> BitMap:
         key = field.encode()
         at = self._find(field)
-        below = range(bisect.bisect_left(self._names, key + b"."), bisect.bisect_left(self._names, key + b"/"))  # "/" follows "."
+        below = range(
+            bisect.bisect_left(self._names, key + b"."), bisect.bisect_left(self._names, key + b"/")
+        )  # "/" follows "."
         found = BitMap()
         for i in [*([] if at is None else [at]), *below]:
             found |= self._bitmap(self._part(i, "exists"))

@@ -12,8 +12,8 @@ _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 def merge_patch(payload: bytes | None, patch: bytes) -> bytes:
     """The payload after a merge patch; a missing payload counts as {}.
 
-    Members the patch does not name keep their JSON text byte for byte, so no number is respelled. Members keep their order,
-    new ones follow. The result is the same on every node, since it depends on the two texts only.
+    Members the patch does not name keep their JSON text byte for byte, so no number is respelled. Members keep their
+    order, new ones follow. The result is the same on every node, since it depends on the two texts only.
 
     Args:
         payload: a JSON object, as stored.

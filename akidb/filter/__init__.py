@@ -1,0 +1,22 @@
+"""must / should / must_not over payloads: from JSON to conditions, from conditions to a bitmap of rows."""
+
+from akidb.filter.ast import Exists, Filter, Group, Match, Range
+from akidb.filter.bitmaps import from_mask, from_rows, to_mask
+from akidb.filter.evaluate import FieldSource, evaluate
+from akidb.filter.parse import parse
+from akidb.filter.schema import PayloadSchema
+
+__all__ = [
+    "Exists",
+    "FieldSource",
+    "Filter",
+    "Group",
+    "Match",
+    "PayloadSchema",
+    "Range",
+    "evaluate",
+    "from_mask",
+    "from_rows",
+    "parse",
+    "to_mask",
+]
