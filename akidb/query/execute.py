@@ -1,4 +1,4 @@
-"""Searches a snapshot: every part by its cheapest way, parts side by side, one native call for queries that are alike."""
+"""Searches a snapshot: each part by its cheapest way, parts side by side, one native call for queries alike."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from typing import TypeVar
-
 
 from akidb.errors import DeadlineExceededError
 from akidb.index import scan
@@ -103,8 +102,8 @@ def _pool() -> ThreadPoolExecutor:
 def run(jobs: Sequence[Callable[[], T]], workers: int) -> list[T]:
     """Results of all jobs in their order, by up to `workers` threads of which the caller is one.
 
-    Because the caller works too, a search comes to its end also when the pool is taken by others. The first error stops the
-    jobs that have not begun and is raised.
+    Because the caller works too, a search comes to its end also when the pool is taken by others. The first error
+    stops the jobs that have not begun and is raised.
     """
     helpers = min(workers, len(jobs)) - 1
     if helpers < 1:

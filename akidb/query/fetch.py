@@ -24,9 +24,7 @@ def fetch(
             break
         rows = part.columns.find([ids[i] for i in pending.tolist()])
         here = part.is_live(rows)
-        for i, point in zip(
-            pending[here].tolist(), _points(part, rows[here], with_vector, with_payload), strict=True
-        ):
+        for i, point in zip(pending[here].tolist(), _points(part, rows[here], with_vector, with_payload), strict=True):
             found[i] = point
         pending = pending[~here]
     return found

@@ -25,8 +25,8 @@ class Hits:
 def merge(hits: Sequence[Hits], top_k: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], VectorArray]:
     """The best `top_k` of all parts: index into `hits`, row and distance, each (queries, at most top_k), best first.
 
-    Equal distances are ordered by id. Inside one part the native search has already cut ties at k by row number, so an answer
-    is the same for the same snapshot, while another layout of the same points may cut such a tie elsewhere.
+    Equal distances are ordered by id. Inside one part the native search has already cut ties at k by row number, so
+    an answer is the same for the same snapshot, while another layout of the same points may cut such a tie elsewhere.
     """
     rows = np.concatenate([hit.rows for hit in hits], axis=1)
     distances = np.concatenate([hit.distances for hit in hits], axis=1)
@@ -54,7 +54,7 @@ def _by_id(
         return ranked
     worst = distances[ranked[min(top_k, len(ranked)) - 1]]
     contenders = ranked[distances[ranked] <= worst]
-    ids = {}
+    ids: dict[int, str] = {}
     for at, hit in enumerate(hits):
         mine = contenders[source[contenders] == at]
         ids.update(zip(mine.tolist(), hit.part.columns.id_at(rows[mine]), strict=True))
@@ -63,7 +63,7 @@ def _by_id(
 
 
 def points(hits: Sequence[Hits], batch: Batch, metric: Metric) -> list[list[ScoredPoint]]:
-    """The batch's answers, one list per query in its order, with scores and what the queries want to see of each point."""
+    """The batch's answers, one list per query in its order, with what the queries want to see of each point."""
     source, rows, distances = merge(hits, batch.top_k)
     ids, payloads, vectors = (np.full(rows.shape, None, object) for _ in range(3))
     for at, hit in enumerate(hits):

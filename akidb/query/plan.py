@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
@@ -49,29 +50,25 @@ class Batch:
     with_payload: bool
 
 
+_Parameters: TypeAlias = tuple[int, Filter | None, int, bool, bool, bool]
+
+
 def batches(queries: Sequence[SearchQuery], spec: CollectionSpec) -> list[Batch]:
     """Groups queries by equal parameters; `positions` are their places in `queries`.
 
     Raises:
         InvalidInputError: `dimension_mismatch`, or `invalid_top_k` below 1.
     """
-    groups: dict[tuple[object, ...], list[int]] = {}
+    groups: dict[_Parameters, list[int]] = {}
     for i, query in enumerate(queries):
         _check(query, spec, i)
         ef_search = max(query.top_k, spec.index.ef_search if query.ef_search is None else query.ef_search)
-        key = (query.top_k, query.filter, ef_search, query.exact, query.with_vector, query.with_payload)
-        groups.setdefault(key, []).append(i)
-    found = []
-    for positions in groups.values():
-        first = queries[positions[0]]
-        ef_search = max(first.top_k, spec.index.ef_search if first.ef_search is None else first.ef_search)
-        vectors = np.array([queries[i].vector for i in positions], np.float32)
-        found.append(
-            Batch(
-                positions, vectors, first.top_k, first.filter, ef_search, first.exact, first.with_vector, first.with_payload
-            )
-        )
-    return found
+        parameters = (query.top_k, query.filter, ef_search, query.exact, query.with_vector, query.with_payload)
+        groups.setdefault(parameters, []).append(i)
+    return [
+        Batch(positions, np.array([queries[i].vector for i in positions], np.float32), *parameters)
+        for parameters, positions in groups.items()
+    ]
 
 
 def _check(query: SearchQuery, spec: CollectionSpec, position: int) -> None:
@@ -90,14 +87,14 @@ WALK_EVALUATIONS = 16
 """Distances that a walk computes per unit of ef when every row is allowed."""
 
 WALK_PENALTY = 3
-"""What a distance to a far-off row costs beside one in a scan: it is a cache miss and comes with the graph's bookkeeping."""
+"""What a distance costs in a walk beside one in a scan: it is a cache miss and comes with bookkeeping."""
 
 
 def scan_is_cheaper(rows: int, matches: int, ef_search: int) -> bool:
     """Whether comparing with each of the `matches` costs less than a walk over a graph of `rows`.
 
-    A walk passes through rows that are not allowed as well, so that finding ef allowed ones takes rows / matches as many
-    steps. Both sides scale with the dimension, which therefore does not matter.
+    A walk passes through rows that are not allowed as well, so that finding ef allowed ones takes rows / matches as
+    many steps. Both sides scale with the dimension, which therefore does not matter.
     """
     walk = min(rows, ef_search * WALK_EVALUATIONS * rows / max(matches, 1))
     return matches <= walk * WALK_PENALTY

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from pyroaring import BitMap
 
-from akidb.filter import Filter, evaluate
+from akidb.filter import Filter, evaluate, to_mask
 from akidb.segment import Columns, Mask
 from akidb.types import CollectionSpec, Lsn
 
@@ -18,7 +17,8 @@ class Part:
 
     Args:
         columns: a Segment or a MemView.
-        live: bool (rows,), never changed afterwards; None takes the columns' own (a view knows its live rows, of a segment
+        live: bool (rows,), never changed afterwards; None takes the columns' own (a view knows its live rows, of a
+        segment
             all are live).
     """
 
@@ -42,18 +42,10 @@ class Part:
         """The live rows that match, as a mask (None: all rows) and their number."""
         if filter is None:
             return self.live, self.live_rows
-        mask = rows_mask(evaluate(filter, self.columns.fields), self.columns.rows)
+        mask = to_mask(evaluate(filter, self.columns.fields), self.columns.rows)
         if self.live is not None:
             mask &= self.live
         return mask, int(np.count_nonzero(mask))
-
-
-def rows_mask(rows: BitMap, count: int) -> Mask:
-    """bool (count,) of a bitmap; rows from `count` on, which a growing memtable may name, are left out."""
-    mask = np.zeros(count, np.bool_)
-    numbers = np.frombuffer(rows.to_array(), np.uint32)
-    mask[numbers[: np.searchsorted(numbers, count)]] = True
-    return mask
 
 
 @dataclass(frozen=True, slots=True, eq=False)

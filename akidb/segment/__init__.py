@@ -4,6 +4,7 @@ from akidb.segment.blocks import BlockCache
 from akidb.segment.columns import Columns, Mask, Rows
 from akidb.segment.deletes import decode_deletes, encode_deletes
 from akidb.segment.memtable import MemTable, MemView
+from akidb.segment.payload_patch import merge_patch
 from akidb.segment.reader import Segment
 from akidb.segment.writer import SegmentStats, Source, write_segment
 
@@ -19,5 +20,6 @@ __all__ = [
     "Source",
     "decode_deletes",
     "encode_deletes",
+    "merge_patch",
     "write_segment",
 ]

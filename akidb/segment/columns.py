@@ -21,8 +21,8 @@ Mask: TypeAlias = npt.NDArray[np.bool_]
 class Columns(Protocol):
     """Rows 0 to `rows` - 1, immutable and safe to read from any thread. A row is one version of one point.
 
-    `live` marks the rows that were the newest of their point when the columns were made; None means all of them. A segment
-    file cannot know what happened later, so its own `live` is None and the mask comes from its `Part`.
+    `live` marks the rows that were the newest of their point when the columns were made; None means all of them. A
+    segment file cannot know what happened later, so its own `live` is None and the mask comes from its `Part`.
     """
 
     @property
@@ -71,5 +71,5 @@ class Columns(Protocol):
         ...
 
     def following(self, after: str | None, limit: int, mask: Mask | None) -> Rows:
-        """Up to `limit` rows in id order (code points) whose id is greater than `after`, of those in `mask` (None: all)."""
+        """The first `limit` rows in id order (code points) after the id `after`, of those in `mask` (None: all)."""
         ...

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from uuid import UUID
 
-import numpy as np
 from pyroaring import BitMap
 
 from akidb.codec.frame import KIND_DELETES, decode, encode
 from akidb.errors import CorruptionError
+from akidb.filter import from_mask, to_mask
 from akidb.segment.columns import Mask
 
 _REGION = "dead"
 
 
 def encode_deletes(segment: UUID, live: Mask) -> bytes:
-    """The object's bytes: a frame with the segment's uuid around a portable roaring bitmap of the rows that are not live."""
-    dead = BitMap(np.flatnonzero(~live).astype(np.uint32))
+    """The object: a frame with the segment's uuid around a portable roaring bitmap of the rows that are not live."""
+    dead = from_mask(~live)
     dead.run_optimize()
     return encode(KIND_DELETES, segment, {_REGION: dead.serialize()})
 
@@ -38,6 +38,4 @@ def decode_deletes(data: bytes, *, rows: int, name: str, segment: UUID | None = 
         raise CorruptionError(f"object {name}: its bitmap can't be read: {error}") from error
     if dead and dead.max() >= rows:
         raise CorruptionError(f"object {name}: row {dead.max()} is dead, the segment has {rows}")
-    live = np.ones(rows, np.bool_)
-    live[np.frombuffer(dead.to_array(), np.uint32)] = False
-    return live
+    return ~to_mask(dead, rows)

@@ -76,10 +76,11 @@ def id_hashes(keys: Sequence[bytes]) -> npt.NDArray[np.uint64]:
 
 
 class FrameWriter:
-    """Writes a frame's sections straight into a file, each with its CRC-32C; nothing is held but a section's first 64 KiB.
+    """Writes a frame's sections straight into a file, each with its CRC-32C; nothing is held but a section's first 64
+    KiB.
 
-    CRC-32C because it is every object's checksum and costs less than the disk: 6 GB/s here, against 9 for XXH3-64, which the
-    directory has no room for.
+    CRC-32C because it is every object's checksum and costs less than the disk: 6 GB/s here, against 9 for XXH3-64,
+    which the directory has no room for.
     """
 
     def __init__(self, file: BinaryIO, kind: int, uuid: UUID) -> None:
@@ -127,7 +128,7 @@ class FrameWriter:
 
 
 class Section:
-    """One section while it is written. Where it begins depends on whether it grows to 64 KiB, so its start is held back."""
+    """One section while it is written. Where it begins depends on its growing to 64 KiB, so its start is held back."""
 
     def __init__(self, writer: FrameWriter) -> None:
         self._writer = writer
@@ -165,5 +166,5 @@ class Section:
 def as_bytes(data: Bytes) -> memoryview:
     """The bytes of a buffer or a C-contiguous array, not copied."""
     if isinstance(data, np.ndarray):
-        data = memoryview(np.ascontiguousarray(data).reshape(-1).view(np.uint8))
+        return np.ascontiguousarray(data).reshape(-1).view(np.uint8).data
     return memoryview(data)

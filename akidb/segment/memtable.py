@@ -1,4 +1,5 @@
-"""The log's tail in memory: arrays that only grow, so that a snapshot of them is a row count and a copy of the live mask.
+"""The log's tail in memory: arrays that only grow, so that a snapshot of them is a row count and a copy of the live
+mask.
 
 One thread writes (the event loop); snapshots are read from any thread while it does.
 """
@@ -7,23 +8,29 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from akidb.filter import PayloadSchema
 from akidb.index import inverse_norms
 from akidb.segment.columns import Mask, Rows
 from akidb.segment.fields import FieldIndex
 from akidb.types import CollectionSpec, Lsn, Metric, VectorArray
 
+T = TypeVar("T", bound=np.generic)
+
 _FIRST_CAPACITY = 256
+_ROW_BYTES = 16  # LSN, inverse norm and what else a segment stores per row
 
 
 class MemTable:
-    """Newest rows of a shard. An upsert appends a row and the older row of the same id dies; nothing is moved or rewritten.
+    """Newest rows of a shard. An upsert appends a row and the older row of the same id dies; nothing is moved or
+    rewritten.
 
-    Rows of other parts (segments, an older memtable) are not its business: `apply_upsert` and `apply_delete` return the ids
-    that had no live row here, and the collection marks their rows dead elsewhere.
+    Rows of other parts (segments, an older memtable) are not its business: `apply_upsert` and `apply_delete` return
+    the ids that had no live row here, and the collection marks their rows dead elsewhere.
     """
 
     def __init__(self, spec: CollectionSpec) -> None:
@@ -31,7 +38,7 @@ class MemTable:
         self.rows = 0
         self.live_rows = 0
         self.bytes = 0
-        self.fields = FieldIndex()
+        self.fields = FieldIndex(PayloadSchema.parse(spec.payload_schema))
         self._vectors = np.empty((0, spec.dim), np.float32)
         self._inverse_norms = np.empty(0, np.float32)
         self._lsns = np.empty(0, np.uint64)
@@ -53,8 +60,12 @@ class MemTable:
 
         Returns:
             The ids that had no live row here, in order (they may have one elsewhere).
+
+        Raises:
+            InvalidInputError: a payload can't be indexed; nothing was changed.
         """
         start, end = self.rows, self.rows + len(ids)
+        self.fields.add(start, payloads)
         self._reserve(end)
         self._vectors[start:end] = vectors
         if self.spec.metric is Metric.COSINE:
@@ -63,12 +74,9 @@ class MemTable:
         self._live[start:end] = True
         self._ids.extend(ids)
         self._payloads.extend(payloads)
-        for row, payload in enumerate(payloads, start):
-            if payload is not None:
-                self.fields.add(row, payload)
-                self.bytes += len(payload)
         elsewhere = [id_ for row, id_ in enumerate(ids, start) if not self._supersede(id_, row)]
-        self.bytes += len(ids) * (self.spec.dim * 4 + 16) + sum(map(len, ids))
+        self.bytes += len(ids) * (self.spec.dim * 4 + _ROW_BYTES) + sum(map(len, ids))
+        self.bytes += sum(len(payload) for payload in payloads if payload)
         self.rows = end
         self.live_rows += len(elsewhere)
         self._view = None
@@ -104,9 +112,9 @@ class MemTable:
         return self._view
 
     def _supersede(self, id_: str, row: int) -> bool:
-        """Makes `row` the latest of its id; True if a live row died by it. Views in other threads follow both, in this order."""
+        """Makes `row` the latest of its id; True if a live row died by it."""
         old = self._latest.get(id_, -1)
-        self._previous.append(old)
+        self._previous.append(old)  # before it can be reached: views in other threads follow
         self._latest[id_] = row
         if old < 0 or not self._live[old]:
             return False
@@ -166,13 +174,13 @@ class MemView:
         return np.fromiter((row for _, row in heapq.nsmallest(limit, beyond)), np.int64)
 
 
-def _grown(array: npt.NDArray, rows: int, capacity: int) -> npt.NDArray:
+def _grown(array: npt.NDArray[T], rows: int, capacity: int) -> npt.NDArray[T]:
     grown = np.empty((capacity, *array.shape[1:]), array.dtype)
     grown[:rows] = array[:rows]
     return grown
 
 
-def _frozen(array: npt.NDArray) -> npt.NDArray:
+def _frozen(array: npt.NDArray[T]) -> npt.NDArray[T]:
     """A view of `array` that refuses to be written through."""
     view = array.view()
     view.flags.writeable = False

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
+from typing import TypeVar
 from uuid import UUID
 
 import numpy as np
@@ -22,14 +23,16 @@ from akidb.segment.fields import FieldIndexView
 from akidb.segment.format import F32, META, METRICS, U32, U64, Meta, id_hashes
 from akidb.types import Metric, VectorArray
 
+T = TypeVar("T", bound=np.generic)
+
 _FOLLOWING_STEP = 1024
 
 
 class Segment:
     """Immutable rows in a file. Satisfies Columns; safe from any thread.
 
-    The mapping lives as long as the segment or any array that came from it, also when the file is deleted; there is nothing
-    to close.
+    The mapping lives as long as the segment or any array that came from it, also when the file is deleted; there is
+    nothing to close.
     """
 
     live: Mask | None = None
@@ -43,6 +46,7 @@ class Segment:
         self._data = data
         self._blocks = blocks
         self._lock = threading.Lock()
+        self._graph: GraphIndex | None = None
         self.meta = self._read_meta()
         self.rows = self.meta.rows
         self.vectors: VectorArray = self._array("vectors", F32).reshape(self.rows, self.meta.dim)
@@ -90,15 +94,11 @@ class Segment:
     @property
     def graph(self) -> GraphIndex | None:
         """Opened, and its links checked, when first asked for; raises CorruptionError when they do not fit."""
-        return self._graph if self.has_graph else None
-
-    @cached_property
-    def _graph(self) -> GraphIndex:
         with self._lock:
-            if "_graph" in self.__dict__:
-                return self.__dict__["_graph"]
-            metric = self.meta.metric.native
-            return GraphIndex(self.vectors, self.regions["graph"], metric, inverse_norms=self.inverse_norms)
+            if self._graph is None and self.has_graph:
+                metric = self.meta.metric.native
+                self._graph = GraphIndex(self.vectors, self.regions["graph"], metric, self.inverse_norms)
+            return self._graph
 
     def find(self, ids: Sequence[str]) -> Rows:
         found = np.full(len(ids), -1, np.int64)
@@ -112,8 +112,8 @@ class Segment:
             pending = pending[at[pending] < self.rows]
             pending = pending[self._hashes[at[pending]] == hashes[pending]]
             rows = self._checked(self._hash_rows[at[pending]], "idrow")
-            texts = self._texts(rows)
-            same = np.fromiter((keys[i] == text for i, text in zip(pending.tolist(), texts, strict=True)), np.bool_, len(rows))
+            candidates = zip(pending.tolist(), self._texts(rows), strict=True)
+            same = np.fromiter((keys[i] == text for i, text in candidates), np.bool_, len(rows))
             found[pending[same]] = rows[same]
             pending = pending[~same]
             at[pending] += 1
@@ -129,9 +129,10 @@ class Segment:
         wanted = np.asarray(rows, np.int64)
         present = (self._payload_bits[wanted >> 3] >> (wanted & 7).astype(np.uint8)) & 1
         starts, ends = self._payload_offsets[wanted], self._payload_offsets[wanted + 1]
-        block_of = np.searchsorted(self._block_raw, starts, side="right") - 1
+        blocks = np.searchsorted(self._block_raw, starts, side="right") - 1
+        places = zip(present.tolist(), starts.tolist(), ends.tolist(), blocks.tolist(), strict=True)
         out: list[bytes | None] = []
-        for has, start, end, block in zip(present.tolist(), starts.tolist(), ends.tolist(), block_of.tolist(), strict=True):
+        for has, start, end, block in places:
             if not has:
                 out.append(None)
             elif start == end:
@@ -213,7 +214,7 @@ class Segment:
             raise self._bad(f"region {name} has {len(region)} bytes, expected {size}")
         return region
 
-    def _array(self, name: str, dtype: np.dtype) -> npt.NDArray:
+    def _array(self, name: str, dtype: np.dtype[T]) -> npt.NDArray[T]:
         return np.frombuffer(self.regions[name], dtype)
 
     def _check_offsets(self, name: str, offsets: npt.NDArray[np.uint64], end: int) -> None:

@@ -1,4 +1,4 @@
-"""From parts of other columns to one segment file, column by column, so that memory holds ids and one chunk, never the vectors."""
+"""From rows of other columns to one segment file, column by column: memory holds ids and a chunk, never the vectors."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import zstandard
 from akidb.codec import pack
 from akidb.codec.frame import KIND_SEGMENT
 from akidb.errors import AkiDBError, StorageFullError
+from akidb.filter import PayloadSchema
 from akidb.segment.columns import Columns, Mask, Rows
 from akidb.segment.fields import FieldIndex
 from akidb.segment.format import PAYLOAD_BLOCK_BYTES, U32, U64, FrameWriter, Meta, id_hashes
@@ -56,8 +57,9 @@ def write_segment(
 ) -> SegmentStats:
     """Writes the rows of `sources`, one after another, as a segment. The same rows give the same bytes.
 
-    Segments among the sources are verified first: a merge must not put a fresh checksum on damaged bytes. One whole segment
-    keeps its row numbers and its bytes are copied, so that adding a graph to it costs no more than reading it.
+    Segments among the sources are verified first: a merge must not put a fresh checksum on damaged bytes. One whole
+    segment keeps its row numbers and its bytes are copied, so that adding a graph to it costs no more than reading
+    it.
 
     Args:
         path: must not exist; a part-written file never has this name. Not fsynced: the store does that.
@@ -159,7 +161,7 @@ def _write_ids(out: FrameWriter, selections: Sequence[_Selection]) -> None:
 
 def _write_payloads(out: FrameWriter, spec: CollectionSpec, count: int, selections: Sequence[_Selection]) -> None:
     """Regions paydata, payblk, payoff, payhas and fields, in one pass over the payloads."""
-    fields = FieldIndex()
+    fields = FieldIndex(PayloadSchema.parse(spec.payload_schema))
     offsets = np.zeros(count + 1, U64)
     present = np.zeros(count, np.bool_)
     row = 0
@@ -167,13 +169,12 @@ def _write_payloads(out: FrameWriter, spec: CollectionSpec, count: int, selectio
         blocks = _Blocks(section.write)
         for columns, rows in selections:
             for at in range(0, len(rows), _PAYLOAD_CHUNK_ROWS):
-                for payload in columns.payloads(rows[at : at + _PAYLOAD_CHUNK_ROWS]):
-                    if payload is not None:
-                        present[row] = True
-                        blocks.add(payload)
-                        fields.add(row, payload)
+                payloads = columns.payloads(rows[at : at + _PAYLOAD_CHUNK_ROWS])
+                fields.add(row, payloads)
+                present[row : row + len(payloads)] = [payload is not None for payload in payloads]
+                for payload in payloads:
                     row += 1
-                    offsets[row] = blocks.raw_bytes
+                    offsets[row] = blocks.add(payload or b"")
         blocks.cut()
     out.put("payblk", np.array(blocks.directory, U64))
     out.put("payoff", offsets)
@@ -184,8 +185,8 @@ def _write_payloads(out: FrameWriter, spec: CollectionSpec, count: int, selectio
 class _Blocks:
     """Cuts a stream of payloads into zstd blocks of at least 8 KiB raw; a payload is never split.
 
-    Small, so that fetching ten scattered payloads decodes 80 KiB; each frame carries its XXH64, so a damaged block is noticed
-    when it is read and not only by `verify`.
+    Small, so that fetching ten scattered payloads decodes 80 KiB; each frame carries its XXH64, so a damaged block is
+    noticed when it is read and not only by `verify`.
     """
 
     def __init__(self, write: Callable[[bytes], None]) -> None:
@@ -195,11 +196,13 @@ class _Blocks:
         self._pending: list[bytes] = []
         self._compressor = zstandard.ZstdCompressor(level=3, write_checksum=True, write_content_size=False)
 
-    def add(self, payload: bytes) -> None:
+    def add(self, payload: bytes) -> int:
+        """Appends; returns how many raw bytes there are now."""
         self._pending.append(payload)
         self.raw_bytes += len(payload)
         if self.raw_bytes - self.directory[-1][0] >= PAYLOAD_BLOCK_BYTES:
             self.cut()
+        return self.raw_bytes
 
     def cut(self) -> None:
         raw_start, start = self.directory[-1]
