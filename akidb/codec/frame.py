@@ -16,18 +16,20 @@ Byte layout, little-endian (docs/formats/frame.md has the worked example):
     60  4  CRC32C of bytes 0..59
 
 A directory entry is 32 bytes: name (8 bytes, ASCII, zero padded), offset u64, length u64, CRC32C u32, reserved u32 0.
-Sections begin at multiples of `alignment` and are followed by zeros up to the next one.
+Sections lie in the directory's order, begin at multiples of `alignment`, and what is between them is zero.
 """
 
 from __future__ import annotations
 
+import io
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 from uuid import UUID
 
 import google_crc32c
+import numpy as np
 
 from akidb.errors import CorruptionError
 
@@ -41,19 +43,36 @@ KIND_SLOT, KIND_HEAD, KIND_SEGMENT, KIND_DELETES, KIND_FORMAT, KIND_CATALOGUE_SL
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
+Section: TypeAlias = Buffer | Sequence[Buffer]
+"""The bytes of a section, or the parts that make it up: large parts are copied once, into the object."""
 
 CRC_STEP = 1 << 20
-"""A checksum takes bytes only: other buffers are copied, this much at a time, since a segment's region can be gigabytes."""
+"""Work that holds the GIL is done in pieces of this size, so that other threads get their turn between two of them."""
 
 
-def crc32c(data: Buffer) -> int:
-    """CRC-32C (Castagnoli, RFC 3720 appendix B.4)."""
-    if isinstance(data, bytes):
-        return int(google_crc32c.value(data))
-    view, crc = memoryview(data).cast("B"), 0
-    for at in range(0, len(view), CRC_STEP):
-        crc = google_crc32c.extend(crc, bytes(view[at : at + CRC_STEP]))
+def crc32c(*parts: Buffer) -> int:
+    """CRC-32C (Castagnoli, RFC 3720 appendix B.4) of the parts as one text; without copying them."""
+    crc = 0
+    for part in parts:
+        if type(part) is bytes and len(part) <= CRC_STEP:
+            crc = google_crc32c.extend(crc, part)
+        else:  # google_crc32c refuses a memoryview; an array over the same memory it takes
+            data = np.frombuffer(part, np.uint8)
+            for start in range(0, len(data), CRC_STEP):
+                crc = google_crc32c.extend(crc, data[start : start + CRC_STEP])
     return int(crc)
+
+
+def _join(parts: Sequence[Buffer], length: int) -> bytes:
+    """b"".join in pieces: one memcpy of 64 MiB would keep the GIL from the event loop for tens of milliseconds."""
+    if length <= CRC_STEP:
+        return b"".join(parts)
+    out = io.BytesIO()
+    for part in parts:
+        view = memoryview(part).cast("B")
+        for start in range(0, len(view), CRC_STEP):
+            out.write(view[start : start + CRC_STEP])
+    return out.getvalue()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,36 +84,34 @@ class Frame:
     sections: Mapping[str, memoryview]
 
 
-def encode(kind: int, uuid: UUID, sections: Mapping[str, Buffer], *, alignment: int = 8) -> bytes:
+def encode(kind: int, uuid: UUID, sections: Mapping[str, Section], *, alignment: int = 8) -> bytes:
     """The bytes of an object. Order of `sections` is the order in the object; the directory comes last."""
-    parts: list[Buffer] = [b"\0" * HEADER.size]
+    parts: list[Buffer] = [b""]
     entries: list[bytes] = []
     offset = HEADER.size
-
-    def pad() -> None:
-        nonlocal offset
-        fill = -offset % alignment
-        if fill:
-            parts.append(b"\0" * fill)
+    for name, section in sections.items():
+        if fill := -offset % alignment:
+            parts.append(bytes(fill))
             offset += fill
-
-    for name, data in sections.items():
-        pad()
-        view = memoryview(data).cast("B")
-        entries.append(ENTRY.pack(name.encode("ascii"), offset, len(view), crc32c(view), 0))
-        parts.append(view)
-        offset += len(view)
+        pieces = [section] if isinstance(section, bytes | bytearray | memoryview) else section
+        views = [piece if type(piece) is bytes else memoryview(piece).cast("B") for piece in pieces]
+        size = sum(map(len, views))
+        entries.append(ENTRY.pack(name.encode("ascii"), offset, size, crc32c(*views), 0))
+        parts += views
+        offset += size
     directory = b"".join(entries)
-    head = HEADER.pack(
-        MAGIC, kind, MAJOR, MINOR, 0, offset + len(directory), offset, uuid.bytes, len(entries), crc32c(directory), 0, 0
-    )
-    parts[0] = head[:60] + struct.pack("<I", crc32c(head[:60]))
+    length = offset + len(directory)
+    head = HEADER.pack(MAGIC, kind, MAJOR, MINOR, 0, length, offset, uuid.bytes, len(entries), crc32c(directory), 0, 0)[
+        :60
+    ]
+    parts[0] = head + struct.pack("<I", crc32c(head))
     parts.append(directory)
-    return b"".join(parts)
+    return _join(parts, length)
 
 
 def decode(data: Buffer, *, kind: int, name: str, verify: bool = True) -> Frame:
-    """Opens an object of `kind`; `name` is its key, for the message. `verify=False` leaves the sections' checksums unread.
+    """Opens an object of `kind`; `name` is its key, for the message. `verify=False` leaves the sections' checksums
+    unread.
 
     Raises:
         CorruptionError: anything does not fit; a newer major or an unknown must-understand bit says so.
@@ -106,14 +123,17 @@ def decode(data: Buffer, *, kind: int, name: str, verify: bool = True) -> Frame:
 
     if len(view) < HEADER.size:
         raise bad(f"{len(view)} bytes are too few for a header")
-    magic, got_kind, major, _minor, must, length, at, raw_uuid, count, dir_crc, _, head_crc = HEADER.unpack(view[: HEADER.size])
+    magic, got_kind, major, _minor, must, length, at, raw_uuid, count, dir_crc, _, head_crc = HEADER.unpack(
+        view[: HEADER.size]
+    )
     if magic != MAGIC:
         raise bad("it is not an AkiDB object (wrong magic)")
     if crc32c(view[:60]) != head_crc:
         raise bad("the header fails its checksum")
     if major != MAJOR or must:
         raise CorruptionError(
-            f"object {name}: format {major} with features {must:#x} is newer than this AkiDB reads ({MAJOR}); upgrade AkiDB",
+            f"object {name}: format {major} with features {must:#x} is newer than this AkiDB reads ({MAJOR}); "
+            "upgrade AkiDB",
             code="newer_format",
         )
     if got_kind != kind:
@@ -124,13 +144,17 @@ def decode(data: Buffer, *, kind: int, name: str, verify: bool = True) -> Frame:
     if crc32c(directory) != dir_crc:
         raise bad("the section directory fails its checksum")
     sections: dict[str, memoryview] = {}
+    end = HEADER.size
     for i in range(count):
         raw, offset, size, crc, _ = ENTRY.unpack_from(directory, i * ENTRY.size)
         section = raw.rstrip(b"\0").decode("ascii", "replace")
-        if offset < HEADER.size or offset + size > at:
-            raise bad(f"section {section} lies outside the object")
+        if offset < end or offset + size > at or section in sections:
+            raise bad(f"section {section} lies outside the object or over another")
         body = view[offset : offset + size]
-        if verify and crc32c(body) != crc:
-            raise bad(f"section {section} fails its checksum")
+        if verify and (any(view[end:offset]) or crc32c(body) != crc):
+            raise bad(f"section {section} fails its checksum, or the padding before it is not zero")
         sections[section] = body
+        end = offset + size
+    if verify and any(view[end:at]):
+        raise bad("the padding before the directory is not zero")
     return Frame(got_kind, UUID(bytes=raw_uuid), sections)

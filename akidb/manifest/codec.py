@@ -1,0 +1,87 @@
+"""Bytes of HEAD (docs/formats/head.md)."""
+
+from __future__ import annotations
+
+import struct
+from uuid import UUID
+
+import numpy as np
+
+from akidb.codec import decode, encode, pack_text, unpack_text
+from akidb.codec.frame import KIND_HEAD, Buffer
+from akidb.errors import CorruptionError
+from akidb.manifest.model import Head, SegmentRef
+
+_HEAD = struct.Struct("<Q16sQQQQQQ16s16sI4x")
+_SEGMENT = struct.Struct("<16sQQQQI4x")
+_SEALED = _HAS_GRAPH = 1
+_HAS_DELETES = 2
+
+
+def encode_head(head: Head, *, shard: UUID, kind: int = KIND_HEAD) -> bytes:
+    """The object's bytes. `shard` is the uuid of the shard that the HEAD belongs to."""
+    fixed = _HEAD.pack(
+        head.version, head.commit_id.bytes, head.folded, head.garbage, head.gc_epoch, head.term, head.compaction_epoch,
+        head.live_count, head.chain, head.live_sum, _SEALED if head.sealed else 0,
+    )  # fmt: skip
+    rows = [
+        _SEGMENT.pack(
+            ref.uuid.bytes, ref.rows, ref.live, ref.bytes, ref.lsn_max,
+            (_HAS_GRAPH if ref.has_graph else 0) | (_HAS_DELETES if ref.deletes_key is not None else 0),
+        )
+        for ref in head.segments
+    ]  # fmt: skip
+    offsets, keys = pack_text([key for ref in head.segments for key in (ref.key, ref.deletes_key or "")])
+    return encode(
+        kind,
+        shard,
+        {
+            "head": fixed,
+            "recent": b"".join(commit.bytes for commit in head.recent),
+            "segments": b"".join(rows),
+            "keys": [offsets.astype("<u8").tobytes(), keys],
+        },
+    )
+
+
+def decode_head(body: Buffer, *, shard: UUID, name: str, kind: int = KIND_HEAD) -> Head:
+    """The inverse. Raises CorruptionError naming the object."""
+    frame = decode(body, kind=kind, name=name)
+    try:
+        if frame.uuid != shard:
+            raise CorruptionError(f"it belongs to shard {frame.uuid}, expected {shard}")
+        version, commit, folded, garbage, gc_epoch, term, compaction_epoch, live_count, chain, live_sum, flags = (
+            _HEAD.unpack(frame.sections["head"])
+        )
+        recent = bytes(frame.sections["recent"])
+        return Head(
+            version=version,
+            commit_id=UUID(bytes=commit),
+            recent=tuple(UUID(bytes=recent[at : at + 16]) for at in range(0, len(recent), 16)),
+            segments=_decode_segments(frame.sections["segments"], frame.sections["keys"]),
+            folded=folded,
+            garbage=garbage,
+            gc_epoch=gc_epoch,
+            term=term,
+            compaction_epoch=compaction_epoch,
+            chain=chain,
+            live_count=live_count,
+            live_sum=live_sum,
+            sealed=bool(flags & _SEALED),
+        )
+    except (CorruptionError, KeyError, ValueError, struct.error) as error:
+        raise CorruptionError(f"object {name}: {error}") from error
+
+
+def _decode_segments(rows: memoryview, packed: memoryview) -> tuple[SegmentRef, ...]:
+    count, rest = divmod(len(rows), _SEGMENT.size)
+    at = 8 * (2 * count + 1)
+    if rest or len(packed) < at:
+        raise CorruptionError(f"its segment list is {len(rows)} bytes long, its keys {len(packed)}")
+    keys = unpack_text(np.frombuffer(packed[:at], "<u8"), packed[at:])
+    refs = []
+    for i, (uuid, n, live, size, lsn_max, flags) in enumerate(_SEGMENT.iter_unpack(rows)):
+        key, deletes_key = keys[2 * i : 2 * i + 2]
+        with_deletes = deletes_key if flags & _HAS_DELETES else None
+        refs.append(SegmentRef(UUID(bytes=uuid), key, n, live, size, lsn_max, bool(flags & _HAS_GRAPH), with_deletes))
+    return tuple(refs)

@@ -1,0 +1,60 @@
+"""HEAD: the one object of a shard that changes, by compare-and-swap. What it holds, and nothing about how it is
+stored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from akidb.types import Lsn
+
+RECENT_MAX = 64
+"""Commit ids that HEAD remembers: a writer whose answer was lost finds its own among them."""
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRef:
+    """A segment that HEAD names. `live` counts the rows that its deletes object (at `deletes_key`, if any) leaves.
+
+    `bytes` is the object's size; `lsn_max` the last slot whose operations can be in it.
+    """
+
+    uuid: UUID
+    key: str
+    rows: int
+    live: int
+    bytes: int
+    lsn_max: Lsn
+    has_graph: bool = False
+    deletes_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The physical state of a shard: `segments` hold what the slots below `folded` say.
+
+    Attributes:
+        version: 0 at creation, one more with each swap.
+        commit_id: fresh with each swap, so HEAD never has the same bytes twice; `recent` ends with it.
+        folded: slots below it are in the segments (F).
+        garbage: slots below it may be gone from the store (G, never above F).
+        chain: digest of slot folded - 1, zeros when there is none.
+        live_count: live rows of all segments.
+        sealed: the log ended with a seal that is folded.
+        gc_epoch, term, compaction_epoch, live_sum: reserved, kept as they are found.
+    """
+
+    version: int
+    commit_id: UUID
+    recent: tuple[UUID, ...] = ()
+    segments: tuple[SegmentRef, ...] = ()
+    folded: Lsn = 1
+    garbage: Lsn = 1
+    gc_epoch: int = 0
+    term: int = 0
+    compaction_epoch: int = 0
+    chain: bytes = field(default=bytes(16))
+    live_count: int = 0
+    live_sum: bytes = field(default=bytes(16))
+    sealed: bool = False

@@ -1,0 +1,119 @@
+"""Reading and changing HEAD. Lost answers are resolved by the commit id that each change carries."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from uuid import UUID, uuid4
+
+from akidb.codec.frame import KIND_HEAD
+from akidb.config.settings import ManifestRetry
+from akidb.errors import CorruptionError, UnavailableError
+from akidb.manifest.codec import decode_head, encode_head
+from akidb.manifest.invariants import broken
+from akidb.manifest.model import RECENT_MAX, Head
+from akidb.storage.object_store import ObjectStore, Status
+
+
+class HeadStore:
+    """HEAD of the shard under `prefix`. Safe to share among the tasks of one event loop."""
+
+    def __init__(
+        self, store: ObjectStore, prefix: str, shard: UUID, *, kind: int = KIND_HEAD, retry: ManifestRetry | None = None
+    ) -> None:
+        self.key = f"{prefix}/head"
+        self._store = store
+        self._shard = shard
+        self._kind = kind
+        self._retry = retry or ManifestRetry()
+        self._seen: tuple[Head, str] | None = None
+
+    async def create(self) -> Head:
+        """Puts version 0 before anything names the shard; where there is a HEAD already, that is returned.
+
+        Raises:
+            UnavailableError: it may or may not be there; calling again decides.
+        """
+        first = uuid4()
+        head = Head(version=0, commit_id=first, recent=(first,))
+        await self._store.put_if_absent(self.key, self._encode(head))
+        return (await self.read())[0]
+
+    async def read(self) -> tuple[Head, str]:
+        """HEAD as the store has it now, and its ETag. One request, without a body when nothing changed.
+
+        Raises:
+            CorruptionError: there is none (it is put before anything names the shard), or it can't be read.
+            UnavailableError: the store is away.
+        """
+        seen = self._seen
+        reply = await self._store.get(self.key, if_none_match=None if seen is None else seen[1])
+        if reply.status is Status.NOT_MODIFIED and seen is not None:
+            return seen
+        if not reply.ok or reply.etag is None:
+            raise CorruptionError(f"object {self.key}: the store does not have it, though the shard exists")
+        read = decode_head(reply.body, shard=self._shard, name=self.key, kind=self._kind), reply.etag
+        if self._seen is None or self._seen[0].version < read[0].version:
+            self._seen = read  # two reads may end in the wrong order
+        return read
+
+    async def swap(self, change: Callable[[Head], Head | None]) -> Head | None:
+        """Replaces HEAD by `change(HEAD)`; None if `change` returned None, for a HEAD it is not meant for.
+
+        `change` is called again with the newer HEAD when another writer came first; it must have no effects, and leaves
+        version, commit_id and recent alone. None of the objects it names may be deleted when this fails: a late swap
+        may still land.
+
+        Raises:
+            UnavailableError: not decided within storage.manifest_retry.max_attempts.
+            AssertionError: the new HEAD breaks an invariant; nothing was sent.
+        """
+        head, etag = await self.read()
+        new = self._successor(head, change)
+        for attempt in range(self._retry.max_attempts):
+            if new is None:
+                return None
+            try:
+                reply = await self._store.put_if_match(self.key, self._encode(new), etag)
+                if reply.ok:
+                    self._seen = None if reply.etag is None else (new, reply.etag)
+                    return new
+                if reply.status is Status.NOT_FOUND:
+                    raise CorruptionError(f"object {self.key}: the store does not have it any more")
+                # Refused by a request that repeated one whose answer was lost, it may be our own: the commit id
+                # decides.
+                now, now_etag = await self.read()
+            except UnavailableError:
+                await self._pause(attempt)
+                try:
+                    now, now_etag = await self.read()
+                except UnavailableError:
+                    continue
+            if new.commit_id in now.recent:
+                return new
+            if now_etag != etag:
+                head, etag = now, now_etag
+                new = self._successor(head, change)
+            await self._pause(attempt)
+        raise UnavailableError(
+            f"object {self.key} could not be changed in {self._retry.max_attempts} attempts", code="head_contended"
+        )
+
+    def _successor(self, head: Head, change: Callable[[Head], Head | None]) -> Head | None:
+        changed = change(head)
+        if changed is None:
+            return None
+        commit = uuid4()
+        new = replace(changed, version=head.version + 1, commit_id=commit, recent=(*head.recent, commit)[-RECENT_MAX:])
+        faults = broken(head, new)
+        assert not faults, f"HEAD {self.key} would break {', '.join(faults)}: {head} -> {new}"
+        return new
+
+    def _encode(self, head: Head) -> bytes:
+        return encode_head(head, shard=self._shard, kind=self._kind)
+
+    async def _pause(self, attempt: int) -> None:
+        longest = min(self._retry.max_backoff_ms, self._retry.initial_backoff_ms * 2**attempt) / 1000
+        await asyncio.sleep(random.uniform(0, longest))  # noqa: S311 - jitter

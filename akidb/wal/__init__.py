@@ -1,0 +1,30 @@
+"""The log of a shard: numbered slots, each put once. The truth about what was written; all else can be made from it.
+
+Start at `record.py` for what is written, `slot.py` for its bytes, `tail.py` for what may be believed, `appender.py` for
+how a write becomes durable.
+"""
+
+from akidb.wal.appender import Appender
+from akidb.wal.collect import collect
+from akidb.wal.log import Log
+from akidb.wal.record import Batch, Delete, Entry, Operation, Patch, Seal, Upsert
+from akidb.wal.slot import CHAIN_START, Slot, decode_slot, encode_slot
+from akidb.wal.tail import State
+
+__all__ = [
+    "CHAIN_START",
+    "Appender",
+    "Batch",
+    "Delete",
+    "Entry",
+    "Log",
+    "Operation",
+    "Patch",
+    "Seal",
+    "Slot",
+    "State",
+    "Upsert",
+    "collect",
+    "decode_slot",
+    "encode_slot",
+]

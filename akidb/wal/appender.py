@@ -1,0 +1,353 @@
+"""Writing to the log: group commit, one put at a time, and honest answers when the store gives none.
+
+What arrives while a put is under way is the next group. A group is bound to the slot it was put at until that slot is
+decided:
+
+    won                     applied, acknowledged
+    taken, by this group    the same: an earlier put of it had landed and its answer was lost
+    taken, by another       that slot is applied, checks run again, the group goes to the next slot
+    answer lost             the same bytes at the same slot again, until decided
+
+A caller whose deadline passes meanwhile is told `outcome_unknown`, and its batch is never put at another slot: it could
+otherwise overtake a later write. The put goes on in the background; what comes after it waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+from akidb.codec.frame import Buffer
+from akidb.config import Settings
+from akidb.errors import AkiDBError, CorruptionError, DeadlineExceededError, InvalidInputError, UnavailableError
+from akidb.manifest import HeadStore
+from akidb.telemetry.metrics import METRICS
+from akidb.types import Lsn
+from akidb.wal.log import THREAD_BYTES_MIN, Log
+from akidb.wal.probe import Probe
+from akidb.wal.record import BATCH_BYTES_MAX, Batch, Operation, Seal, encode_operation, estimate_bytes
+from akidb.wal.slot import SLOT_BYTES_TARGET, Slot, encode_slot
+from akidb.wal.tail import Put, State, Tail
+
+GROUP_BATCHES_MAX = 1000
+QUEUE_BYTES_MAX = 256 << 20
+CLOSE_TIMEOUT_SECS = 10.0
+
+
+@dataclass(eq=False, slots=True)
+class _Request:
+    """One caller's batch on its way. `proposed` while some put may carry it to an undecided slot."""
+
+    batch: Batch
+    encoded: list[list[Buffer]]
+    size: int
+    deadline: float
+    check: Callable[[], None] | None
+    exact: bool
+    done: asyncio.Future[Lsn]
+    proposed: bool = False
+    abandoned: bool = False
+
+    @property
+    def seals(self) -> bool:
+        return any(isinstance(operation, Seal) for operation in self.batch.operations)
+
+    def settle(self, answer: Lsn | BaseException) -> None:
+        if self.abandoned or self.done.done():
+            return
+        if isinstance(answer, BaseException):
+            self.done.set_exception(answer)
+        else:
+            self.done.set_result(answer)
+
+
+@dataclass(eq=False, slots=True)
+class _Group:
+    """Requests that share a slot. `ambiguous` once an answer of the store about the present slot was lost."""
+
+    requests: list[_Request]
+    ambiguous: bool = False
+    losses: int = field(default=0)
+
+    def settle(self, answer: Lsn | BaseException) -> None:
+        for request in self.requests:
+            request.settle(answer)
+
+
+class Appender:
+    """The writer of one shard's log on this node, and the strong reader's probe. Belongs to one event loop."""
+
+    def __init__(self, log: Log, state: State, heads: HeadStore, settings: Settings) -> None:
+        self.writer = uuid4()
+        self._log = log
+        self._state = state
+        self._tail = Tail(log, state, heads)
+        self._probe = Probe(self._tail.follow)
+        self._retry = settings.storage.retry
+        self._interval = settings.wal.commit_interval_ms / 1000
+        self._queue: deque[_Request] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._next_put = 0.0
+        self._unknown = False  # a caller left with outcome_unknown, and the slot is still undecided
+        self._closing = False
+
+    async def append(
+        self,
+        operations: Sequence[Operation],
+        *,
+        deadline: float,
+        check: Callable[[], None] | None = None,
+        exact: bool = False,
+    ) -> Lsn:
+        """Makes the operations durable as one batch; returns its LSN, with the batch applied to the state.
+
+        Args:
+            deadline: time.monotonic() seconds.
+            check: called before each put, when the state holds every slot before the one aimed at; what it raises is
+                raised
+                here and nothing is written. Other batches of the same group may come before this one in the slot.
+            exact: no batch may: what `check` saw is what this batch is applied to. Costs a slot of its own per exact
+                batch.
+
+        Raises:
+            InvalidInputError: the operations can't be encoded, or are more than BATCH_BYTES_MAX.
+            DeadlineExceededError: `deadline_exceeded`: nothing was written, nor will be. `outcome_unknown`: it may or
+                may not
+                have been, which any read after a later acknowledged write shows.
+            UnavailableError: too much is waiting already (`overloaded`), or HEAD can't be read; nothing was written.
+            StorageFullError: nothing was written.
+            CorruptionError: the log can't be continued; names the object.
+        """
+        request = await self._prepare(list(operations), deadline, check, exact)
+        self._admit(request.size)
+        self._queue.append(request)
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
+        try:
+            await asyncio.wait({request.done}, timeout=max(0.0, deadline - time.monotonic()))
+            if request.done.done():
+                return request.done.result()
+        finally:
+            request.abandoned = True  # also when this caller was cancelled: the others of the group must not notice
+            if request in self._queue:
+                self._queue.remove(request)
+            if request.done.done():
+                request.done.exception()  # heard, though a cancelled caller does not tell it
+        if not request.proposed:
+            raise _too_late()
+        self._unknown = True
+        raise _unknown()
+
+    async def catch_up(self, *, deadline: float) -> Lsn:
+        """Applies everything acknowledged by any node before this call; returns the last LSN. Concurrent calls share
+        reads.
+
+        Raises:
+            DeadlineExceededError, UnavailableError, CorruptionError.
+        """
+        return await self._probe.fresh(deadline)
+
+    async def close(self) -> None:
+        """Refuses new batches, lets those under way be decided, and stops."""
+        self._closing = True
+        if self._task is not None:
+            await asyncio.wait({self._task}, timeout=CLOSE_TIMEOUT_SECS)
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+        await self._probe.close()
+
+    async def _prepare(
+        self, operations: list[Operation], deadline: float, check: Callable[[], None] | None, exact: bool
+    ) -> _Request:
+        def encode() -> list[list[Buffer]]:
+            return [encode_operation(operation) for operation in operations]
+
+        large = sum(map(estimate_bytes, operations)) >= THREAD_BYTES_MIN
+        encoded = await asyncio.to_thread(encode) if large else encode()
+        size = sum(memoryview(part).nbytes for parts in encoded for part in parts)
+        if size > BATCH_BYTES_MAX:
+            raise InvalidInputError(
+                f"a batch of {size:,} bytes, expected at most {BATCH_BYTES_MAX:,}; send it in parts",
+                code="batch_too_large",
+            )
+        done: asyncio.Future[Lsn] = asyncio.get_running_loop().create_future()
+        return _Request(Batch(uuid4(), operations), encoded, size, deadline, check, exact, done)
+
+    def _admit(self, size: int) -> None:
+        """Refuses what would only wait: after an unknown outcome one group may queue behind it, otherwise
+        QUEUE_BYTES_MAX.
+        """
+        if self._closing:
+            raise UnavailableError("the log is being closed", code="closing")
+        queued = sum(request.size for request in self._queue)
+        limit = SLOT_BYTES_TARGET if self._unknown else QUEUE_BYTES_MAX
+        crowded = self._unknown and len(self._queue) >= GROUP_BATCHES_MAX
+        if self._queue and (crowded or queued + size > limit):
+            METRICS.wal_operations.labels("append", "shed").inc()
+            raise UnavailableError(
+                f"{len(self._queue)} batches ({queued:,} bytes) wait for the store already; nothing was written",
+                code="overloaded",
+            )
+
+    # The one task that puts.
+
+    async def _run(self) -> None:
+        group = _Group([])
+        try:
+            while self._queue:
+                await asyncio.sleep(max(0.0, self._next_put - time.monotonic()))
+                group = self._take()
+                try:
+                    await self._commit(group)
+                except Exception as error:  # a caller learns of our bug; the next group must not wait for ever
+                    group.settle(error)
+                self._unknown = False
+        finally:
+            self._task = None
+            for request in (*group.requests, *self._queue):
+                request.settle(_unknown() if request.proposed else _too_late())
+
+    def _take(self) -> _Group:
+        """The next group: in order of arrival, up to SLOT_BYTES_TARGET unless the first alone is larger.
+
+        An exact batch begins a group, so that the state its check sees is the state it is applied to. A seal ends one:
+        what came after it would be acknowledged and never applied.
+        """
+        taken: list[_Request] = []
+        size = 0
+        while self._queue and len(taken) < GROUP_BATCHES_MAX:
+            request = self._queue[0]
+            if taken and (request.exact or size + request.size > SLOT_BYTES_TARGET):
+                break
+            taken.append(self._queue.popleft())
+            size += request.size
+            if request.seals:
+                break
+        return _Group(taken)
+
+    async def _commit(self, group: _Group) -> None:
+        """Puts the group at one slot after another until it has one, or nobody is left in it."""
+        try:
+            await self._tail.reach()
+            while self._recheck(group):
+                began = time.monotonic()
+                if await self._propose(group):
+                    METRICS.wal_operations.labels("append", "ok").inc()
+                    self._next_put = self._pause_after(group, began)
+                    return
+                METRICS.wal_operations.labels("append", "lost_slot").inc()
+                group.losses += 1
+                if group.losses > 1:  # others are faster: read to the end rather than lose slot by slot
+                    await self._tail.follow()
+        except AkiDBError as error:
+            METRICS.wal_operations.labels("append", "error").inc()
+            group.settle(error)
+
+    def _recheck(self, group: _Group) -> bool:
+        """Drops who is gone, late or refused by the state as it is now. True if any request is left."""
+        kept = []
+        for request in group.requests:
+            request.proposed = False
+            if request.abandoned:
+                continue
+            if request.deadline <= time.monotonic():
+                request.settle(_too_late())
+                continue
+            try:
+                if request.check is not None:
+                    request.check()
+            except Exception as refusal:
+                request.settle(refusal)
+            else:
+                kept.append(request)
+        group.requests = kept
+        return bool(kept)
+
+    async def _propose(self, group: _Group) -> bool:
+        """Puts the group at slot applied + 1 until that slot is decided. True if it is the group's.
+
+        Raises:
+            AkiDBError: nothing of the group is in the log, or (DeadlineExceededError) that can't be told any more.
+        """
+        for request in group.requests:
+            request.proposed = True
+        batches = [request.batch for request in group.requests]
+        slot = Slot(self._state.applied + 1, self._log.shard, self.writer, self._state.chain, batches)
+        body, slot = await self._encode(slot, group)
+        group.ambiguous = False
+        for attempt in itertools.count():
+            match await self._put(slot.lsn, body, group):
+                case Put.WON:
+                    await self._decided(slot, group)
+                    return True
+                case Slot() as found:
+                    if any(batch.uuid == batches[0].uuid for batch in found.batches):
+                        await self._decided(slot, group)
+                        return True
+                    await self._tail.apply(found)
+                    return False
+                case Put.GONE:
+                    await self._tail.reload()
+                    if group.ambiguous:
+                        raise _unknown()
+                    return False
+                case Put.UNKNOWN:
+                    group.ambiguous = True
+                    METRICS.wal_operations.labels("append", "ambiguous").inc()
+            await asyncio.sleep(self._backoff(attempt))
+        raise AssertionError("the loop ends by a decision")
+
+    async def _put(self, lsn: Lsn, body: bytes, group: _Group) -> Put | Slot:
+        """One attempt. A refusal says nothing about an earlier attempt whose answer was lost: the slot stays
+        undecided.
+        """
+        try:
+            return await self._tail.put(lsn, body)
+        except CorruptionError:
+            raise
+        except AkiDBError:
+            if not group.ambiguous:
+                raise
+            return Put.UNKNOWN
+
+    async def _encode(self, slot: Slot, group: _Group) -> tuple[bytes, Slot]:
+        def encode() -> tuple[bytes, Slot]:
+            return encode_slot(slot, kind=self._log.kind, encoded=[request.encoded for request in group.requests])
+
+        large = sum(request.size for request in group.requests) >= THREAD_BYTES_MIN
+        return await asyncio.to_thread(encode) if large else encode()
+
+    async def _decided(self, slot: Slot, group: _Group) -> None:
+        await self._tail.apply(slot)
+        group.settle(slot.lsn)
+
+    def _pause_after(self, group: _Group, began: float) -> float:
+        """When the next put may begin. Who won against others pauses about one round trip, so that they get their
+        turn.
+        """
+        fair = random.uniform(0.5, 1.5) * (time.monotonic() - began) if group.losses else 0.0  # noqa: S311 - jitter
+        return max(began + self._interval, time.monotonic() + fair)
+
+    def _backoff(self, attempt: int) -> float:
+        longest = min(
+            self._retry.max_backoff_ms, self._retry.initial_backoff_ms * self._retry.backoff_multiplier**attempt
+        )
+        return random.uniform(0, longest) / 1000  # noqa: S311 - jitter
+
+
+def _too_late() -> DeadlineExceededError:
+    return DeadlineExceededError("the deadline passed before the write could begin; nothing was written")
+
+
+def _unknown() -> DeadlineExceededError:
+    return DeadlineExceededError(
+        "the store did not answer in time: the write may or may not have happened; read to find out",
+        code="outcome_unknown",
+    )

@@ -1,0 +1,116 @@
+"""The log of one shard on the store: its keys, and reading its slots. It only says what is there; `tail.py` says what
+that means.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import UUID
+
+from akidb.codec.frame import KIND_SLOT
+from akidb.errors import CorruptionError
+from akidb.storage.object_store import ObjectStore, Status
+from akidb.types import Lsn
+from akidb.wal.slot import Slot, decode_slot
+
+READS_AT_ONCE = 64
+READ_BYTES_AT_ONCE = 64 << 20
+THREAD_BYTES_MIN = 256 << 10
+"""Slots from this size on are packed, checked and unpacked in a thread: it takes longer than the event loop may stand
+still.
+"""
+
+
+def slot_key(prefix: str, lsn: Lsn) -> str:
+    """`<prefix>/wal/<lsn / 4096>/<lsn>` in hex of fixed width: key order is LSN order, and no folder grows without
+    end.
+    """
+    return f"{prefix}/wal/{lsn // 4096:013x}/{lsn:016x}"
+
+
+class Log:
+    """Slots under `prefix`. `kind` is KIND_SLOT, or KIND_CATALOGUE_SLOT for a catalogue."""
+
+    def __init__(self, store: ObjectStore, prefix: str, shard: UUID, *, kind: int = KIND_SLOT) -> None:
+        self.store = store
+        self.prefix = prefix
+        self.shard = shard
+        self.kind = kind
+
+    def key(self, lsn: Lsn) -> str:
+        return slot_key(self.prefix, lsn)
+
+    async def read(self, lsn: Lsn) -> Slot | None:
+        """The slot, or None if the store has none there (now: it may have been folded and deleted).
+
+        Raises:
+            CorruptionError: it is not what was put there; names the object.
+            UnavailableError: the store is away.
+        """
+        key = self.key(lsn)
+        reply = await self.store.get(key)
+        if reply.status is Status.NOT_FOUND:
+            return None
+
+        def decode() -> Slot:
+            return decode_slot(reply.body, lsn=lsn, shard=self.shard, name=key, kind=self.kind)
+
+        return await asyncio.to_thread(decode) if len(reply.body) >= THREAD_BYTES_MIN else decode()
+
+    async def read_run(self, lsn: Lsn, count: int) -> list[Slot | None]:
+        """Slots lsn .. lsn + count - 1, None where there is none; read in parallel."""
+        return await asyncio.gather(*(self.read(lsn + i) for i in range(count)))
+
+    async def read_from(self, lsn: Lsn, *, chain: bytes | None = None) -> AsyncIterator[Slot]:
+        """Slots from `lsn` to the end, in order: a list, parallel reads of what it names, then one by one until one is
+        missing.
+
+        `chain` is the digest of slot lsn - 1 where the caller knows it. That the end is an end, and not a slot folded
+        away, the caller checks: HEAD's `garbage` must not be above it.
+
+        Raises:
+            CorruptionError: as read; also when a slot does not continue the one before.
+        """
+        async for group in self._groups(lsn):
+            for slot in await self.read_run(lsn, group):
+                if slot is None:
+                    return  # listed, then folded away
+                yield self._continues(slot, chain)
+                lsn, chain = lsn + 1, slot.digest
+        while (found := await self.read(lsn)) is not None:
+            yield self._continues(found, chain)
+            lsn, chain = lsn + 1, found.digest
+
+    async def _groups(self, lsn: Lsn) -> AsyncIterator[int]:
+        """How many slots to read at once, from `lsn` on, so that memory holds READ_BYTES_AT_ONCE (or one slot) of
+        them.
+        """
+        count = size = 0
+        async for info in self.store.list_from(f"{self.prefix}/wal/", self.key(lsn - 1)):
+            if info.key != self.key(lsn):
+                break
+            if count and (count == READS_AT_ONCE or size + info.size > READ_BYTES_AT_ONCE):
+                yield count
+                count = size = 0
+            lsn, count, size = lsn + 1, count + 1, size + info.size
+        if count:
+            yield count
+
+    async def exists_after(self, lsn: Lsn) -> bool:
+        """Whether the store lists any slot above `lsn`."""
+        async for _ in self.store.list_from(f"{self.prefix}/wal/", self.key(lsn)):
+            return True
+        return False
+
+    def _continues(self, slot: Slot, chain: bytes | None) -> Slot:
+        check_chain(slot, chain, self.key(slot.lsn))
+        return slot
+
+
+def check_chain(slot: Slot, chain: bytes | None, name: str) -> None:
+    """Raises CorruptionError if `slot` was put by a node that had another slot before it (None: not known here)."""
+    if chain is not None and slot.prev_hash != chain:
+        raise CorruptionError(
+            f"object {name}: it continues a slot of digest {slot.prev_hash.hex()}, the one before it has {chain.hex()}"
+        )

@@ -1,0 +1,158 @@
+"""The end of a log as one node knows it: which answers about a slot are to be believed, and a state kept in step with
+them.
+
+On a store that deletes folded slots a missing slot may be one that was folded away, and a slot may be created a second
+time. So a missing slot is the end only if HEAD's `garbage`, read afterwards, is not above it; and a slot is put only
+under the shard's shared lock after HEAD said so, while deletions hold the exclusive one. On S3 nothing is deleted: a
+missing slot is the end, and an existing one is what it was from the beginning.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import itertools
+from typing import Protocol
+
+from akidb.errors import CorruptionError, UnavailableError
+from akidb.manifest import HeadStore
+from akidb.storage.object_store import Status
+from akidb.types import Lsn
+from akidb.wal.log import Log, check_chain
+from akidb.wal.slot import Slot
+
+_ACTIVE_WIDTH = 4
+"""Slots probed at once while other writers are active; 1 otherwise. Without it a busy log could keep a reader
+chasing.
+"""
+
+
+class State(Protocol):
+    """What the log's slots are applied to. `chain` is the digest of slot `applied`, CHAIN_START before the first."""
+
+    @property
+    def applied(self) -> Lsn: ...
+
+    @property
+    def chain(self) -> bytes: ...
+
+    def apply(self, slot: Slot) -> None:
+        """Applies slot applied + 1; skips batches whose uuid was applied already. On the event loop, without I/O."""
+        ...
+
+    async def reload(self) -> None:
+        """Slot applied + 1 was folded and deleted: jumps forward to what HEAD says now (at least garbage - 1)."""
+        ...
+
+
+class Put(enum.Enum):
+    """What became of a put, besides finding another slot there."""
+
+    WON = "won"  # the slot is ours
+    GONE = "gone"  # the slot was folded and deleted; this put wrote nothing
+    CONFLICT = "conflict"  # the store did not decide; this put wrote nothing
+    UNKNOWN = "unknown"  # the answer was lost: it may or may not land
+
+
+class Tail:
+    """Follows `log` with `state`. Only slots that continue the state's chain are ever applied, each once, in order."""
+
+    def __init__(self, log: Log, state: State, heads: HeadStore) -> None:
+        self._log = log
+        self._state = state
+        self._heads = heads
+        self._changing = asyncio.Lock()  # a reload awaits; nothing may be applied to the state it replaces
+        self._width = 1
+        self._at_end = False
+
+    async def apply(self, slot: Slot) -> None:
+        """Applies a slot unless it is applied already. Raises CorruptionError if it does not continue the chain."""
+        async with self._changing:
+            if slot.lsn == self._state.applied + 1:
+                check_chain(slot, self._state.chain, self._log.key(slot.lsn))
+                self._state.apply(slot)
+
+    async def follow(self) -> Lsn:
+        """Applies all that was in the log at some moment during this call; returns the last LSN. One read if there is
+        none.
+
+        Raises:
+            CorruptionError: a slot can't be read, does not fit, or is missing though later ones are there.
+            UnavailableError: the store is away.
+        """
+        while True:
+            run = await self._log.read_run(self._state.applied + 1, self._width)
+            slots = [slot for slot in itertools.takewhile(lambda slot: slot is not None, run) if slot is not None]
+            for slot in slots:
+                await self.apply(slot)
+            far = len(slots) == self._width
+            if far:
+                async for slot in self._log.read_from(self._state.applied + 1, chain=self._state.chain):
+                    await self.apply(slot)
+            self._width = _ACTIVE_WIDTH if slots else 1
+            if await self._reload_if_gone():
+                continue
+            suspect = far or not self._at_end or any(run[len(slots) :])
+            if suspect and await self._hole():
+                continue
+            self._at_end = True
+            return self._state.applied
+
+    async def reach(self) -> None:
+        """Follows to the end if this node has never been there; a writer begins so, and then loses slots instead."""
+        if not self._at_end:
+            await self.follow()
+
+    async def put(self, lsn: Lsn, body: bytes) -> Put | Slot:
+        """Tries to make `body` slot `lsn`; answers with the slot that is there if it is taken (it may be this body).
+
+        Raises:
+            UnavailableError: HEAD can't be read; this put wrote nothing (a lost answer is UNKNOWN).
+            StorageFullError: this put wrote nothing.
+            CorruptionError: the slot that is there can't be read.
+        """
+        store = self._log.store
+        async with store.lock(self._log.prefix, exclusive=False):
+            if store.can_delete and (await self._heads.read())[0].garbage > lsn:
+                return Put.GONE
+            try:
+                reply = await store.put_if_absent(self._log.key(lsn), body)
+                if reply.status is Status.OK:
+                    return Put.WON
+                # Refused by a request that repeated one whose answer was lost, it may be our own slot: what is there
+                # decides.
+                found = await self._log.read(lsn) if reply.status is Status.CONDITION_FAILED else None
+            except UnavailableError:
+                return Put.UNKNOWN
+        return Put.CONFLICT if found is None else found
+
+    async def reload(self) -> None:
+        """Jumps forward if HEAD says that the next slot is gone."""
+        await self._reload_if_gone()
+
+    async def _reload_if_gone(self) -> bool:
+        if not self._log.store.can_delete:
+            return False
+        async with self._changing:
+            head, _ = await self._heads.read()
+            if head.garbage <= self._state.applied + 1:
+                return False
+            await self._state.reload()
+            if self._state.applied + 1 < head.garbage:
+                raise CorruptionError(
+                    f"object {self._heads.key}: slots below {head.garbage} are gone, but the state that HEAD tells "
+                    f"ends at {self._state.applied}"
+                )
+            return True
+
+    async def _hole(self) -> bool:
+        """Looks for slots behind the end. True if the end moved on meanwhile; CorruptionError if a slot is missing."""
+        end = self._state.applied + 1
+        if not await self._log.exists_after(end):
+            return False
+        # A later slot was put by a node that had read this one: by now it is there, or was folded away, or is lost.
+        if await self._log.read(end) is not None or self._state.applied >= end or await self._reload_if_gone():
+            return True
+        raise CorruptionError(
+            f"object {self._log.key(end)}: the slot is missing though later ones are there", code="missing_slot"
+        )
