@@ -1,1 +1,19 @@
 """Object stores: one protocol, three stores, wrappers that stack over them."""
+
+from akidb.storage.factory import open_location, open_store
+from akidb.storage.instrumented import Outcome, last_outcome
+from akidb.storage.object_store import Body, ObjectInfo, ObjectStore, Reply, Status
+from akidb.storage.probe import require_conditional_puts
+
+__all__ = [
+    "Body",
+    "ObjectInfo",
+    "ObjectStore",
+    "Outcome",
+    "Reply",
+    "Status",
+    "last_outcome",
+    "open_location",
+    "open_store",
+    "require_conditional_puts",
+]

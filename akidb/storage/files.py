@@ -126,14 +126,14 @@ def read_file(
         start, end = (0, info.st_size) if byte_range is None else check_range(byte_range, info.st_size)
         end = min(end, info.st_size)
         if inline_bytes is None:
-            return info, _read(descriptor, start, end)
+            return info, read_at(descriptor, start, end)
         buffer = bytearray(end - start)
         if not NOWAIT or len(buffer) > inline_bytes or os.preadv(descriptor, [buffer], start, NOWAIT) < len(buffer):
             raise BlockingIOError
         return info, bytes(buffer)
 
 
-def _read(descriptor: int, start: int, end: int) -> bytes:
+def read_at(descriptor: int, start: int, end: int) -> bytes:
     pieces = []
     while start < end:
         piece = os.pread(descriptor, min(end - start, _READ_BYTES_MAX), start)

@@ -1,0 +1,82 @@
+"""From settings, or from what a user passes to `akidb.connect`, to a store with its wrappers."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from akidb.config import Settings
+from akidb.errors import InvalidInputError
+from akidb.storage.file_cache import FileCachedStore
+from akidb.storage.instrumented import InstrumentedStore
+from akidb.storage.local import LocalStore
+from akidb.storage.memory import MemoryStore
+from akidb.storage.object_store import ObjectStore
+from akidb.storage.retrying import Backoff, RetryingStore
+from akidb.storage.s3 import S3Options, S3Store
+
+_S3_SCHEME = "s3://"
+_SERVICE_CACHE = Path("/var/lib/akidb/cache")
+
+
+def open_store(settings: Settings) -> ObjectStore:
+    """The store the settings name: memory, a bucket, or the embedded one in `storage.data_dir`. Nothing is touched
+    yet."""
+    storage = settings.storage
+    if storage.use_memory_backend:
+        return InstrumentedStore(MemoryStore())
+    if storage.s3_endpoint is None:
+        return InstrumentedStore(LocalStore(Path(storage.data_dir)))
+    return _over_s3(s3_options(settings), settings)
+
+
+def open_location(where: str | Path, settings: Settings) -> ObjectStore:
+    """The store at `:memory:`, at a path, or at `s3://bucket/prefix`, whose endpoint and keys come from the settings.
+
+    Without `storage.s3_endpoint` a bucket is Amazon's. Raises InvalidInputError for what is none of these.
+    """
+    if where == ":memory:":
+        return InstrumentedStore(MemoryStore())
+    if isinstance(where, str) and where.startswith(_S3_SCHEME):
+        bucket, _, prefix = where.removeprefix(_S3_SCHEME).partition("/")
+        if not bucket:
+            raise InvalidInputError(f"{where!r} names no bucket, expected s3://bucket/prefix", code="bad_location")
+        return _over_s3(replace(s3_options(settings), bucket=bucket, prefix=prefix), settings)
+    if not str(where) or "://" in str(where):
+        expected = "expected :memory:, a folder or s3://bucket/prefix"
+        raise InvalidInputError(f"{str(where)!r} is no store: {expected}", code="bad_location")
+    return InstrumentedStore(LocalStore(Path(where).expanduser()))
+
+
+def s3_options(settings: Settings) -> S3Options:
+    storage = settings.storage
+    return S3Options(
+        bucket=storage.s3_bucket,
+        endpoint=None if storage.s3_endpoint in (None, "aws") else storage.s3_endpoint,
+        region=storage.s3_region,
+        prefix=storage.s3_prefix,
+        access_key=storage.s3_access_key,
+        secret_key=storage.s3_secret_key,
+        create_bucket=storage.create_bucket,
+        encryption=storage.s3_encryption,
+        kms_key_id=storage.s3_kms_key_id,
+    )
+
+
+def cache_path(settings: Settings) -> Path:
+    """`cache.hot_path`; unset: /var/lib/akidb/cache if it can be written, else the user's cache folder."""
+    if settings.cache.hot_path is not None:
+        return Path(settings.cache.hot_path).expanduser()
+    if os.access(_SERVICE_CACHE, os.W_OK):
+        return _SERVICE_CACHE
+    if sys.platform == "darwin":
+        return Path.home() / "Library/Caches/akidb"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "akidb/hot"
+
+
+def _over_s3(options: S3Options, settings: Settings) -> ObjectStore:
+    """Each attempt is counted; what reads ranges into the file cache is retried range by range."""
+    retried = RetryingStore(InstrumentedStore(S3Store(options)), Backoff(**asdict(settings.storage.retry)))
+    return FileCachedStore(retried, cache_path(settings), int(settings.cache.hot_size_gb * (1 << 30)))

@@ -1,0 +1,98 @@
+"""Counting and timing what goes to the store, and remembering how the last of it went."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+from akidb.errors import AkiDBError, InvalidInputError
+from akidb.storage.object_store import Body, ObjectInfo, ObjectStore, Reply
+from akidb.storage.wrapper import StoreWrapper
+from akidb.telemetry.metrics import METRICS, Metrics
+
+Operation = Literal["get", "put", "delete", "list", "head"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the last operation that the store answered or failed went. `at` is time.monotonic()."""
+
+    at: float
+    error: AkiDBError | None = None
+
+
+class InstrumentedStore(StoreWrapper):
+    """Adds to akidb_storage_operations_total{operation,status} and akidb_storage_latency_seconds{operation}.
+
+    `status` is a Status's value, or the code of the error. It stands below RetryingStore, so every attempt counts by
+    itself and an outage shows at once, not after the last attempt.
+    """
+
+    def __init__(self, inner: ObjectStore, metrics: Metrics = METRICS) -> None:
+        super().__init__(inner)
+        self._metrics = metrics
+        self.last_outcome: Outcome | None = None
+
+    async def get(
+        self, key: str, *, byte_range: tuple[int, int] | None = None, if_none_match: str | None = None
+    ) -> Reply:
+        return await self._replied("get", self.inner.get(key, byte_range=byte_range, if_none_match=if_none_match))
+
+    async def head(self, key: str) -> Reply:
+        return await self._replied("head", self.inner.head(key))
+
+    async def put(self, key: str, body: Body) -> Reply:
+        return await self._replied("put", self.inner.put(key, body))
+
+    async def put_if_absent(self, key: str, body: Body) -> Reply:
+        return await self._replied("put", self.inner.put_if_absent(key, body))
+
+    async def put_if_match(self, key: str, body: Body, etag: str) -> Reply:
+        return await self._replied("put", self.inner.put_if_match(key, body, etag))
+
+    async def list_from(self, prefix: str, start_after: str | None = None) -> AsyncIterator[ObjectInfo]:
+        with self._measured("list"):
+            async for info in self.inner.list_from(prefix, start_after):
+                yield info
+
+    async def delete_many(self, keys: Iterable[str]) -> None:
+        with self._measured("delete"):
+            await self.inner.delete_many(keys)
+
+    async def _replied(self, operation: Operation, call: Awaitable[Reply]) -> Reply:
+        with self._measured(operation) as told:
+            reply = await call
+            told.append(reply.status.value)
+        return reply
+
+    @contextmanager
+    def _measured(self, operation: Operation) -> Iterator[list[str]]:
+        """Counts what the block appends, "ok" if nothing; an abandoned operation counts as "cancelled" and proves
+        nothing."""
+        started = time.perf_counter()
+        told: list[str] = []
+        status = "cancelled"
+        try:
+            yield told
+            status = told[0] if told else "ok"
+            self.last_outcome = Outcome(time.monotonic())
+        except AkiDBError as failed:
+            status = failed.code
+            if not isinstance(failed, InvalidInputError):
+                self.last_outcome = Outcome(time.monotonic(), failed)
+            raise
+        finally:
+            self._metrics.storage_operations.labels(operation, status).inc()
+            self._metrics.storage_latency.labels(operation).observe(time.perf_counter() - started)
+
+
+def last_outcome(store: ObjectStore) -> Outcome | None:
+    """How the last operation went, of a store with an InstrumentedStore in its stack; None before the first one."""
+    while isinstance(store, StoreWrapper):
+        if isinstance(store, InstrumentedStore):
+            return store.last_outcome
+        store = store.inner
+    return None

@@ -1,0 +1,276 @@
+"""Objects in a bucket of any S3-compatible store, by aiobotocore.
+
+One call here is one request: the library's own retries are off, because a hidden second attempt of a conditional put
+that had landed comes back as 412 and looks like somebody else's win. Only `put` of a large body is several requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from akidb.errors import ConfigurationError, StorageFullError
+from akidb.storage.keys import check_key, check_prefix, check_range
+from akidb.storage.object_store import Body, ObjectInfo, Reply, Status
+from akidb.storage.s3_errors import http_time, is_missing_bucket, status_of, translated
+from akidb.storage.s3_multipart import MULTIPART_BYTES_MIN, upload
+
+_CONNECT_TIMEOUT_SECS = 2.0
+_READ_TIMEOUT_SECS = (
+    10.0  # between two pieces of an answer; MinIO without write quorum hangs for longer instead of failing
+)
+_UPLOAD_BYTES_PER_SEC_MIN = 1 << 20
+_CONNECTIONS = 64
+_DELETES_MAX = 1000  # per request, by the S3 interface
+
+
+@dataclass(frozen=True, slots=True)
+class S3Options:
+    """Where and how. `endpoint` None is Amazon's own; without keys the standard credential chain is asked."""
+
+    bucket: str
+    endpoint: str | None = None
+    region: str = "us-east-1"
+    prefix: str = ""
+    access_key: str | None = field(default=None, repr=False)
+    secret_key: str | None = field(default=None, repr=False)
+    create_bucket: bool = True
+    encryption: Literal["sse-s3", "sse-kms"] | None = None
+    kms_key_id: str | None = None
+    connect_timeout_secs: float = _CONNECT_TIMEOUT_SECS
+    read_timeout_secs: float = _READ_TIMEOUT_SECS
+
+    @property
+    def location(self) -> str:
+        path = "/".join(part for part in (self.bucket, self.prefix.strip("/")) if part)
+        return f"s3://{path} at {self.endpoint or 'aws'}"
+
+
+class S3Store:
+    """An ObjectStore over a bucket. It connects at the first call, which also finds or creates the bucket; a call
+    that fails leaves it to the next one to try again."""
+
+    def __init__(self, options: S3Options) -> None:
+        self._options = options
+        prefix = options.prefix.strip("/")
+        self._root = f"{prefix}/" if prefix else ""
+        self._stack = AsyncExitStack()
+        self._client: Any = None
+        self._bucket_found = False
+        self._connecting = asyncio.Lock()
+        self._folder: Path | None = None
+
+    @property
+    def location(self) -> str:
+        return self._options.location
+
+    @property
+    def can_delete(self) -> bool:
+        return False
+
+    async def get(
+        self, key: str, *, byte_range: tuple[int, int] | None = None, if_none_match: str | None = None
+    ) -> Reply:
+        headers = {}
+        if byte_range is not None:
+            start, end = check_range(byte_range)
+            headers["Range"] = f"bytes={start}-{end - 1}"
+        if if_none_match is not None:
+            headers["IfNoneMatch"] = if_none_match
+        answer = await self._request("get_object", self._key(key), headers)
+        if isinstance(answer, Reply):
+            return answer
+        try:
+            async with answer["Body"] as stream:
+                body = await stream.read()
+        except Exception as failed:
+            raise translated(failed, self._options) from failed
+        _, _, size = answer.get("ContentRange", "").rpartition("/")
+        return _reply(answer, body, int(size or len(body)))
+
+    async def head(self, key: str) -> Reply:
+        answer = await self._request("head_object", self._key(key), {})
+        return answer if isinstance(answer, Reply) else _reply(answer, size=answer["ContentLength"])
+
+    async def put(self, key: str, body: Body) -> Reply:
+        size = body.stat().st_size if isinstance(body, Path) else memoryview(body).nbytes
+        if size < MULTIPART_BYTES_MIN:
+            return await self._put(key, body, {})
+        client = await self._connected()
+        address = {"Bucket": self._options.bucket, "Key": self._key(key)}
+        try:
+            etag = await upload(client, address, self._encryption(), body, size)
+        except Exception as failed:
+            raise translated(failed, self._options) from failed
+        return Reply(Status.OK, etag=etag)
+
+    async def put_if_absent(self, key: str, body: Body) -> Reply:
+        return await self._put(key, body, {"IfNoneMatch": "*"})
+
+    async def put_if_match(self, key: str, body: Body, etag: str) -> Reply:
+        return await self._put(key, body, {"IfMatch": etag})
+
+    async def _put(self, key: str, body: Body, condition: Mapping[str, str]) -> Reply:
+        full_key = self._key(key)
+        data = await asyncio.to_thread(body.read_bytes) if isinstance(body, Path) else bytes(body)
+        answer = await self._request(
+            "put_object", full_key, {"Body": data, **condition, **self._encryption()}, len(data)
+        )
+        return answer if isinstance(answer, Reply) else _reply(answer)
+
+    async def list_from(self, prefix: str, start_after: str | None = None) -> AsyncIterator[ObjectInfo]:
+        parameters = {"Bucket": self._options.bucket, "Prefix": self._root + check_prefix(prefix)}
+        if start_after:
+            parameters["StartAfter"] = self._root + start_after
+        client = await self._connected()
+        while True:
+            try:
+                page = await client.list_objects_v2(**parameters)
+            except Exception as failed:
+                raise translated(failed, self._options) from failed
+            for found in page.get("Contents", ()):
+                key = found["Key"].removeprefix(self._root)
+                yield ObjectInfo(key, found["Size"], found["ETag"], found["LastModified"].timestamp())
+            if not page["IsTruncated"]:
+                return
+            parameters["ContinuationToken"] = page["NextContinuationToken"]
+
+    async def delete_many(self, keys: Iterable[str]) -> None:
+        client = await self._connected()
+        full_keys = [self._key(key) for key in keys]
+        for start in range(0, len(full_keys), _DELETES_MAX):
+            listed = {"Objects": [{"Key": key} for key in full_keys[start : start + _DELETES_MAX]], "Quiet": True}
+            try:
+                answer = await client.delete_objects(Bucket=self._options.bucket, Delete=listed)
+            except Exception as failed:
+                raise translated(failed, self._options) from failed
+            for error in answer.get("Errors", ()):
+                message = (
+                    f"{self.location} did not delete {error.get('Key')}: {error.get('Code')} {error.get('Message')}"
+                )
+                raise ConfigurationError(message)
+
+    async def local_path(self, key: str) -> Path | None:
+        """Fetches the whole object into a temporary file that lives as long as this store; FileCachedStore does
+        better."""
+        reply = await self.get(key)
+        if not reply.ok:
+            return None
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="akidb-s3-"))
+            self._stack.callback(shutil.rmtree, self._folder, ignore_errors=True)
+        path = self._folder / secrets.token_hex(16)
+        try:
+            await asyncio.to_thread(path.write_bytes, reply.body)
+        except OSError as failed:
+            message = (
+                f"no room for a copy of {key} in {self._folder} ({failed.strerror}): give AKIDB_CACHE_HOT_PATH more"
+            )
+            raise StorageFullError(message) from failed
+        return path
+
+    def lock(self, prefix: str, *, exclusive: bool) -> AbstractAsyncContextManager[None]:
+        return nullcontext()
+
+    async def close(self) -> None:
+        await self._stack.aclose()
+
+    async def _request(self, operation: str, key: str, parameters: Mapping[str, Any], upload_bytes: int = 0) -> Any:
+        """The library's answer where it is 2xx, a Reply where the store said 304, 404, 409 or 412.
+
+        The time limit is of our own: the library's starts when the request has been sent, which a store that does not
+        read can put off for ever.
+        """
+        client = await self._connected()
+        limit = self._options.connect_timeout_secs + self._options.read_timeout_secs
+        try:
+            async with asyncio.timeout(limit + upload_bytes / _UPLOAD_BYTES_PER_SEC_MIN):
+                return await getattr(client, operation)(Bucket=self._options.bucket, Key=key, **parameters)
+        except Exception as failed:
+            reply = status_of(failed)
+            if reply is None:
+                raise translated(failed, self._options) from failed
+            return reply
+
+    async def _connected(self) -> Any:
+        if not self._bucket_found:
+            async with self._connecting:
+                if self._client is None:
+                    self._client = await self._stack.enter_async_context(
+                        await asyncio.to_thread(_new_client, self._options)
+                    )
+                if not self._bucket_found:
+                    await self._find_bucket()
+                    self._bucket_found = True
+        return self._client
+
+    async def _find_bucket(self) -> None:
+        """Lists instead of HeadBucket: that needs a right on the whole bucket, and its refusals do not say why.
+
+        A bucket that vanishes later is never made again: what was in it is not there either.
+        """
+        try:
+            await self._client.list_objects_v2(Bucket=self._options.bucket, Prefix=self._root, MaxKeys=1)
+        except Exception as failed:
+            if not (is_missing_bucket(failed) and self._options.create_bucket):
+                raise translated(failed, self._options) from failed
+        else:
+            return
+        region = self._options.region
+        where = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+        try:
+            await self._client.create_bucket(Bucket=self._options.bucket, **where)
+        except self._client.exceptions.BucketAlreadyOwnedByYou:
+            pass  # another node was quicker
+        except Exception as failed:
+            raise translated(failed, self._options) from failed
+
+    def _key(self, key: str) -> str:
+        return self._root + check_key(key)
+
+    def _encryption(self) -> dict[str, str]:
+        if self._options.encryption is None:
+            return {}
+        if self._options.encryption == "sse-s3":
+            return {"ServerSideEncryption": "AES256"}
+        named = {} if self._options.kms_key_id is None else {"SSEKMSKeyId": self._options.kms_key_id}
+        return {"ServerSideEncryption": "aws:kms", **named}
+
+
+def _new_client(options: S3Options) -> Any:
+    """Called in a thread: importing the library and reading its models takes most of a second."""
+    from aiobotocore.config import AioConfig
+    from aiobotocore.session import get_session
+
+    config = AioConfig(
+        connect_timeout=options.connect_timeout_secs,
+        read_timeout=options.read_timeout_secs,
+        max_pool_connections=_CONNECTIONS,
+        retries={"total_max_attempts": 1},
+        request_checksum_calculation="when_required",  # SigV4's SHA-256 covers bodies; many stores know no trailers
+        response_checksum_validation="when_required",
+        parameter_validation=False,
+        warm_up_loader_caches=True,
+        s3={"addressing_style": "path" if options.endpoint else "auto"},
+    )
+    return get_session().create_client(
+        "s3",
+        region_name=options.region,
+        endpoint_url=options.endpoint,
+        aws_access_key_id=options.access_key,
+        aws_secret_access_key=options.secret_key,
+        config=config,
+    )
+
+
+def _reply(answer: Mapping[str, Any], body: bytes = b"", size: int = 0) -> Reply:
+    headers = answer["ResponseMetadata"]["HTTPHeaders"]
+    dates = http_time(headers.get("date")), http_time(headers.get("last-modified"))
+    return Reply(Status.OK, body, answer.get("ETag"), size, *dates)

@@ -1,0 +1,124 @@
+"""What an answer or a failure of an S3-compatible store means, and which setting to look at."""
+
+from __future__ import annotations
+
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+
+from akidb.errors import AkiDBError, ConfigurationError, InvalidInputError, StorageFullError, UnavailableError
+from akidb.storage.object_store import Reply, Status
+
+if TYPE_CHECKING:
+    from akidb.storage.s3 import S3Options
+
+_STATUSES = {
+    304: Status.NOT_MODIFIED,
+    404: Status.NOT_FOUND,
+    409: Status.CONFLICT,
+    412: Status.CONDITION_FAILED,
+}
+_FULL = {"XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "QuotaExceeded", "InsufficientStorage"}
+_BAD_KEYS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "TokenRefreshRequired"}
+_BAD_REGION = {
+    "AuthorizationHeaderMalformed",
+    "PermanentRedirect",
+    "IllegalLocationConstraintException",
+    "InvalidRegion",
+}
+
+
+def status_of(failed: Exception) -> Reply | None:
+    """The answer that the library raised as an error; None if it is no answer."""
+    code, http_status, headers = _parts(failed)
+    if http_status not in _STATUSES or code == "NoSuchBucket":
+        return None
+    return Reply(
+        _STATUSES[http_status],
+        etag=headers.get("etag"),
+        date=http_time(headers.get("date")),
+        last_modified=http_time(headers.get("last-modified")),
+    )
+
+
+def is_missing_bucket(failed: Exception) -> bool:
+    return _parts(failed)[0] == "NoSuchBucket"
+
+
+def http_time(text: str | None) -> float | None:
+    """Seconds since 1970 of an HTTP date; None if there is none or it is garbled."""
+    if text is None:
+        return None
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except ValueError:
+        return None
+
+
+def translated(failed: Exception, options: S3Options) -> AkiDBError:
+    """The error to raise. No message holds a key or a secret: of the store's answer only code and text are used."""
+    code, http_status, _ = _parts(failed)
+    if code is not None:
+        return _refused(code, http_status, _text(failed), options)
+    from botocore.exceptions import (
+        ConnectTimeoutError,
+        EndpointConnectionError,
+        NoCredentialsError,
+        PartialCredentialsError,
+        ReadTimeoutError,
+    )
+
+    where = options.location
+    if isinstance(failed, NoCredentialsError | PartialCredentialsError):
+        return ConfigurationError(f"{where}: no credentials; set AKIDB_S3_ACCESS_KEY and AKIDB_S3_SECRET_KEY")
+    if isinstance(failed, ConnectTimeoutError | EndpointConnectionError):
+        return UnavailableError(
+            f"{where} cannot be reached: {failed}; is AKIDB_S3_ENDPOINT right, is the store running?"
+        )
+    if isinstance(failed, ReadTimeoutError | TimeoutError):
+        return UnavailableError(f"{where} did not answer within {options.read_timeout_secs:g} s")
+    return UnavailableError(f"{where} failed: {type(failed).__name__}: {failed}")
+
+
+def _refused(code: str, http_status: int, text: str, options: S3Options) -> AkiDBError:
+    where = options.location
+    if code == "NoSuchBucket":
+        return ConfigurationError(
+            f"{where}: there is no bucket {options.bucket!r}; create it or correct AKIDB_S3_BUCKET"
+        )
+    if code in _BAD_KEYS:
+        return ConfigurationError(
+            f"{where} refused the keys ({code}): check AKIDB_S3_ACCESS_KEY and AKIDB_S3_SECRET_KEY"
+        )
+    if code == "RequestTimeTooSkewed":
+        return ConfigurationError(f"{where} says this machine's clock is wrong ({code}): set it, for instance by NTP")
+    if code in _BAD_REGION or http_status == 301:
+        return ConfigurationError(f"{where} is in another region ({code}: {text}): check AKIDB_S3_REGION")
+    if code in _FULL or http_status == 507:
+        return StorageFullError(f"{where} has no room left ({code})")
+    if http_status == 403:
+        return ConfigurationError(
+            f"{where} denied access ({code}: {text}): AKIDB_S3_ACCESS_KEY needs the rights Get, Put, Delete and List"
+        )
+    if http_status == 416:
+        return InvalidInputError(f"the byte range lies past the object's end ({code})", code="bad_range")
+    if http_status == 501:
+        return ConfigurationError(f"{where} lacks what AkiDB needs ({code}: {text})")
+    if 400 <= http_status < 500 and http_status not in (408, 409, 425, 429):
+        return ConfigurationError(
+            f"{where} refused the request ({http_status} {code}: {text}): check the AKIDB_S3_ settings"
+        )
+    return UnavailableError(f"{where} answered {http_status} {code}: {text}")
+
+
+def _parts(failed: Exception) -> tuple[str | None, int, dict[str, str]]:
+    """(S3's code, HTTP status, headers) of an error the store answered with; code None for all other errors."""
+    response: dict[str, Any] = getattr(failed, "response", None) or {}
+    if "Error" not in response:
+        return None, 0, {}
+    meta = response.get("ResponseMetadata", {})
+    return str(response["Error"].get("Code", "")), int(meta.get("HTTPStatusCode", 0)), meta.get("HTTPHeaders", {})
+
+
+def _text(failed: Exception) -> str:
+    text: str = getattr(failed, "response", {})["Error"].get("Message", "")
+    return text

@@ -1,0 +1,57 @@
+"""Sending a large body in parts, several at a time. Not conditional: for keys that hold a fresh uuid."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from akidb.storage.files import opened, read_at
+from akidb.storage.object_store import Body
+
+MULTIPART_BYTES_MIN = 16 << 20
+_PART_BYTES = 8 << 20  # signing hashes a part on the event loop; this much takes a few milliseconds
+_PARTS_MAX = 10_000
+_AT_ONCE = 4
+
+
+async def upload(client: Any, address: Mapping[str, str], encryption: Mapping[str, str], body: Body, size: int) -> str:
+    """Returns the ETag. Raises what the library raises, after telling the store to forget the parts."""
+    started = await client.create_multipart_upload(**address, **encryption)
+    address = {**address, "UploadId": started["UploadId"]}
+    try:
+        parts = await _send_parts(client, address, body, size)
+        done = await client.complete_multipart_upload(**address, MultipartUpload={"Parts": parts})
+    except BaseException:
+        with contextlib.suppress(Exception):
+            await asyncio.shield(client.abort_multipart_upload(**address))
+        raise
+    etag: str = done["ETag"]
+    return etag
+
+
+async def _send_parts(client: Any, address: Mapping[str, str], body: Body, size: int) -> list[dict[str, Any]]:
+    part_bytes = max(_PART_BYTES, -(-size // _PARTS_MAX))
+    slots = asyncio.Semaphore(_AT_ONCE)
+
+    async def send(number: int, start: int) -> dict[str, Any]:
+        async with slots:
+            data = await asyncio.to_thread(_slice, body, start, min(start + part_bytes, size))
+            answer = await client.upload_part(**address, PartNumber=number, Body=data)
+        return {"PartNumber": number, "ETag": answer["ETag"]}
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(send(i + 1, start)) for i, start in enumerate(range(0, size, part_bytes))]
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
+def _slice(body: Body, start: int, end: int) -> bytes:
+    if isinstance(body, Path):
+        with opened(body) as descriptor:
+            return read_at(descriptor, start, end)
+    return bytes(memoryview(body).cast("B")[start:end])
