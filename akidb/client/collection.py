@@ -1,0 +1,213 @@
+"""One collection of a server, with the calls of the embedded one."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from akidb.client import schemas
+from akidb.client.transport import Transport
+from akidb.errors import DeadlineExceededError, InvalidInputError, ReadOnlyError
+from akidb.types import CollectionInfo, CollectionSpec, Consistency, Metric, Point, ScoredPoint, VectorArray
+
+T = TypeVar("T")
+
+BATCH_MAX = 100
+"""Queries per request that the server takes; longer batches are sent in turn."""
+
+ANSWER_MARGIN_SECS = 5.0
+"""How much longer than a search's own timeout the client waits, so that the server's 504 arrives."""
+
+POLL_FIRST_SECS, POLL_LONGEST_SECS = 0.05, 2.0
+
+
+class RemoteCollection:
+    """One collection. Vectors are anything numpy can read as numbers; ids are text or integers."""
+
+    def __init__(self, transport: Transport, spec: CollectionSpec, *, read_only: bool = False) -> None:
+        self._transport = transport
+        self._path = f"/collections/{quote(spec.name, safe='')}"
+        self._read_only = read_only
+        self.spec = spec
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def dim(self) -> int:
+        return self.spec.dim
+
+    @property
+    def metric(self) -> Metric:
+        return self.spec.metric
+
+    async def upsert(
+        self,
+        ids: Sequence[str | int],
+        vectors: npt.ArrayLike,
+        payloads: Sequence[Mapping[str, Any] | bytes | None] | None = None,
+    ) -> int:
+        """Stores n points, all or nothing; returns the log position when they are durable.
+
+        Args:
+            ids: n texts or integers, each once.
+            vectors: (n, dim), sent as float32.
+            payloads: n objects, or their JSON text as bytes, or None.
+
+        Raises:
+            InvalidInputError: nothing was changed.
+            UnavailableError, StorageFullError: nothing was changed.
+            DeadlineExceededError: with code `outcome_unknown` it may have happened.
+        """
+        rows = _matrix(vectors, "vectors")
+        if len(ids) != len(rows) or (payloads is not None and len(payloads) != len(rows)):
+            counts = f"{len(ids)} ids, {len(rows)} vectors" + (
+                "" if payloads is None else f", {len(payloads)} payloads"
+            )
+            raise InvalidInputError(f"{counts}, expected as many of each", code="count_mismatch")
+        texts = [None] * len(rows) if payloads is None else [_payload(payload) for payload in payloads]
+        points = [
+            {"id": id, "vector": vector} if payload is None else {"id": id, "vector": vector, "payload": payload}
+            for id, vector, payload in zip(ids, rows.tolist(), texts, strict=True)
+        ]
+        return await self._write("/vectors", {"vectors": points})
+
+    async def delete(self, ids: Sequence[str | int]) -> int:
+        """Deletes by id; ids that are not there are no error. Returns the log position."""
+        return await self._write("/vectors/delete", {"ids": list(ids)})
+
+    async def get(
+        self, ids: Sequence[str | int], *, with_vector: bool = True, consistency: Consistency | None = None
+    ) -> list[Point | None]:
+        """Points in the order of `ids`; None where there is none."""
+        body = {"ids": list(ids), "with_vector": with_vector} | _consistency(consistency)
+        found = await self._read("/vectors/get", body, schemas.Points)
+        return [None if point is None else point.point() for point in found.points]
+
+    async def search(
+        self,
+        vector: npt.ArrayLike,
+        top_k: int = 10,
+        *,
+        timeout_ms: int = 1000,
+        consistency: Consistency | None = None,
+        **options: Any,
+    ) -> list[ScoredPoint]:
+        """The `top_k` nearest points of one vector of shape (dim,), best first.
+
+        Options: filter, ef_search, exact, with_vector, with_payload, score_threshold.
+        """
+        if np.ndim(vector) != 1:
+            raise InvalidInputError(f"vector has {np.ndim(vector)} axes, expected one", code="invalid_vector")
+        body = {**_query(_matrix(np.asarray(vector)[None], "vector")[0], top_k, options), "timeout_ms": timeout_ms}
+        answer = await self._read(
+            "/search",
+            body | _consistency(consistency),
+            schemas.Answer,
+            timeout_secs=timeout_ms / 1000 + ANSWER_MARGIN_SECS,
+        )
+        return [hit.scored() for hit in answer.results]
+
+    async def search_batch(
+        self,
+        vectors: npt.ArrayLike,
+        top_k: int = 10,
+        *,
+        timeout_ms: int = 1000,
+        consistency: Consistency | None = None,
+        **options: Any,
+    ) -> list[list[ScoredPoint]]:
+        """`search` for each row of `vectors`, (n, dim), in order. `timeout_ms` holds per request of 100 queries."""
+        rows = _matrix(vectors, "vectors")
+        found: list[list[ScoredPoint]] = []
+        for start in range(0, len(rows), BATCH_MAX):
+            queries = [_query(row, top_k, options) for row in rows[start : start + BATCH_MAX]]
+            answer = await self._read(
+                "/batch-search",
+                {"queries": queries, "timeout_ms": timeout_ms} | _consistency(consistency),
+                schemas.BatchAnswer,
+                timeout_secs=timeout_ms / 1000 + ANSWER_MARGIN_SECS,
+            )
+            found += [[hit.scored() for hit in one.results] for one in answer.results]
+        return found
+
+    async def count(self, filter: Mapping[str, Any] | None = None, *, consistency: Consistency | None = None) -> int:
+        """How many points there are, or how many match `filter`."""
+        body = ({} if filter is None else {"filter": filter}) | _consistency(consistency)
+        return (await self._read("/count", body, schemas.Count)).count
+
+    async def info(self) -> CollectionInfo:
+        """Counts, sizes and the state of the index."""
+        body = await self._transport.send("GET", self._path, repeatable=True)
+        return msgspec.json.decode(body, type=schemas.CollectionDescription).info()
+
+    async def wait_indexed(self, timeout_ms: int = 600_000) -> None:
+        """Returns when every point that is to be in a graph is in one; DeadlineExceededError past `timeout_ms`."""
+        deadline = time.monotonic() + timeout_ms / 1000
+        pause = POLL_FIRST_SECS
+        while (state := (await self.info()).index).pending:
+            if time.monotonic() + pause > deadline:
+                raise DeadlineExceededError(
+                    f"{state.pending} points of {self.name!r} are not indexed after {timeout_ms} ms"
+                )
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, POLL_LONGEST_SECS)
+
+    async def _write(self, path: str, body: Mapping[str, Any]) -> int:
+        if self._read_only:
+            raise ReadOnlyError(f"collection {self.name!r} is open read-only")
+        answer = await self._transport.send("POST", self._path + path, body, repeatable=False)
+        return msgspec.json.decode(answer, type=schemas.Written).lsn
+
+    async def _read(
+        self, path: str, body: Mapping[str, Any], shape: type[T], *, timeout_secs: float | None = None
+    ) -> T:
+        answer = await self._transport.send("POST", self._path + path, body, repeatable=True, timeout_secs=timeout_secs)
+        return msgspec.json.decode(answer, type=shape)
+
+
+def _matrix(vectors: npt.ArrayLike, name: str) -> VectorArray:
+    """As float32 of shape (n, dim). What JSON cannot say is refused here; the rest the server judges."""
+    try:
+        array = np.asarray(vectors)
+    except ValueError as error:
+        raise InvalidInputError(f"{name} do not form an array: {error}", code="invalid_vector") from error
+    if array.dtype.kind not in "fiub" or array.ndim != 2:
+        expected = "expected numbers of shape (n, dim)"
+        raise InvalidInputError(
+            f"{name} have dtype {array.dtype} and shape {array.shape}, {expected}", code="invalid_vector"
+        )
+    with np.errstate(over="ignore"):
+        rows = np.asarray(array, np.float32)
+    finite = np.isfinite(rows).all(axis=1)
+    if not finite.all():
+        position = int(np.argmin(finite))
+        raise InvalidInputError(f"{name}[{position}] holds a value that is not finite in float32", code="not_finite")
+    return rows
+
+
+def _query(vector: VectorArray, top_k: int, options: Mapping[str, Any]) -> dict[str, Any]:
+    given = {key: value for key, value in options.items() if value is not None}
+    return {"vector": vector.tolist(), "top_k": top_k} | given
+
+
+def _payload(payload: Mapping[str, Any] | bytes | None) -> Mapping[str, Any] | msgspec.Raw | None:
+    return msgspec.Raw(payload) if isinstance(payload, bytes) else payload
+
+
+def _consistency(wanted: Consistency | None) -> dict[str, Any]:
+    if wanted is None:
+        return {}
+    if wanted.mode == "session":
+        return {"consistency": {"session": str(wanted.lsn)}}
+    if wanted.mode == "bounded":
+        return {"consistency": {"bounded_ms": wanted.bounded_ms}}
+    return {"consistency": wanted.mode}

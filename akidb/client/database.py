@@ -1,0 +1,95 @@
+"""The collections of a server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from akidb.client import schemas
+from akidb.client.collection import RemoteCollection
+from akidb.client.transport import TIMEOUT_SECS, Transport
+from akidb.errors import AkiDBError, ReadOnlyError, UnavailableError
+from akidb.types import CollectionSpec, IndexParams, Metric
+
+
+class RemoteDatabase:
+    """A running akidb-api, with the calls of the embedded database."""
+
+    def __init__(self, transport: Transport, *, read_only: bool) -> None:
+        self._transport = transport
+        self._read_only = read_only
+
+    @classmethod
+    async def connect(
+        cls, url: str, *, api_key: str | None = None, read_only: bool = False, timeout_secs: float = TIMEOUT_SECS
+    ) -> RemoteDatabase:
+        """Opens connections to the server at `url` ("http://host:port", or https, with a path where a proxy wants one).
+
+        Raises:
+            ConfigurationError: `url` is no address of a server.
+            UnavailableError: nothing answers there, or something that is not akidb-api.
+        """
+        transport = Transport(url, api_key=api_key, timeout_secs=timeout_secs)
+        try:
+            await transport.send("GET", "/health/live", repeatable=True)
+        except AkiDBError as error:
+            await transport.close()
+            if isinstance(error, UnavailableError):
+                raise
+            raise UnavailableError(f"{transport.base} does not answer like akidb-api: {error}") from error
+        except BaseException:
+            await transport.close()
+            raise
+        return cls(transport, read_only=read_only)
+
+    @property
+    def location(self) -> str:
+        return self._transport.base
+
+    async def create_collection(
+        self,
+        name: str,
+        dim: int,
+        *,
+        metric: str | Metric = Metric.COSINE,
+        index: IndexParams | None = None,
+        payload_schema: Mapping[str, Any] | None = None,
+    ) -> RemoteCollection:
+        """A new collection. Raises ConflictError if the name is taken, InvalidInputError for bad values."""
+        self._refuse_if_read_only()
+        body: dict[str, Any] = {"name": name, "vector_dim": dim, "distance": Metric.parse(metric).value}
+        if index is not None:
+            body["index"] = {key: value for key, value in asdict(index).items() if key != "min_vectors_threshold"}
+        if payload_schema is not None:
+            body["payload_schema"] = payload_schema
+        await self._transport.send("POST", "/collections", body, repeatable=False)
+        return await self.collection(name)
+
+    async def collection(self, name: str) -> RemoteCollection:
+        """An existing collection. Raises NotFoundError."""
+        answer = await self._transport.send("GET", f"/collections/{quote(name, safe='')}", repeatable=True)
+        description = msgspec.json.decode(answer, type=schemas.CollectionDescription)
+        spec: CollectionSpec = description.info().spec
+        return RemoteCollection(self._transport, spec, read_only=self._read_only)
+
+    async def list_collections(self) -> list[str]:
+        """Names, sorted."""
+        answer = await self._transport.send("GET", "/collections", repeatable=True)
+        return sorted(entry.name for entry in msgspec.json.decode(answer, type=schemas.Listing).collections)
+
+    async def drop_collection(self, name: str) -> None:
+        """Removes a collection with all its points. Raises NotFoundError."""
+        self._refuse_if_read_only()
+        await self._transport.send("DELETE", f"/collections/{quote(name, safe='')}", repeatable=False)
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._transport.close()
+
+    def _refuse_if_read_only(self) -> None:
+        if self._read_only:
+            raise ReadOnlyError(f"{self.location} is open read-only")

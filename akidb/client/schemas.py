@@ -1,0 +1,100 @@
+"""The JSON that akidb-api answers with, as far as the client reads it."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+
+from akidb.types import CollectionInfo, CollectionSpec, IndexParams, IndexState, Metric, Point, ScoredPoint, VectorArray
+
+_NULL = msgspec.Raw(b"null")
+
+
+class Written(msgspec.Struct):
+    """Answer of every write. `lsn` is its position in the collection's log."""
+
+    lsn: int = 0
+
+
+class StoredPoint(msgspec.Struct):
+    id: str
+    vector: list[float] | None = None
+    payload: msgspec.Raw = _NULL
+
+    def point(self) -> Point:
+        return Point(self.id, _vector(self.vector), _json(self.payload))
+
+
+class Points(msgspec.Struct):
+    points: list[StoredPoint | None]
+
+
+class Hit(msgspec.Struct):
+    id: str
+    score: float
+    payload: msgspec.Raw = _NULL
+    vector: list[float] | None = None
+
+    def scored(self) -> ScoredPoint:
+        return ScoredPoint(self.id, self.score, _json(self.payload), _vector(self.vector))
+
+
+class Answer(msgspec.Struct):
+    results: list[Hit]
+
+
+class BatchAnswer(msgspec.Struct):
+    results: list[Answer]
+
+
+class Count(msgspec.Struct):
+    count: int
+
+
+class Index(msgspec.Struct):
+    state: str = "ready"
+    indexed: int = 0
+    pending: int = 0
+    type: str = "auto"
+    m: int = 16
+    ef_construction: int = 400
+    ef_search: int = 200
+
+
+class CollectionDescription(msgspec.Struct):
+    name: str
+    vector_dim: int
+    distance: str
+    vector_count: int = 0
+    segments: int = 0
+    bytes: int = 0
+    lsn: int = 0
+    version: int = 0
+    index: Index = msgspec.field(default_factory=Index)
+
+    def info(self) -> CollectionInfo:
+        index = IndexParams(self.index.type, self.index.m, self.index.ef_construction, self.index.ef_search)  # type: ignore[arg-type]
+        return CollectionInfo(
+            spec=CollectionSpec(self.name, self.vector_dim, Metric.parse(self.distance), index),
+            count=self.vector_count,
+            segments=self.segments,
+            bytes=self.bytes,
+            lsn=self.lsn,
+            index=IndexState(
+                "ready" if self.index.pending == 0 else "building", self.index.indexed, self.index.pending
+            ),
+            version=self.version,
+        )
+
+
+class Listing(msgspec.Struct):
+    collections: list[CollectionDescription]
+
+
+def _vector(values: list[float] | None) -> VectorArray | None:
+    return None if values is None else np.asarray(values, np.float32)
+
+
+def _json(raw: msgspec.Raw) -> bytes | None:
+    text = bytes(raw)
+    return None if text == b"null" else text

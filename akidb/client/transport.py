@@ -1,0 +1,126 @@
+"""One HTTP connection pool: requests with deadlines, bounded retries, and errors as AkiDB's own."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+import msgspec
+import numpy as np
+from yarl import URL
+
+from akidb.client.problems import RETRY_AFTER_SECS_DEFAULT, error_of
+from akidb.errors import AkiDBError, ConfigurationError, DeadlineExceededError, InvalidInputError, UnavailableError
+
+TIMEOUT_SECS = 60.0
+"""Longest time of a call that names no other, retries included: twice the server's own limit for a write."""
+
+ATTEMPTS_MAX = 4
+
+
+class Transport:
+    """Talks to one server. Belongs to the event loop it is first used on."""
+
+    def __init__(self, base: str, *, api_key: str | None = None, timeout_secs: float = TIMEOUT_SECS) -> None:
+        url = URL(base)
+        if url.scheme not in ("http", "https") or not url.host or url.query_string or url.fragment:
+            raise ConfigurationError(
+                f"{base!r} is no address of a server, expected http://host:port or https://host:port"
+            )
+        if url.user or url.password:
+            raise ConfigurationError("the address carries a user or password, expected the key in api_key")
+        self.base = str(url).rstrip("/")
+        self._headers = {"Content-Type": "application/json"} | ({"X-API-Key": api_key} if api_key else {})
+        self._timeout_secs = timeout_secs
+        self._session: aiohttp.ClientSession | None = None
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        repeatable: bool,
+        timeout_secs: float | None = None,
+    ) -> bytes:
+        """The body of a 2xx answer.
+
+        Args:
+            path: percent-encoded, beginning with a slash.
+            body: sent as JSON.
+            repeatable: whether the call may be sent again when its answer was lost; reads and searches are. What the
+                server refused with 503 or 429 had no effect, so that is tried again for every call.
+
+        Raises:
+            UnavailableError: nothing answers at the address, or the server said so to the last.
+            DeadlineExceededError: time ran out, or (code `outcome_unknown`) the answer to a write was lost.
+            AkiDBError: whatever kind the server's refusal stands for.
+        """
+        content = None if body is None else _json(body)
+        deadline = time.monotonic() + (timeout_secs or self._timeout_secs)
+        attempt = 1
+        while True:
+            try:
+                return await self._once(method, path, content, deadline, repeatable)
+            except UnavailableError as error:
+                pause = error.retry_after_secs
+                if attempt == ATTEMPTS_MAX or time.monotonic() + pause >= deadline:
+                    raise
+            attempt += 1
+            await asyncio.sleep(pause)
+
+    async def _once(self, method: str, path: str, content: bytes | None, deadline: float, repeatable: bool) -> bytes:
+        call = f"{method} {self.base}{path}"
+        timeout = aiohttp.ClientTimeout(total=max(deadline - time.monotonic(), 0.001))
+        try:
+            async with self._opened().request(
+                method, URL(self.base + path, encoded=True), data=content, timeout=timeout, allow_redirects=False
+            ) as answer:
+                received = await answer.read()
+        except aiohttp.ClientConnectorError as error:  # not connected, so nothing was sent
+            raise UnavailableError(f"{self.base} does not answer: {error}", code="server_unavailable") from error
+        except (aiohttp.ClientError, OSError) as error:
+            # asyncio's TimeoutError is an OSError: both ends of a lost answer come by here.
+            raise _lost(call, error, repeatable) from error
+        if 200 <= answer.status < 300:
+            return received
+        raise error_of(answer.status, received, call=call, retry_after=answer.headers.get("Retry-After"))
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(headers=self._headers)
+        return self._session
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+
+def _json(body: Mapping[str, Any]) -> bytes:
+    try:
+        return msgspec.json.encode(body, enc_hook=_plain)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidInputError(f"the request can't be written as JSON: {error}", code="invalid_json") from error
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's scalars as Python's, so that ids and limits may come out of an array."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def _lost(call: str, error: Exception, repeatable: bool) -> AkiDBError:
+    """The request may have arrived. A read may be sent again; of a write nobody knows until it is read."""
+    cause = str(error) or type(error).__name__
+    if not repeatable:
+        return DeadlineExceededError(f"{call}: no answer ({cause}); it may have happened", code="outcome_unknown")
+    if isinstance(error, TimeoutError):
+        return DeadlineExceededError(f"{call}: no answer in time")
+    return UnavailableError(
+        f"{call}: {cause}", code="server_unavailable", retry_after_secs=RETRY_AFTER_SECS_DEFAULT / ATTEMPTS_MAX
+    )
