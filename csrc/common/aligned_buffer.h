@@ -61,7 +61,8 @@ class AlignedBuffer {
     const std::size_t bytes = size * sizeof(T);
     void* memory = ::operator new(bytes, std::align_val_t(alignment(bytes)));
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
-    if (bytes >= kHugePageBytes) madvise(memory, bytes / kHugePageBytes * kHugePageBytes, MADV_HUGEPAGE);  // refusal costs speed only
+    if (bytes >= kHugePageBytes)
+      madvise(memory, bytes / kHugePageBytes * kHugePageBytes, MADV_HUGEPAGE);  // refusal costs speed only
 #endif
     std::memset(memory, 0, bytes);
     return static_cast<T*>(memory);

@@ -8,8 +8,8 @@
 
 namespace akidb {
 
-// A moment on the steady clock. Bindings make it from the seconds that remain, never from a clock value of Python's: on macOS
-// time.monotonic() and std::chrono::steady_clock count from different origins.
+// A moment on the steady clock. Bindings make it from the seconds that remain, never from a clock value of Python's: on
+// macOS time.monotonic() and std::chrono::steady_clock count from different origins.
 class Deadline {
  public:
   using Clock = std::chrono::steady_clock;
@@ -18,7 +18,8 @@ class Deadline {
   // A negative or zero span has passed already; more than about 30 years is never.
   static Deadline after_seconds(double seconds) {
     Deadline deadline;
-    if (seconds < 1e9) deadline.at_ = Clock::now() + std::chrono::nanoseconds(static_cast<long long>(seconds < 0 ? 0 : seconds * 1e9));
+    if (seconds < 1e9)
+      deadline.at_ = Clock::now() + std::chrono::nanoseconds(static_cast<long long>(seconds < 0 ? 0 : seconds * 1e9));
     return deadline;
   }
 
@@ -29,7 +30,8 @@ class Deadline {
   Clock::time_point at_ = Clock::time_point::max();
 };
 
-// Raised by any thread, seen by all that poll it. Relaxed order is enough: it carries no data, and a poll that comes late only works longer.
+// Raised by any thread, seen by all that poll it. Relaxed order is enough: it carries no data, and a poll that comes
+// late only works longer.
 class CancelFlag {
  public:
   void raise() noexcept { raised_.store(true, std::memory_order_relaxed); }
@@ -49,7 +51,8 @@ struct Stop {
   // Throws Error of kind kCancelled or kDeadlineExceeded when it is time to stop.
   void check() const {
     if (cancel != nullptr && cancel->is_raised()) throw Error(ErrorKind::kCancelled, "cancelled by the caller");
-    if (deadline.has_passed()) throw Error(ErrorKind::kDeadlineExceeded, "the deadline passed before the work was done");
+    if (deadline.has_passed())
+      throw Error(ErrorKind::kDeadlineExceeded, "the deadline passed before the work was done");
   }
 };
 

@@ -1,4 +1,5 @@
-// The errors native code raises. The bindings map each kind to one class of akidb/errors.py; native code throws nothing else on purpose.
+// The errors native code raises. The bindings map each kind to one class of akidb/errors.py; native code throws nothing
+// else on purpose.
 #pragma once
 
 #include <stdexcept>

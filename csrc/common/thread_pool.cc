@@ -15,7 +15,8 @@ namespace akidb {
 
 namespace {
 
-// One call of parallel_for. Helpers hold it by shared_ptr, so a helper that arrives after the call has returned finds it closed.
+// One call of parallel_for. Helpers hold it by shared_ptr, so a helper that arrives after the call has returned finds
+// it closed.
 class Job {
  public:
   Job(std::size_t count, const ThreadPool::Body& body) : count_(count), body_(body) {}
@@ -56,7 +57,8 @@ class Job {
   }
 
   const std::size_t count_;
-  const ThreadPool::Body& body_;  // lives in parallel_for's caller; touched only while the job is open or a helper works
+  const ThreadPool::Body&
+      body_;  // lives in parallel_for's caller; touched only while the job is open or a helper works
   std::atomic<std::size_t> next_{0};
   std::mutex mutex_;
   std::condition_variable idle_;
@@ -131,7 +133,8 @@ namespace {
 
 std::atomic<ThreadPool*> shared_pool{nullptr};
 
-// A forked child inherits the pool's memory, perhaps with its mutex held, but none of its threads: it forgets the pool and starts anew.
+// A forked child inherits the pool's memory, perhaps with its mutex held, but none of its threads: it forgets the pool
+// and starts anew.
 void forget_shared_pool() { shared_pool.store(nullptr); }
 
 }  // namespace

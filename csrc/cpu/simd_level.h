@@ -5,7 +5,8 @@
 
 namespace akidb {
 
-// Within one architecture a higher value contains the lower ones. kAvx512 means the server set F, BW, DQ and VL together.
+// Within one architecture a higher value contains the lower ones. kAvx512 means the server set F, BW, DQ and VL
+// together.
 enum class SimdLevel : std::uint32_t { kScalar = 0, kNeon = 1, kAvx2 = 2, kAvx512 = 3 };
 
 const char* to_string(SimdLevel level);  // "scalar", "neon", "avx2", "avx512": the words of AKIDB_SIMD_LEVEL
@@ -14,7 +15,8 @@ const char* to_string(SimdLevel level);  // "scalar", "neon", "avx2", "avx512": 
 SimdLevel detected_simd_level();
 
 // The level in use: the detected one, capped by `requested` (the value of AKIDB_SIMD_LEVEL; null or empty: no cap).
-// Throws Error(kInvalidInput) when the word is unknown or belongs to another architecture: a typing error must not silently cost speed.
+// Throws Error(kInvalidInput) when the word is unknown or belongs to another architecture: a typing error must not
+// silently cost speed.
 SimdLevel resolve_simd_level(const char* requested, SimdLevel detected);
 
 }  // namespace akidb

@@ -27,7 +27,8 @@ const Kernels* kernels_at(SimdLevel level) {
 }
 
 const Kernels& kernels() {
-  static const Kernels& chosen = *kernels_at(resolve_simd_level(std::getenv("AKIDB_SIMD_LEVEL"), detected_simd_level()));
+  static const Kernels& chosen =
+      *kernels_at(resolve_simd_level(std::getenv("AKIDB_SIMD_LEVEL"), detected_simd_level()));
   return chosen;
 }
 

@@ -1,4 +1,5 @@
-// Distances between float32 vectors. Inside AkiDB smaller is nearer, for every metric. README.md has the numeric contract.
+// Distances between float32 vectors. Inside AkiDB smaller is nearer, for every metric. README.md has the numeric
+// contract.
 #pragma once
 
 #include <cstddef>
@@ -15,8 +16,8 @@ enum class Metric : std::uint32_t {
 };
 
 // The kernels of one SIMD level. Pointers need no alignment beyond float's; dim may be 0; nothing past dim is read.
-// A row's value does not depend on how it is asked for: l2_batch4 gives bit for bit what four calls of l2 give, so equal vectors
-// tie wherever they lie.
+// A row's value does not depend on how it is asked for: l2_batch4 gives bit for bit what four calls of l2 give, so
+// equal vectors tie wherever they lie.
 struct Kernels {
   float (*l2)(const float* a, const float* b, std::size_t dim);  // squared
   float (*dot)(const float* a, const float* b, std::size_t dim);
@@ -26,7 +27,8 @@ struct Kernels {
   const char* name;
 };
 
-// The kernels in use: chosen at the first call, for the life of the process. Throws Error(kInvalidInput) when AKIDB_SIMD_LEVEL is not a level.
+// The kernels in use: chosen at the first call, for the life of the process. Throws Error(kInvalidInput) when
+// AKIDB_SIMD_LEVEL is not a level.
 const Kernels& kernels();
 
 // The kernels of one level, or null where this machine can't run them.

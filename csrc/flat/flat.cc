@@ -14,10 +14,12 @@ namespace akidb::flat {
 
 namespace {
 
-// A block is read from memory once and then from L2 for every query of a tile; half of a 512 KiB L2 (the smallest of our machines).
+// A block is read from memory once and then from L2 for every query of a tile; half of a 512 KiB L2 (the smallest of
+// our machines).
 constexpr std::size_t kBlockBytes = std::size_t{256} << 10;
 constexpr std::size_t kBlockRowsMax = 4096;
-// Enough queries per pass over the rows that arithmetic, not memory, is the limit; few enough that workers x queries heaps stay small.
+// Enough queries per pass over the rows that arithmetic, not memory, is the limit; few enough that workers x queries
+// heaps stay small.
 constexpr std::size_t kTileQueries = 64;
 constexpr std::size_t kPrefetchBytes = 512;
 
@@ -43,7 +45,8 @@ class Search {
         block_rows_(rows_per_block(rows.dim)),
         block_count_((rows.count + block_rows_ - 1) / block_rows_),
         k_(std::min(request.k, rows.count)) {
-    const unsigned threads = request.threads == 0 ? hardware_threads() : std::min(request.threads, ThreadPool::kThreadsMax);
+    const unsigned threads =
+        request.threads == 0 ? hardware_threads() : std::min(request.threads, ThreadPool::kThreadsMax);
     workers_ = static_cast<unsigned>(std::clamp<std::size_t>(block_count_, 1, threads));
     blocks_.resize(workers_);
     tops_.resize(workers_ * std::min(kTileQueries, request.query_count), TopK(k_));
@@ -107,7 +110,8 @@ class Search {
     block.inverse_norms.resize(block.rows.size());
     for (std::size_t i = 0; i < block.rows.size(); ++i) {
       const std::int64_t r = block.rows[i];
-      block.inverse_norms[i] = rows_.inverse_norms != nullptr ? rows_.inverse_norms[r] : inverse_norm(row(r), rows_.dim);
+      block.inverse_norms[i] =
+          rows_.inverse_norms != nullptr ? rows_.inverse_norms[r] : inverse_norm(row(r), rows_.dim);
     }
   }
 
@@ -120,7 +124,8 @@ class Search {
       const float* const four[4] = {row(r[0]), row(r[1]), row(r[2]), row(r[3])};
       // Under a mask the next rows lie anywhere, which no hardware prefetcher foresees.
       if (request_.allowed != nullptr && i + 8 <= count) {
-        for (int ahead = 4; ahead < 8; ++ahead) prefetch_range(row(r[ahead]), std::min(kPrefetchBytes, rows_.dim * sizeof(float)));
+        for (int ahead = 4; ahead < 8; ++ahead)
+          prefetch_range(row(r[ahead]), std::min(kPrefetchBytes, rows_.dim * sizeof(float)));
       }
       batch4_(query, four, rows_.dim, out + i);
     }

@@ -2,8 +2,8 @@
 //
 //   TEST(what_it_shows) { CHECK(a < b); CHECK_EQ(expected, actual); }
 //
-// A failed check ends its test by an exception and the program goes on with the next test; the exit status tells. An argument selects
-// tests by a part of their name.
+// A failed check ends its test by an exception and the program goes on with the next test; the exit status tells. An
+// argument selects tests by a part of their name.
 #pragma once
 
 #include <sstream>
@@ -44,13 +44,13 @@ E thrown_by(F&& call) {
 
 }  // namespace akidb::test
 
-#define TEST(name)                                                       \
-  static void name();                                                    \
+#define TEST(name)                                                         \
+  static void name();                                                      \
   static const akidb::test::Registration name##_registration(#name, name); \
   static void name()
 
-#define CHECK(condition) \
-  do {                   \
+#define CHECK(condition)                                                 \
+  do {                                                                   \
     if (!(condition)) akidb::test::fail(__FILE__, __LINE__, #condition); \
   } while (false)
 

@@ -1,5 +1,5 @@
-// AVX2 with FMA: Haswell, Zen and later. Two loads per cycle feed one FMA per cycle of latency 4, so four sums keep a single row busy;
-// sixteen registers hold four sums of two rows.
+// AVX2 with FMA: Haswell, Zen and later. Two loads per cycle feed one FMA per cycle of latency 4, so four sums keep a
+// single row busy; sixteen registers hold four sums of two rows.
 #include <immintrin.h>
 
 #include "distance/kernels/f32.h"

@@ -1,4 +1,5 @@
-// AVX-512: Skylake-X, Zen 4 and later. Thirty-two registers hold four sums of four rows, so one load of the query serves four rows.
+// AVX-512: Skylake-X, Zen 4 and later. Thirty-two registers hold four sums of four rows, so one load of the query
+// serves four rows.
 #include <immintrin.h>
 
 #include "distance/kernels/f32.h"

@@ -1,17 +1,18 @@
 // The loops of all float32 kernels, written once over the registers of a level.
 //
-// Included by one unit per level and compiled with that unit's flags, hence the unnamed namespace: two units must never share an
-// instance, or the linker might keep the one this machine can't run.
+// Included by one unit per level and compiled with that unit's flags, hence the unnamed namespace: two units must never
+// share an instance, or the linker might keep the one this machine can't run.
 //
 // A level describes its registers in a struct V:
 //   Reg, kLanes              a vector register of floats and how many it holds
 //   kSums                    partial sums per row; enough independent chains to hide the latency of an FMA
-//   kRowsAtOnce              1, 2 or 4: rows of a batch that share one load of the query, as far as registers suffice for kSums each
-//   load(p), load_tail(p, n) kLanes floats; n < kLanes floats and zeros, reading nothing beyond
-//   zero(), add(a, b), sub(a, b), fma(a, b, c) = a * b + c, total(r) = sum of the lanes
+//   kRowsAtOnce              1, 2 or 4: rows of a batch that share one load of the query, as far as registers suffice
+//   for kSums each load(p), load_tail(p, n) kLanes floats; n < kLanes floats and zeros, reading nothing beyond zero(),
+//   add(a, b), sub(a, b), fma(a, b, c) = a * b + c, total(r) = sum of the lanes
 //
-// Every row has kSums sums whatever the number of rows at once, added up in one fixed order: that is why a batch equals single calls
-// bit for bit. Fewer sums per row in the batch would save registers on AVX2 and NEON, and was rejected for that reason.
+// Every row has kSums sums whatever the number of rows at once, added up in one fixed order: that is why a batch equals
+// single calls bit for bit. Fewer sums per row in the batch would save registers on AVX2 and NEON, and was rejected for
+// that reason.
 #pragma once
 
 #include <cstddef>
@@ -27,7 +28,7 @@
 #endif
 
 namespace akidb {
-namespace {
+namespace {  // NOLINT(misc-anonymous-namespace-in-header): meant, as said above
 
 template <class V>
 struct SquaredL2 {
@@ -75,7 +76,8 @@ AKIDB_INLINE void accumulate(const float* query, const float* const* rows, std::
       for (int r = 0; r < kRows; ++r) sums[r][s] = Op::step(sums[r][s], q, V::load(rows[r] + i + s * kLanes));
     }
   }
-  // What is left: up to kSums - 1 whole registers, each to a sum of its own so that their latencies overlap too, then a part of one.
+  // What is left: up to kSums - 1 whole registers, each to a sum of its own so that their latencies overlap too, then a
+  // part of one.
   AKIDB_UNROLL
   for (int s = 0; s < kSums - 1; ++s) {
     if (i + kLanes > dim) break;

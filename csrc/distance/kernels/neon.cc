@@ -1,5 +1,5 @@
-// NEON, in every 64-bit ARM processor. Eight sums: four hide the latency on Neoverse N1 and A78 (two FMA pipes), but Neoverse V1 and
-// Apple's cores have four pipes. Thirty-two registers hold eight sums of two rows.
+// NEON, in every 64-bit ARM processor. Eight sums: four hide the latency on Neoverse N1 and A78 (two FMA pipes), but
+// Neoverse V1 and Apple's cores have four pipes. Thirty-two registers hold eight sums of two rows.
 #include <arm_neon.h>
 
 #include "distance/kernels/f32.h"

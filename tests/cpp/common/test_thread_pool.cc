@@ -64,12 +64,12 @@ TEST(calls_may_nest_and_come_from_many_threads) {
   ThreadPool pool;
   std::atomic<int> runs{0};
   std::vector<std::thread> callers;
+  callers.reserve(4);
   for (int caller = 0; caller < 4; ++caller) {
     callers.emplace_back([&] {
       for (int repeat = 0; repeat < 20; ++repeat) {
-        pool.parallel_for(5, 3, [&](std::size_t, unsigned) {
-          pool.parallel_for(5, 3, [&](std::size_t, unsigned) { ++runs; });
-        });
+        pool.parallel_for(
+            5, 3, [&](std::size_t, unsigned) { pool.parallel_for(5, 3, [&](std::size_t, unsigned) { ++runs; }); });
       }
     });
   }

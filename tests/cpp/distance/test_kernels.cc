@@ -1,14 +1,15 @@
 // Every level this machine can run, against a sum in double.
 //
-// The bound. u = 2^-24. A term of dot carries one rounding (none where it is fused), a term of L2 two of its subtraction, squared, and one
-// more: at most 3u. Every level adds into at least 16 sums, so a term passes through at most ceil(dim / 16) additions, then through the
-// tree over sums and lanes, log2 of their number, at most 6. So |error| <= (ceil(dim / 16) + 3 + 6) u * sum |term|, to first order; one
-// more u covers the second. Two levels differ by twice that at most.
+// The bound. u = 2^-24. A term of dot carries one rounding (none where it is fused), a term of L2 two of its
+// subtraction, squared, and one more: at most 3u. Every level adds into at least 16 sums, so a term passes through at
+// most ceil(dim / 16) additions, then through the tree over sums and lanes, log2 of their number, at most 6. So |error|
+// <= (ceil(dim / 16) + 3 + 6) u * sum |term|, to first order; one more u covers the second. Two levels differ by twice
+// that at most.
 //
 // Small integers make every product and sum exact, so there all levels must agree to the bit.
+#include <bit>
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 #include <random>
 #include <vector>
 
@@ -85,11 +86,11 @@ Reference reference(const float* a, const float* b, std::size_t dim) {
 
 void check_near(double expected, float actual, double bound, const char* level, const char* what, std::size_t dim) {
   if (std::abs(expected - static_cast<double>(actual)) <= bound) return;
-  throw test::Failure(std::string(level) + " " + what + " at dim " + std::to_string(dim) + ": expected " + std::to_string(expected) +
-                      " +- " + std::to_string(bound) + ", got " + std::to_string(actual));
+  throw test::Failure(std::string(level) + " " + what + " at dim " + std::to_string(dim) + ": expected " +
+                      std::to_string(expected) + " +- " + std::to_string(bound) + ", got " + std::to_string(actual));
 }
 
-bool same_bits(float a, float b) { return std::memcmp(&a, &b, sizeof(a)) == 0; }
+bool same_bits(float a, float b) { return std::bit_cast<std::uint32_t>(a) == std::bit_cast<std::uint32_t>(b); }
 
 }  // namespace
 
@@ -106,7 +107,8 @@ TEST(every_level_is_within_the_bound_and_reads_nothing_beyond) {
       b[i] = normal(random);
     }
     const Reference exact = reference(a, b, dim);
-    const double factor = (static_cast<double>((dim + 15) / 16) + 10) * kUnitRoundoff;
+    const std::size_t roundings = (dim + 15) / 16 + 10;
+    const double factor = static_cast<double>(roundings) * kUnitRoundoff;
     for (const Kernels* level : levels()) {
       check_near(exact.l2, level->l2(a, b, dim), factor * exact.l2, level->name, "l2", dim);
       check_near(exact.dot, level->dot(a, b, dim), factor * exact.dot_magnitude, level->name, "dot", dim);
@@ -135,7 +137,8 @@ TEST(small_integers_are_exact_at_every_level) {
 TEST(a_batch_equals_single_calls_bit_for_bit_and_reads_nothing_beyond) {
   std::mt19937 random(44);
   std::normal_distribution<float> normal;
-  const GuardedFloats memory[5] = {GuardedFloats(5000), GuardedFloats(5000), GuardedFloats(5000), GuardedFloats(5000), GuardedFloats(5000)};
+  const GuardedFloats memory[5] = {GuardedFloats(5000), GuardedFloats(5000), GuardedFloats(5000), GuardedFloats(5000),
+                                   GuardedFloats(5000)};
   for (const std::size_t dim : dims()) {
     const float* rows[5];
     for (int r = 0; r < 5; ++r) {
@@ -192,7 +195,8 @@ TEST(inverse_norm_over_the_whole_range_of_float) {
     for (const std::size_t dim : {1, 3, 50}) {
       const std::vector<float> vector(dim, scale);
       const double expected = 1.0 / (std::sqrt(static_cast<double>(dim)) * static_cast<double>(scale));
-      check_near(1.0, static_cast<float>(inverse_norm(vector.data(), dim) / expected), 1e-6, "active", "inverse_norm", dim);
+      check_near(1.0, static_cast<float>(inverse_norm(vector.data(), dim) / expected), 1e-6, "active", "inverse_norm",
+                 dim);
     }
   }
   CHECK_EQ(0.0F, inverse_norm(std::vector<float>(9, 0.0F).data(), 9));

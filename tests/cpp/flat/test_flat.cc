@@ -19,7 +19,8 @@ struct Answer {
 };
 
 Answer run(const flat::Rows& rows, const flat::Request& request) {
-  Answer answer{std::vector<std::int64_t>(request.query_count * request.k, -7), std::vector<float>(request.query_count * request.k, -7.0F)};
+  Answer answer{std::vector<std::int64_t>(request.query_count * request.k, -7),
+                std::vector<float>(request.query_count * request.k, -7.0F)};
   flat::search(rows, request, answer.rows.data(), answer.distances.data());
   return answer;
 }
@@ -91,7 +92,8 @@ TEST(answers_equal_the_plain_loop_for_all_shapes) {
     for (const Metric metric : {Metric::kCosine, Metric::kL2, Metric::kInnerProduct}) {
       for (const std::size_t count : {std::size_t{0}, std::size_t{1}, std::size_t{6}, kCount}) {
         const flat::Rows rows{vectors.data(), nullptr, count, dim, metric};
-        for (const std::size_t query_count : {std::size_t{0}, std::size_t{1}, count < 100 ? kQueries : std::size_t{3}}) {
+        for (const std::size_t query_count :
+             {std::size_t{0}, std::size_t{1}, count < 100 ? kQueries : std::size_t{3}}) {
           for (const std::size_t k : {0, 1, 10}) {
             flat::Request request{.queries = queries.data(), .query_count = query_count, .k = k};
             const Answer expected = oracle(rows, request);
@@ -122,7 +124,8 @@ TEST(a_mask_restricts_the_rows_searched) {
     const flat::Rows rows{vectors.data(), nullptr, kCount, 12, metric};
     for (const double share : {0.0, 0.001, 0.05, 0.7, 1.0}) {
       const std::vector<std::uint8_t> allowed = mask(kCount, share, 7);
-      const flat::Request request{.queries = queries.data(), .query_count = 4, .k = 25, .allowed = allowed.data(), .threads = 2};
+      const flat::Request request{
+          .queries = queries.data(), .query_count = 4, .k = 25, .allowed = allowed.data(), .threads = 2};
       check_same(oracle(rows, request), run(rows, request));
     }
   }
