@@ -6,6 +6,7 @@ import contextvars
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
@@ -109,12 +110,14 @@ def run(jobs: Sequence[Callable[[], T]], workers: int) -> list[T]:
     if helpers < 1:
         return [job() for job in jobs]
     results: list[T | None] = [None] * len(jobs)
-    remaining = iter(range(len(jobs)))
+    remaining = deque(range(len(jobs)))
     failed = threading.Event()
 
     def take() -> None:
-        for i in remaining:  # next() of a range iterator is atomic, so each job is taken once
-            if failed.is_set():
+        while remaining and not failed.is_set():
+            try:
+                i = remaining.popleft()
+            except IndexError:  # another thread took the last one
                 return
             try:
                 results[i] = jobs[i]()

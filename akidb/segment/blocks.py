@@ -6,11 +6,11 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import TypeAlias
-from uuid import UUID
 
 import zstandard
 
-BlockKey: TypeAlias = tuple[UUID, int]
+BlockKey: TypeAlias = tuple[int, int]
+"""Number of a segment's opening, and number of the block in it."""
 
 
 class BlockCache:

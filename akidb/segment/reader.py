@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import threading
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ from akidb.types import Metric, VectorArray
 T = TypeVar("T", bound=np.generic)
 
 _FOLLOWING_STEP = 1024
+_openings = itertools.count()  # names blocks in the cache: a file that was replaced must not be answered from it
 
 
 class Segment:
@@ -45,6 +47,7 @@ class Segment:
         self.regions: Mapping[str, memoryview] = MappingProxyType(dict(frame.sections))
         self._data = data
         self._blocks = blocks
+        self._opening = next(_openings)
         self._lock = threading.Lock()
         self._graph: GraphIndex | None = None
         self.meta = self._read_meta()
@@ -74,10 +77,9 @@ class Segment:
                 data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
             except ValueError:  # an empty file can't be mapped
                 data = memoryview(b"")
-        segment = cls(data, name=name, blocks=blocks)
         if verify:
-            segment.verify()
-        return segment
+            decode(data, kind=KIND_SEGMENT, name=name, verify=True)
+        return cls(data, name=name, blocks=blocks)
 
     @property
     def has_graph(self) -> bool:
@@ -174,7 +176,7 @@ class Segment:
         if block + 1 >= len(self._block_raw) or not start < end <= self._block_raw[block + 1]:
             raise self._bad(f"region payoff points outside of payload block {block}")
         raw_start = int(self._block_raw[block])
-        raw = self._blocks.get((self.uuid, block), lambda: self._decode(block))
+        raw = self._blocks.get((self._opening, block), lambda: self._decode(block))
         return raw[start - raw_start : end - raw_start]
 
     def _decode(self, block: int) -> bytes:

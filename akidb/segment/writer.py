@@ -62,7 +62,7 @@ def write_segment(
     it.
 
     Args:
-        path: must not exist; a part-written file never has this name. Not fsynced: the store does that.
+        path: replaced; a part-written file never has this name. Not fsynced: the store does that.
         graph: bytes of akidb.index.build_graph over exactly these rows, in this order.
 
     Raises:
@@ -77,7 +77,7 @@ def write_segment(
     try:
         with open(partial, "xb") as file:
             stats = _write(file, uuid, spec, sources, graph)
-        os.rename(partial, path)
+        os.replace(partial, path)
     except OSError as error:
         partial.unlink(missing_ok=True)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
