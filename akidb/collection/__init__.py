@@ -1,0 +1,10 @@
+"""Collections: a shard's state, its log, and the background work that keeps both small.
+
+Start at `shard.py` for how a state comes to be, `fold.py` for how the log becomes segments, and `collection.py` for
+what users call.
+"""
+
+from akidb.collection.collection import Collection, PreparedSearch
+from akidb.collection.shard import Shard, Workers
+
+__all__ = ["Collection", "PreparedSearch", "Shard", "Workers"]

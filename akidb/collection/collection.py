@@ -1,0 +1,292 @@
+"""One collection as the database's users see it: checked input in, durable writes and exact consistency out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from akidb import query
+from akidb.collection.maintenance import Maintenance
+from akidb.collection.points import check_ids, check_values, check_vectors, encode_payload, encode_payloads, refuse
+from akidb.collection.shard import Shard
+from akidb.errors import AkiDBError, NotFoundError, ReadOnlyError
+from akidb.filter import Filter
+from akidb.query import SearchQuery, Snapshot
+from akidb.types import STRONG, CollectionInfo, CollectionSpec, Consistency, Lsn, Point, ScoredPoint
+from akidb.wal import Delete, Operation, Patch, Seal, Upsert
+
+T = TypeVar("T")
+
+READ_TIMEOUT_MS = 10_000
+TAIL_SIZE_MAX = 4.0
+"""Writers wait for the fold once the tail is this many times its limit."""
+
+RESOLVE_TRIES = 8
+EF_SEARCH_MAX = 10_000
+
+
+class _MovedError(AkiDBError):
+    """The state changed between resolving a filter to ids and taking the slot."""
+
+
+@dataclass(frozen=True)
+class PreparedSearch:
+    """Checked queries over one snapshot: `run` does no I/O, so any thread may do it."""
+
+    snapshot: Snapshot
+    queries: Sequence[SearchQuery]
+    deadline: float
+    max_parallel: int
+
+    def run(self) -> list[list[ScoredPoint]]:
+        """Raises DeadlineExceededError past the deadline."""
+        return query.execute(self.snapshot, self.queries, deadline=self.deadline, max_parallel=self.max_parallel)
+
+
+class Collection:
+    """Points under one name. All methods are safe to call concurrently from one event loop."""
+
+    def __init__(self, shard: Shard, *, read_only: bool) -> None:
+        self._shard = shard
+        self._settings = shard.settings
+        self._maintenance = None if read_only else Maintenance(shard)
+
+    @property
+    def spec(self) -> CollectionSpec:
+        return self._shard.spec
+
+    @property
+    def lsn(self) -> Lsn:
+        """The log position up to which this node has applied writes."""
+        return self._shard.applied
+
+    @property
+    def sealed(self) -> bool:
+        """Whether the collection was dropped, as far as this node knows."""
+        return self._shard.state.sealed
+
+    @property
+    def last_answer(self) -> float:
+        """When the store last answered a read or a write of this collection's log (time.monotonic seconds)."""
+        return self._shard.last_answer
+
+    @property
+    def background_error(self) -> AkiDBError | None:
+        """Why folding or graph building does not get on, if it does not."""
+        return None if self._maintenance is None else self._maintenance.last_error
+
+    # Writes
+
+    async def upsert(
+        self,
+        ids: Sequence[str | int],
+        vectors: npt.ArrayLike,
+        payloads: Sequence[Mapping[str, Any] | bytes | None] | None = None,
+        *,
+        timeout_ms: int | None = None,
+    ) -> Lsn:
+        """Stores n points, all or nothing; returns their LSN when they are durable.
+
+        Args:
+            ids: n texts or integers, each once.
+            vectors: (n, dim).
+            payloads: n objects, or their JSON text as bytes, or None.
+
+        Raises:
+            InvalidInputError, NotFoundError (dropped), ReadOnlyError, StorageFullError, UnavailableError: nothing
+                changed.
+            DeadlineExceededError: code `outcome_unknown`: it may have happened.
+        """
+        names = check_ids(ids, unique=True)
+        array = check_vectors(vectors, self.spec, count=len(names))
+        encoded = encode_payloads(payloads, len(names))
+        if not names:
+            return self.lsn
+        if not array.flags.owndata or array is vectors:
+            array = array.copy()  # the caller may go on writing to it while the group waits for its slot
+        return await self._append([Upsert(names, array, encoded)], timeout_ms)
+
+    async def delete(self, ids: Sequence[str | int], *, timeout_ms: int | None = None) -> Lsn:
+        """Deletes by id; ids that are not there are no error."""
+        names = check_ids(ids)
+        if not names:
+            return self.lsn
+        return await self._append([Delete(list(dict.fromkeys(names)))], timeout_ms)
+
+    async def delete_where(self, filter: Filter, *, timeout_ms: int | None = None) -> tuple[int, Lsn]:
+        """Deletes what matches at the moment of the write; returns how many points that were, and the LSN."""
+        deadline = self._write_deadline(timeout_ms)
+        for attempt in range(RESOLVE_TRIES):
+            await self._shard.catch_up(STRONG, deadline=deadline)
+            snapshot = self._shard.state.snapshot()
+            ids = await self._in_thread(partial(query.matching_ids, snapshot, filter))
+            if not ids:
+                return 0, snapshot.lsn
+
+            def unchanged(at: Lsn = snapshot.lsn, last: bool = attempt == RESOLVE_TRIES - 1) -> None:
+                if self.lsn != at and not last:
+                    raise _MovedError("resolved at an older state")
+
+            try:
+                return len(ids), await self._append([Delete(ids)], timeout_ms, check=unchanged)
+            except _MovedError:
+                continue
+        raise AssertionError("the last try does not check")
+
+    async def patch(self, id: str | int, payload: Mapping[str, Any] | bytes, *, timeout_ms: int | None = None) -> Lsn:
+        """Merges `payload` into a point's (RFC 7396: null removes a field). Raises NotFoundError `point_not_found`."""
+        (name,) = check_ids([id])
+        patch = encode_payload(payload, ("payload",))
+        if patch is None:
+            raise refuse("invalid_payload", ("payload",), "is null, expected a JSON object")
+
+        def there() -> None:
+            if self._shard.state.lookup(name) is None:
+                raise NotFoundError(f"collection {self.spec.name!r} has no point {name!r}", code="point_not_found")
+
+        await self._shard.catch_up(STRONG, deadline=self._write_deadline(timeout_ms))
+        return await self._append([Patch([name], [patch])], timeout_ms, check=there)
+
+    async def seal(self, *, timeout_ms: int | None = None) -> None:
+        """Ends the log: the first half of a drop. Every node that reads the seal refuses further use."""
+        if not self.sealed:
+            await self._append([Seal()], timeout_ms)
+
+    async def _append(
+        self, operations: list[Operation], timeout_ms: int | None, check: Callable[[], None] | None = None
+    ) -> Lsn:
+        if self._maintenance is None:
+            raise ReadOnlyError(f"collection {self.spec.name!r} is open read-only")
+        if self._maintenance.tail_size() > TAIL_SIZE_MAX:
+            await self._maintenance.fold()
+        deadline = self._write_deadline(timeout_ms)
+        return await self._shard.append(operations, deadline=deadline, check=check, exact=check is not None)
+
+    def _write_deadline(self, timeout_ms: int | None) -> float:
+        return time.monotonic() + (self._settings.api.write_timeout_ms if timeout_ms is None else timeout_ms) / 1000
+
+    # Reads
+
+    async def get(
+        self, ids: Sequence[str | int], *, consistency: Consistency | None = None, with_vector: bool = True
+    ) -> list[Point | None]:
+        """Points in the order of `ids`; None where there is none."""
+        names = check_ids(ids)
+        snapshot = await self.snapshot(consistency)
+        return await self._in_thread(lambda: query.fetch(snapshot, names, with_vector=with_vector))
+
+    async def search(
+        self, queries: Sequence[SearchQuery], *, timeout_ms: int = 1000, consistency: Consistency | None = None
+    ) -> list[list[ScoredPoint]]:
+        """Answers in the order of `queries`, each best first.
+
+        Raises:
+            InvalidInputError: a vector of the wrong shape or with values that are not finite, top_k out of range.
+            DeadlineExceededError: `timeout_ms` passed; the work has stopped.
+            UnavailableError: the store did not answer a strong read.
+        """
+        prepared = await self.prepare(queries, timeout_ms=timeout_ms, consistency=consistency)
+        return await asyncio.get_running_loop().run_in_executor(self._shard.workers.search, prepared.run)
+
+    async def prepare(
+        self, queries: Sequence[SearchQuery], *, timeout_ms: int = 1000, consistency: Consistency | None = None
+    ) -> PreparedSearch:
+        """Checks the queries and takes the snapshot they will run on: `search` without the searching."""
+        deadline = time.monotonic() + timeout_ms / 1000
+        checked = [self._checked(search, i) for i, search in enumerate(queries)]
+        snapshot = await self.snapshot(consistency, deadline=deadline)
+        limits = self._settings.query
+        return PreparedSearch(
+            snapshot, checked, deadline, limits.max_parallel_segments if limits.parallel_segments else 1
+        )
+
+    def _checked(self, search: SearchQuery, position: int) -> SearchQuery:
+        loc = ("queries", position)
+        if not 1 <= search.top_k <= self._settings.api.validation.top_k_max:
+            limit = self._settings.api.validation.top_k_max
+            raise refuse("invalid_top_k", (*loc, "top_k"), f"is {search.top_k}, expected 1 to {limit}")
+        if search.ef_search is not None and not 1 <= search.ef_search <= EF_SEARCH_MAX:
+            raise refuse(
+                "invalid_ef_search", (*loc, "ef_search"), f"is {search.ef_search}, expected 1 to {EF_SEARCH_MAX}"
+            )
+        vector = np.asarray(search.vector)
+        if vector.dtype.kind not in "fiub":
+            raise refuse("invalid_vector", (*loc, "vector"), f"dtype is {vector.dtype}, expected numbers")
+        if vector.shape != (self.spec.dim,):
+            shape = f"{vector.shape[0]} dimensions" if vector.ndim == 1 else f"shape {vector.shape}"
+            raise refuse("dimension_mismatch", (*loc, "vector"), f"has {shape}, the collection has {self.spec.dim}")
+        with np.errstate(over="ignore"):
+            vector = np.ascontiguousarray(vector, np.float32)
+        check_values(vector[None], self.spec.metric, ("queries",))
+        return replace(search, vector=vector)
+
+    async def count(self, filter: Filter | None = None, *, consistency: Consistency | None = None) -> int:
+        snapshot = await self.snapshot(consistency)
+        if filter is None:
+            return snapshot.live_rows
+        return await self._in_thread(lambda: query.count(snapshot, filter))
+
+    async def scroll(
+        self,
+        *,
+        after: str | None = None,
+        limit: int = 100,
+        filter: Filter | None = None,
+        with_vector: bool = False,
+        consistency: Consistency | None = None,
+    ) -> list[Point]:
+        """Up to `limit` points in id order (code points) whose id is greater than `after`."""
+        snapshot = await self.snapshot(consistency)
+        return await self._in_thread(
+            lambda: query.scroll(snapshot, after=after, limit=limit, filter=filter, with_vector=with_vector)
+        )
+
+    async def info(self, *, consistency: Consistency | None = None) -> CollectionInfo:
+        snapshot = await self.snapshot(consistency)
+        state = self._shard.state
+        return CollectionInfo(
+            spec=self.spec,
+            count=snapshot.live_rows,
+            segments=len(state.segments),
+            bytes=sum(segment.ref.bytes for segment in state.segments) + state.tail_bytes,
+            lsn=snapshot.lsn,
+            index=state.index_state() if self._maintenance is None else self._maintenance.index_state(),
+            version=state.head.version,
+        )
+
+    async def wait_indexed(self, timeout_ms: int = 600_000) -> None:
+        """Returns when every point that is to be in a graph is in one; builds at once instead of waiting for a pause.
+
+        Raises:
+            DeadlineExceededError: past `timeout_ms`; building goes on in the background.
+        """
+        if self._maintenance is None:
+            raise ReadOnlyError(
+                f"collection {self.spec.name!r} is open read-only; whoever writes to it builds its graphs"
+            )
+        await self._maintenance.wait_indexed(time.monotonic() + timeout_ms / 1000)
+
+    async def snapshot(self, consistency: Consistency | None = None, *, deadline: float | None = None) -> Snapshot:
+        """The immutable state that a read with `consistency` may use."""
+        until = time.monotonic() + READ_TIMEOUT_MS / 1000 if deadline is None else deadline
+        await self._shard.catch_up(consistency or self._default_consistency(), deadline=until)
+        return self._shard.state.snapshot()
+
+    def _default_consistency(self) -> Consistency:
+        return Consistency(self._settings.query.consistency)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._shard.workers.search, work)
+
+    async def close(self) -> None:
+        """Decides the writes under way and stops the background work."""
+        await self._shard.appender.close()
+        if self._maintenance is not None:
+            await self._maintenance.close()

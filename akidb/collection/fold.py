@@ -1,0 +1,172 @@
+"""Fold: the log's tail becomes a segment, and HEAD says so by one compare-and-swap.
+
+Nothing a reader sees changes by it. A node that dies anywhere in between leaves objects that no HEAD names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from uuid import UUID, uuid4
+
+from akidb.collection.shard import Shard
+from akidb.collection.state import Frozen, LiveSegment
+from akidb.manifest import Head, SegmentRef
+from akidb.segment import Mask, Source, encode_deletes, write_segment
+from akidb.types import CollectionSpec
+from akidb.wal import collect
+
+SEGMENT_BYTES_TARGET = 128 << 20
+"""Segments above this are left alone by folds; merging larger ones is compaction's work."""
+
+DEAD_SHARE_MAX = 0.5
+"""A segment with more dead rows than this is rewritten by the next fold whatever its size."""
+
+
+@dataclass(frozen=True)
+class _Written:
+    ref: SegmentRef
+    path: Path
+
+
+async def fold(shard: Shard) -> bool:
+    """Folds all that is applied. False if there was nothing to fold, or another node's fold came first.
+
+    Raises:
+        UnavailableError, StorageFullError: the store; the tail stays in memory and in the log, the next fold takes it.
+    """
+    state = shard.state
+    if state.applied < state.head.folded:
+        return False
+    frozen = state.freeze()
+    absorbed = choose_absorbed(frozen, shard.spec)
+    kept = [entry for entry in frozen.segments if entry not in absorbed]
+    sources = [Source(view, view.live) for view in frozen.views]
+    sources += [Source(segment.reader, live) for segment, live, _ in absorbed]
+    rows = sum(view.live_rows for view in frozen.views) + sum(live_rows for _, _, live_rows in absorbed)
+    with tempfile.TemporaryDirectory(prefix="akidb-fold-") as scratch:
+        written = await write(shard, sources, frozen.folded - 1, Path(scratch)) if rows else None
+        async with shard.store.lock(shard.prefix, exclusive=False):
+            refs = await _put_deletes(shard, kept)
+            if written is not None:
+                await shard.store.put(written.ref.key, written.path)
+            head = await shard.heads.swap(lambda head: _folded(head, state.head, frozen, refs, written))
+    if head is None or head.version != state.head.version + 1 or shard.state is not state:
+        await shard.refresh()
+        return False
+    new = None if written is None else await shard.open_segment(written.ref)
+    state.install_fold(head, refs, frozen, new)
+    await collect_garbage(shard)
+    return True
+
+
+def choose_absorbed(frozen: Frozen, spec: CollectionSpec) -> list[tuple[LiveSegment, Mask, int]]:
+    """Small segments that the fold rewrites: smallest first, as long as each is no larger than all before it together.
+
+    So sizes double, a point is rewritten log2(n) times, and single upserts do not make thousands of segments.
+    """
+    total = sum(view.live_rows for view in frozen.views)
+    rows_max = SEGMENT_BYTES_TARGET // (4 * spec.dim)
+    chosen = []
+    for entry in sorted(frozen.segments, key=lambda entry: entry[2]):
+        segment, _, live_rows = entry
+        mostly_dead = live_rows < segment.reader.rows * (1 - DEAD_SHARE_MAX)
+        if total + live_rows <= rows_max and (live_rows <= total or mostly_dead):
+            chosen.append(entry)
+            total += live_rows
+    return chosen
+
+
+def _folded(
+    head: Head, base: Head, frozen: Frozen, refs: dict[UUID, SegmentRef], written: _Written | None
+) -> Head | None:
+    """HEAD after the fold, or None if it is not the one the fold began from (graphs may have been added since)."""
+    if head.version != base.version:
+        return None
+    segments = tuple(refs[ref.uuid] for ref in head.segments if ref.uuid in refs)
+    if written is not None:
+        segments += (written.ref,)
+    return replace(
+        head,
+        segments=segments,
+        folded=frozen.folded,
+        chain=frozen.chain,
+        live_count=sum(ref.live for ref in segments),
+        sealed=frozen.sealed,
+    )
+
+
+async def write(
+    shard: Shard, sources: Sequence[Source], lsn_max: int, scratch: Path, graph: bytes | None = None
+) -> _Written:
+    """Writes one segment file of the live rows of `sources`, in the background threads."""
+    uuid = uuid4()
+    path = scratch / str(uuid)
+    stats = await asyncio.get_running_loop().run_in_executor(
+        shard.workers.background,
+        lambda: write_segment(path, uuid=uuid, spec=shard.spec, sources=sources, graph=graph),
+    )
+    key = f"{shard.prefix}/seg/0-{uuid.hex}"
+    ref = SegmentRef(
+        uuid=uuid,
+        key=key,
+        rows=stats.rows,
+        live=stats.rows,
+        bytes=stats.bytes,
+        lsn_max=lsn_max,
+        has_graph=graph is not None,
+    )
+    return _Written(ref, path)
+
+
+async def _put_deletes(shard: Shard, kept: Sequence[tuple[LiveSegment, Mask, int]]) -> dict[UUID, SegmentRef]:
+    """The kept segments' references; rows that died since the last fold go into a new deletes object each."""
+    refs = {}
+    for segment, live, live_rows in kept:
+        ref = segment.ref
+        if live_rows != ref.live:
+            key = f"{shard.prefix}/del/{uuid4().hex}"
+            await shard.store.put(key, encode_deletes(ref.uuid, live))
+            ref = replace(ref, live=live_rows, deletes_key=key)
+        refs[ref.uuid] = ref
+    return refs
+
+
+async def add_graph(shard: Shard, segment: LiveSegment, graph: bytes) -> bool:
+    """Puts a copy of the segment with its graph and names it in HEAD. False if it was folded away meanwhile."""
+    state = shard.state
+    old = segment.ref.uuid
+    with tempfile.TemporaryDirectory(prefix="akidb-graph-") as scratch:
+        written = await write(shard, [Source(segment.reader, None)], segment.ref.lsn_max, Path(scratch), graph)
+
+        def change(head: Head) -> Head | None:
+            refs = {ref.uuid: ref for ref in head.segments}
+            if old not in refs:
+                return None
+            now = replace(
+                refs[old], uuid=written.ref.uuid, key=written.ref.key, bytes=written.ref.bytes, has_graph=True
+            )
+            return replace(head, segments=tuple(now if ref.uuid == old else ref for ref in head.segments))
+
+        async with shard.store.lock(shard.prefix, exclusive=False):
+            await shard.store.put(written.ref.key, written.path)
+            head = await shard.heads.swap(change)
+    if head is None:
+        return False
+    if head.version != state.head.version + 1 or shard.state is not state:
+        await shard.refresh()
+    else:
+        opened = await shard.open_segment(replace(written.ref, deletes_key=None))
+        state.install_graph(head, old, opened.reader)
+    await collect_garbage(shard)
+    return True
+
+
+async def collect_garbage(shard: Shard) -> None:
+    """On a store where that is safe, removes folded slots and objects that HEAD does not name."""
+    if shard.store.can_delete:
+        await collect(shard.log, shard.heads)
+        await shard.refresh()  # collecting raised HEAD's `garbage`

@@ -1,0 +1,211 @@
+"""What one node knows of a shard: open segments, the log's tail in memtables, and which rows of each are still true.
+
+Everything here runs on the event loop and does no I/O; searches use immutable snapshots of it in other threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import numpy as np
+import numpy.typing as npt
+
+from akidb.manifest import Head, SegmentRef
+from akidb.query import Part, Snapshot
+from akidb.segment import MemTable, MemView, Segment, merge_patch
+from akidb.types import CollectionSpec, IndexState, Lsn
+from akidb.wal import Delete, Patch, Seal, Slot, Upsert
+
+
+class LiveSegment:
+    """An open segment and the rows of it that no later operation replaced or deleted."""
+
+    def __init__(self, ref: SegmentRef, reader: Segment, live: npt.NDArray[np.bool_] | None = None) -> None:
+        self.ref = ref
+        self.reader = reader
+        self._live = np.ones(reader.rows, np.bool_) if live is None else live
+        self.live_rows = int(np.count_nonzero(self._live))
+        self._shared = False
+
+    @property
+    def live(self) -> npt.NDArray[np.bool_]:
+        """The mask as it is now; the array is never changed after it was handed out."""
+        self._shared = True
+        return self._live
+
+    def kill(self, ids: Sequence[str]) -> None:
+        rows = self.reader.find(ids)
+        rows = rows[rows >= 0]
+        rows = rows[self._live[rows]] if len(rows) else rows
+        if not len(rows):
+            return
+        if self._shared:  # a snapshot holds the array: copy on write
+            self._live, self._shared = self._live.copy(), False
+        self._live[rows] = False
+        self.live_rows -= len(np.unique(rows))
+
+    def replaced_by(self, ref: SegmentRef, reader: Segment) -> LiveSegment:
+        """The same rows in another object (a graph was added): the mask goes on."""
+        return LiveSegment(ref, reader, self.live)
+
+    def part(self) -> Part:
+        live = None if self.live_rows == self.reader.rows else self.live
+        return Part(self.reader, live)
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """What a fold works on: the state after every operation with LSN < `folded`."""
+
+    folded: Lsn
+    chain: bytes
+    sealed: bool
+    views: tuple[MemView, ...]
+    segments: tuple[tuple[LiveSegment, npt.NDArray[np.bool_], int], ...]
+
+
+class ShardState:
+    """Applies slots in order. `applied` is the last one's LSN, `chain` the hash that the next one must name."""
+
+    def __init__(self, spec: CollectionSpec, head: Head, segments: Sequence[LiveSegment]) -> None:
+        self.spec = spec
+        self.head = head
+        self.segments = list(segments)
+        self.applied: Lsn = head.folded - 1
+        self.chain = head.chain
+        self.sealed = head.sealed
+        self.frozen: list[MemTable] = []
+        self.active = MemTable(spec)
+        self.slots_in_tail = 0
+        self._batches: set[UUID] = set()
+        self._touched: set[str] = set()
+        self._snapshot: Snapshot | None = None
+
+    def apply(self, slot: Slot) -> None:
+        for batch in slot.batches:
+            if batch.uuid in self._batches:
+                continue
+            self._batches.add(batch.uuid)
+            for operation in batch.operations:
+                if self.sealed:
+                    break
+                self._apply(operation, slot.lsn)
+        self.applied = slot.lsn
+        self.chain = slot.digest
+        self.slots_in_tail += 1
+        self._snapshot = None
+
+    def _apply(self, operation: object, lsn: Lsn) -> None:
+        match operation:
+            case Upsert(ids, vectors, payloads):
+                self._replace_elsewhere(ids)
+                self.active.apply_upsert(ids, vectors, payloads, lsn)
+            case Delete(ids):
+                self._replace_elsewhere(ids)
+                self.active.apply_delete(ids, lsn)
+            case Patch(ids, patches):
+                for id_, patch in zip(ids, patches, strict=True):
+                    self._patch(id_, patch, lsn)
+            case Seal():
+                self.sealed = True
+
+    def _replace_elsewhere(self, ids: Sequence[str]) -> None:
+        for memtable in self.frozen:
+            memtable.apply_delete(ids, 0)
+        for segment in self.segments:
+            segment.kill(ids)
+        self._touched.update(ids)
+
+    def _patch(self, id_: str, patch: bytes, lsn: Lsn) -> None:
+        """Payload merge (RFC 7396); a point that went away before the patch came to its turn stays away."""
+        old = self.lookup(id_)
+        if old is None:
+            return
+        vector, payload = old
+        self._apply(Upsert([id_], vector[None, :], [merge_patch(payload, patch)]), lsn)
+
+    def lookup(self, id_: str) -> tuple[npt.NDArray[np.float32], bytes | None] | None:
+        """Vector and payload of a live point, newest first."""
+        for memtable in (self.active, *reversed(self.frozen)):
+            found = memtable.lookup(id_)
+            if found is not None:
+                return found
+        for segment in self.segments:
+            row = int(segment.reader.find([id_])[0])
+            if row >= 0 and segment._live[row]:
+                return np.array(segment.reader.vectors[row]), segment.reader.payloads([row])[0]
+        return None
+
+    def snapshot(self) -> Snapshot:
+        """The state as it is now, immutable, for searches in other threads; cached until something is applied."""
+        if self._snapshot is None:
+            parts = [segment.part() for segment in self.segments if segment.live_rows]
+            parts += [Part(memtable.snapshot()) for memtable in (*self.frozen, self.active) if memtable.rows]
+            self._snapshot = Snapshot(tuple(parts), self.applied, self.spec)
+        return self._snapshot
+
+    @property
+    def tail_rows(self) -> int:
+        """Live points that are in no segment yet."""
+        return sum(table.live_rows for table in (*self.frozen, self.active))
+
+    @property
+    def tail_bytes(self) -> int:
+        return sum(table.bytes for table in (*self.frozen, self.active))
+
+    @property
+    def tail_wants_graph(self) -> bool:
+        return self.spec.index.type != "flat" and self.tail_rows >= max(1, self.spec.index.min_vectors_threshold)
+
+    def wants_graph(self, segment: LiveSegment) -> bool:
+        index = self.spec.index
+        return (
+            not segment.ref.has_graph
+            and index.type != "flat"
+            and segment.reader.rows >= max(1, index.min_vectors_threshold)
+        )
+
+    def index_state(self, built: int = 0) -> IndexState:
+        """Points in graphs (or for good without one), and points that will get one, less `built` of one under way."""
+        pending = sum(segment.live_rows for segment in self.segments if self.wants_graph(segment))
+        pending += self.tail_rows if self.tail_wants_graph else 0
+        total = sum(segment.live_rows for segment in self.segments) + self.tail_rows
+        remaining = max(0, pending - built) if pending else 0
+        return IndexState("building" if pending else "ready", total - remaining, remaining)
+
+    def freeze(self) -> Frozen:
+        """Closes the active memtable and says what a fold up to `applied` is to write."""
+        if self.active.rows:
+            self.frozen.append(self.active)
+            self.active = MemTable(self.spec)
+        self._touched = set()
+        self._snapshot = None
+        views = tuple(memtable.snapshot() for memtable in self.frozen)
+        segments = tuple((segment, segment.live, segment.live_rows) for segment in self.segments)
+        return Frozen(self.applied + 1, self.chain, self.sealed, views, segments)
+
+    def install_fold(
+        self, head: Head, refs: Mapping[UUID, SegmentRef], frozen: Frozen, new: LiveSegment | None
+    ) -> None:
+        """Takes the folded state. Rows of the new segment that were replaced or deleted since `frozen` die at once."""
+        self.segments = [segment for segment in self.segments if segment.ref.uuid in refs]
+        for segment in self.segments:
+            segment.ref = refs[segment.ref.uuid]
+        if new is not None:
+            new.kill(list(self._touched))
+            self.segments.append(new)
+        self.frozen = []
+        self.head = head
+        self.slots_in_tail = self.applied + 1 - head.folded
+        self._snapshot = None
+
+    def install_graph(self, head: Head, old: UUID, reader: Segment) -> None:
+        """Takes the same rows with a graph."""
+        refs = {ref.uuid: ref for ref in head.segments}
+        for i, segment in enumerate(self.segments):
+            if segment.ref.uuid == old:
+                self.segments[i] = segment.replaced_by(refs[reader.uuid], reader)
+        self.head = head
+        self._snapshot = None

@@ -1,0 +1,226 @@
+"""The same surface without `await`. I/O runs on one background event loop; searches run in the caller's own thread."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Coroutine, Mapping, Sequence
+from types import TracebackType
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from akidb.client import RemoteCollection
+from akidb.config import Settings
+from akidb.connection.asynchronous import AsyncCollection, AsyncConnection, connect_async, get_or_create
+from akidb.types import CollectionInfo, Consistency, IndexParams, Metric, Point, ScoredPoint
+
+T = TypeVar("T")
+
+
+class IoLoop:
+    """The background thread's event loop, shared by all connections of the process and started at first use."""
+
+    _lock = threading.Lock()
+    _loop: asyncio.AbstractEventLoop | None = None
+
+    @classmethod
+    def run(cls, coroutine: Coroutine[Any, Any, T]) -> T:
+        future = asyncio.run_coroutine_threadsafe(coroutine, cls._started())
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # Ctrl-C in the caller's thread stops the work, not only the waiting
+            raise
+
+    @classmethod
+    def _started(cls) -> asyncio.AbstractEventLoop:
+        with cls._lock:
+            if cls._loop is None:
+                cls._loop = asyncio.new_event_loop()
+                threading.Thread(target=cls._loop.run_forever, name="akidb-io", daemon=True).start()
+            return cls._loop
+
+
+class Collection:
+    """One collection. Vectors are what numpy can read as float32; ids are text or integers (kept as decimal text)."""
+
+    def __init__(self, inner: AsyncCollection) -> None:
+        self._inner = inner
+
+    def __repr__(self) -> str:
+        return f"Collection({self.name!r}, dim={self.dim}, metric={self.metric.value!r})"
+
+    @property
+    def name(self) -> str:
+        return self._inner.name
+
+    @property
+    def dim(self) -> int:
+        return self._inner.dim
+
+    @property
+    def metric(self) -> Metric:
+        return self._inner.metric
+
+    def upsert(
+        self,
+        ids: Sequence[str | int],
+        vectors: npt.ArrayLike,
+        payloads: Sequence[Mapping[str, Any] | bytes | None] | None = None,
+    ) -> int:
+        """Stores points, all or nothing; returns when they are durable.
+
+        Args:
+            ids: n ids, each once. An existing point is replaced whole.
+            vectors: shape (n, dim).
+            payloads: n JSON objects (dicts, or their JSON text as bytes) or None.
+
+        Returns:
+            The log position (LSN) of the write.
+
+        Raises:
+            InvalidInputError: names the position and what was expected; nothing was changed.
+            UnavailableError, StorageFullError: nothing was changed.
+            DeadlineExceededError: with code `outcome_unknown` the write may have happened.
+        """
+        return IoLoop.run(self._inner.upsert(ids, vectors, payloads))
+
+    def delete(self, ids: Sequence[str | int]) -> int:
+        """Deletes points by id; ids that are not there are no error. Returns the log position."""
+        return IoLoop.run(self._inner.delete(ids))
+
+    def get(self, ids: Sequence[str | int], *, with_vector: bool = True) -> list[Point | None]:
+        """The points in the order of `ids`, None where there is none."""
+        return IoLoop.run(self._inner.get(ids, with_vector=with_vector))
+
+    def search(self, vector: npt.ArrayLike, top_k: int = 10, **options: Any) -> list[ScoredPoint]:
+        """The `top_k` nearest points of one vector of shape (dim,), best first.
+
+        Options: filter (dict), ef_search, exact, with_vector, with_payload, score_threshold, timeout_ms = 1000,
+        consistency.
+
+        Raises:
+            InvalidInputError: wrong dimension, values that are not finite, an unknown option of a filter.
+            DeadlineExceededError: `timeout_ms` passed.
+        """
+        return self.search_batch(np.asarray(vector)[None], top_k, **options)[0]
+
+    def search_batch(
+        self,
+        vectors: npt.ArrayLike,
+        top_k: int = 10,
+        *,
+        timeout_ms: int = 1000,
+        consistency: Consistency | None = None,
+        **options: Any,
+    ) -> list[list[ScoredPoint]]:
+        """`search` for each row of `vectors`, shape (n, dim), in order."""
+        inner = self._inner
+        if isinstance(inner, RemoteCollection):
+            return IoLoop.run(
+                inner.search_batch(vectors, top_k, timeout_ms=timeout_ms, consistency=consistency, **options)
+            )
+        queries = inner.queries(vectors, top_k=top_k, **options)
+        prepared = IoLoop.run(inner.engine.prepare(queries, timeout_ms=timeout_ms, consistency=consistency))
+        return prepared.run()
+
+    def count(self, filter: Mapping[str, Any] | None = None) -> int:
+        """How many points there are, or how many match `filter`."""
+        return IoLoop.run(self._inner.count(filter))
+
+    def wait_indexed(self, timeout_ms: int = 600_000) -> None:
+        """Returns when every point that is to be in a graph is in one; DeadlineExceededError past `timeout_ms`."""
+        IoLoop.run(self._inner.wait_indexed(timeout_ms))
+
+    def info(self) -> CollectionInfo:
+        """Counts, sizes and the state of the index."""
+        return IoLoop.run(self._inner.info())
+
+
+class Connection:
+    """A database: what `akidb.connect` gives. Use it in a `with` statement, or call `close`."""
+
+    def __init__(self, inner: AsyncConnection) -> None:
+        self._inner = inner
+
+    def __repr__(self) -> str:
+        return f"Connection({self._inner.location!r})"
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def location(self) -> str:
+        return self._inner.location
+
+    def create_collection(
+        self,
+        name: str,
+        dim: int,
+        *,
+        metric: str | Metric = Metric.COSINE,
+        index: IndexParams | None = None,
+        payload_schema: Mapping[str, Any] | None = None,
+    ) -> Collection:
+        """A new collection of `dim`-dimensional vectors under "cosine", "euclidean" or "dot".
+
+        Raises:
+            ConflictError: a collection of that name exists.
+            InvalidInputError: bad name, dimension or index parameters.
+        """
+        created: Coroutine[Any, Any, AsyncCollection] = self._inner.create_collection(
+            name, dim, metric=metric, index=index, payload_schema=payload_schema
+        )
+        return Collection(IoLoop.run(created))
+
+    def get_or_create_collection(self, name: str, dim: int, **options: Any) -> Collection:
+        """The collection of that name, made if need be. Raises ConflictError if it has another dimension or metric."""
+        return Collection(IoLoop.run(get_or_create(self._inner, name, dim, **options)))
+
+    def collection(self, name: str) -> Collection:
+        """An existing collection. Raises NotFoundError."""
+        found: Coroutine[Any, Any, AsyncCollection] = self._inner.collection(name)
+        return Collection(IoLoop.run(found))
+
+    def list_collections(self) -> list[str]:
+        """Names, sorted."""
+        return IoLoop.run(self._inner.list_collections())
+
+    def drop_collection(self, name: str) -> None:
+        """Removes a collection with all its points. Raises NotFoundError."""
+        IoLoop.run(self._inner.drop_collection(name))
+
+    def close(self) -> None:
+        """Waits for writes under way and lets go of files and sockets. What was acknowledged is durable without it."""
+        IoLoop.run(self._inner.close())
+
+
+def connect(
+    where: str | os.PathLike[str],
+    *,
+    read_only: bool = False,
+    settings: Settings | None = None,
+    api_key: str | None = None,
+) -> Connection:
+    """Opens a database.
+
+    Args:
+        where: ":memory:" (gone at close), a folder, "s3://bucket/prefix" or "http://host:port" of a running akidb-api.
+        read_only: never writes, not even to lay down an empty database.
+        settings: as akidb-api reads them; by default the built-in ones, with the AKIDB_S3_ variables for s3://.
+        api_key: for a server.
+
+    Raises:
+        ConfigurationError: `where` is of no known kind, or the store refuses the credentials or lacks what AkiDB needs.
+        NotFoundError: read-only, and there is no database.
+        UnavailableError: the store or the server does not answer.
+    """
+    return Connection(IoLoop.run(connect_async(where, read_only=read_only, settings=settings, api_key=api_key)))

@@ -1,0 +1,249 @@
+"""A store opened as a database: its catalogue, and the collections this process has at hand."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable
+from uuid import UUID, uuid4
+
+from akidb.codec.frame import KIND_CATALOGUE_HEAD, KIND_CATALOGUE_SLOT
+from akidb.collection import Collection, Shard, Workers
+from akidb.config import Settings
+from akidb.database.catalogue import Catalogue, Created, Dropped, record
+from akidb.database.format import ensure_format
+from akidb.errors import (
+    AkiDBError,
+    ConflictError,
+    DeadlineExceededError,
+    Fault,
+    InvalidInputError,
+    NotFoundError,
+    ReadOnlyError,
+    UnavailableError,
+)
+from akidb.manifest import HeadStore
+from akidb.storage.object_store import ObjectStore
+from akidb.storage.probe import require_conditional_puts
+from akidb.types import CollectionSpec, IndexParams
+from akidb.wal import Appender, Entry, Log
+
+TENANT = UUID(int=0)
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
+OPEN_TIMEOUT_SECS = 30.0
+PROBE_EVERY_SECS = 10.0
+PROBE_TIMEOUT_SECS = 2.0
+M_MAX = 512
+EF_MAX = 10_000
+
+
+class Database:
+    """Collections over one store. Any number of processes may have the same store open, reading and writing."""
+
+    def __init__(self, store: ObjectStore, settings: Settings, read_only: bool) -> None:
+        self._store = store
+        self._settings = settings
+        self._read_only = read_only
+        self._catalogue = Catalogue()
+        prefix = f"t/{TENANT}/cat"
+        retry = settings.storage.manifest_retry
+        self._heads = HeadStore(store, prefix, TENANT, kind=KIND_CATALOGUE_HEAD, retry=retry)
+        log = Log(store, prefix, TENANT, kind=KIND_CATALOGUE_SLOT)
+        self._appender = Appender(log, self._catalogue, self._heads, settings)
+        self._open: dict[UUID, Collection] = {}
+        self._opening: dict[UUID, asyncio.Lock] = {}
+        self._creating = asyncio.Lock()
+        self._workers = Workers.start()
+        self._last_answer = 0.0
+        self._last_failure: AkiDBError | None = None
+
+    @classmethod
+    async def open(cls, store: ObjectStore, settings: Settings, *, read_only: bool = False) -> Database:
+        """Opens `store`, laying down its FORMAT where it is new.
+
+        Raises:
+            UnavailableError: the store is away; try again.
+            ConfigurationError: it holds a newer format, or refuses what AkiDB needs.
+            NotFoundError: read-only, and there is no AkiDB database.
+        """
+        self = cls(store, settings, read_only)
+        if not read_only and not store.can_delete:  # our own stores keep conditions, a bucket has to show it
+            await require_conditional_puts(store)
+        await ensure_format(store, create=not read_only)
+        if not read_only:
+            await self._heads.create()
+        await self._appender.catch_up(deadline=time.monotonic() + OPEN_TIMEOUT_SECS)
+        self._last_answer = time.monotonic()
+        return self
+
+    @property
+    def location(self) -> str:
+        return self._store.location
+
+    @property
+    def default_index(self) -> IndexParams:
+        """Index parameters of a collection that names none."""
+        hnsw = self._settings.index.hnsw
+        return IndexParams("auto", hnsw.m, hnsw.ef_construction, hnsw.ef_search, hnsw.min_vectors_threshold)
+
+    # Collections
+
+    async def create_collection(self, spec: CollectionSpec) -> Collection:
+        """Makes a collection; it is durable and visible to every node on return.
+
+        Raises:
+            ConflictError: `collection_exists`.
+            InvalidInputError: bad name, dimension or index parameters.
+        """
+        if self._read_only:
+            raise ReadOnlyError(f"{self.location} is open read-only")
+        validate_spec(spec, self._settings)
+        uuid = uuid4()
+
+        def free() -> None:
+            if spec.name in self._catalogue.collections:
+                raise ConflictError(f"collection {spec.name!r} exists", code="collection_exists")
+
+        async with self._creating:
+            await self._append_catalogue([], free)
+            await HeadStore(self._store, self._prefix(uuid), uuid).create()
+            await self._append_catalogue([record(Created.of(uuid, spec))], free)
+        return await self.collection(spec.name)
+
+    async def collection(self, name: str) -> Collection:
+        """The collection of that name. Raises NotFoundError `collection_not_found`."""
+        created = self._catalogue.collections.get(name)
+        opened = None if created is None else self._open.get(created.uuid)
+        if opened is not None and not opened.sealed:
+            return opened  # a drop by another node shows as a seal in the collection's own log
+        await self._follow_catalogue()
+        created = self._catalogue.collections.get(name)
+        if created is None:
+            raise NotFoundError(f"there is no collection {name!r}", code="collection_not_found")
+        return await self._opened(created)
+
+    async def list_collections(self) -> list[Collection]:
+        """All collections, by name."""
+        await self._follow_catalogue()
+        return [await self._opened(created) for _, created in sorted(self._catalogue.collections.items())]
+
+    async def drop_collection(self, name: str) -> None:
+        """Seals the collection's log, then takes its name out of the catalogue. Raises NotFoundError."""
+        if self._read_only:
+            raise ReadOnlyError(f"{self.location} is open read-only")
+        await self._follow_catalogue()
+        created = self._catalogue.collections.get(name)
+        if created is None:
+            raise NotFoundError(f"there is no collection {name!r}", code="collection_not_found")
+        collection = await self._opened(created)
+        await collection.seal()
+        await self._append_catalogue([record(Dropped(created.uuid))], None)
+        await self._forget(created.uuid)
+
+    async def _opened(self, created: Created) -> Collection:
+        lock = self._opening.setdefault(created.uuid, asyncio.Lock())
+        async with lock:
+            if created.uuid not in self._open:
+                shard = Shard(
+                    self._store, created.uuid, self._prefix(created.uuid), created.spec(), self._settings, self._workers
+                )
+                await shard.open()
+                self._open[created.uuid] = Collection(shard, read_only=self._read_only)
+            collection = self._open[created.uuid]
+        if collection.sealed:  # whoever meets a seal finishes the drop
+            if not self._read_only and created.uuid in {entry.uuid for entry in self._catalogue.collections.values()}:
+                await self._append_catalogue([record(Dropped(created.uuid))], None)
+            await self._forget(created.uuid)
+            raise NotFoundError(f"there is no collection {created.name!r}", code="collection_not_found")
+        return collection
+
+    async def _forget(self, uuid: UUID) -> None:
+        self._opening.pop(uuid, None)
+        gone = self._open.pop(uuid, None)
+        if gone is not None:
+            await gone.close()
+
+    def _prefix(self, uuid: UUID) -> str:
+        return f"t/{TENANT}/c/{uuid}/0000"
+
+    # The catalogue's log
+
+    async def _follow_catalogue(self) -> None:
+        await self._watched(self._appender.catch_up(deadline=time.monotonic() + OPEN_TIMEOUT_SECS))
+
+    async def _append_catalogue(self, entries: list[Entry], check: Callable[[], None] | None) -> None:
+        deadline = time.monotonic() + self._settings.api.write_timeout_ms / 1000
+        if not entries:
+            await self._follow_catalogue()
+            if check is not None:
+                check()
+            return
+        await self._watched(self._appender.append(entries, deadline=deadline, check=check, exact=True))
+
+    async def _watched(self, answer: Awaitable[object]) -> None:
+        """Remembers whether the store answers, for readiness."""
+        try:
+            await answer
+        except (UnavailableError, DeadlineExceededError) as error:
+            self._last_failure = error
+            raise
+        self._last_failure, self._last_answer = None, time.monotonic()
+
+    # Health
+
+    async def ready(self, *, for_read: bool = False) -> bool:
+        """Whether writes (or at least reads of what is here) can be served; asks the store at most once per 10 s."""
+        if for_read:
+            return True
+        heard = max([self._last_answer, *(collection.last_answer for collection in self._open.values())])
+        if time.monotonic() - heard > PROBE_EVERY_SECS or self._last_failure is not None:
+            try:
+                await self._watched(self._appender.catch_up(deadline=time.monotonic() + PROBE_TIMEOUT_SECS))
+            except AkiDBError:
+                return False
+        return True
+
+    async def health(self) -> dict[str, str | None]:
+        """What is wrong with `storage`, `wal` and `index`, None for each that is operational."""
+        storage = None if await self.ready() else str(self._last_failure)
+        failures = [collection.background_error for collection in self._open.values()]
+        index = next((str(failure) for failure in failures if failure is not None), None)
+        return {"storage": storage, "wal": storage, "index": index}
+
+    async def close(self) -> None:
+        """Decides the writes under way and lets go of threads and the store."""
+        for uuid in list(self._open):
+            await self._forget(uuid)
+        await self._appender.close()
+        await asyncio.to_thread(self._workers.close)
+        await self._store.close()
+
+
+def validate_spec(spec: CollectionSpec, settings: Settings) -> None:
+    """Refuses names, dimensions and index parameters that cannot be. Raises InvalidInputError."""
+    limits = settings.api.validation
+    faults: list[Fault] = []
+    if not NAME.match(spec.name) or len(spec.name) > limits.collection_name_max_length:
+        faults.append(
+            Fault(
+                ("name",),
+                f"is {spec.name!r}, expected 1 to {limits.collection_name_max_length} characters: a letter or digit, "
+                "then letters, digits, '.', '_', '-'",
+            )
+        )
+    for loc, value, low, high in (
+        (("vector_dim",), spec.dim, 1, limits.vector_dimension_max),
+        (("index", "m"), spec.index.m, 2, M_MAX),
+        (("index", "ef_construction"), spec.index.ef_construction, 1, EF_MAX),
+        (("index", "ef_search"), spec.index.ef_search, 1, EF_MAX),
+    ):
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            faults.append(Fault(loc, f"is {value!r}, expected an integer from {low} to {high}"))
+    if spec.index.type not in ("auto", "hnsw", "flat"):
+        faults.append(Fault(("index", "type"), f"is {spec.index.type!r}, expected auto, hnsw or flat"))
+    if faults:
+        first = faults[0]
+        raise InvalidInputError(
+            f"{'.'.join(map(str, first.loc))} {first.msg}", code="invalid_collection", faults=faults
+        )

@@ -1,0 +1,131 @@
+"""The catalogue: names come and go exactly once, on every node."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from akidb.config import Settings
+from akidb.database import Database
+from akidb.errors import (
+    AkiDBError,
+    ConfigurationError,
+    ConflictError,
+    CorruptionError,
+    InvalidInputError,
+    NotFoundError,
+)
+from akidb.storage.memory import MemoryStore
+from akidb.types import CollectionSpec, IndexParams
+
+
+async def test_names_are_unique_among_nodes_that_race() -> None:
+    store = MemoryStore()
+    nodes = [await Database.open(store, Settings()) for _ in range(4)]
+    outcomes = await asyncio.gather(
+        *(node.create_collection(CollectionSpec("one", 4)) for node in nodes for _ in range(3)), return_exceptions=True
+    )
+    assert sum(not isinstance(outcome, BaseException) for outcome in outcomes) == 1
+    assert all(isinstance(outcome, ConflictError) for outcome in outcomes if isinstance(outcome, BaseException))
+    for node in nodes:
+        assert [collection.spec.name for collection in await node.list_collections()] == ["one"]
+        await node.close()
+
+
+async def test_drop_is_seen_by_other_nodes_and_a_new_collection_of_the_name_is_empty() -> None:
+    store = MemoryStore()
+    first, second = [await Database.open(store, Settings()) for _ in range(2)]
+    ours = await first.create_collection(CollectionSpec("c", 2))
+    theirs = await second.collection("c")
+    await ours.upsert(["a"], np.ones((1, 2)))
+    await first.drop_collection("c")
+    with pytest.raises(NotFoundError):
+        await theirs.upsert(["b"], np.ones((1, 2)))
+    with pytest.raises(NotFoundError):
+        await theirs.count()
+    with pytest.raises(NotFoundError):
+        await second.collection("c")
+    again = await second.create_collection(CollectionSpec("c", 3))
+    assert await again.count() == 0
+    assert (await first.collection("c")).spec.dim == 3
+    for node in (first, second):
+        await node.close()
+
+
+async def test_a_drop_cut_in_half_is_finished_by_whoever_meets_the_seal() -> None:
+    store = MemoryStore()
+    first = await Database.open(store, Settings())
+    collection = await first.create_collection(CollectionSpec("c", 2))
+    await collection.seal()
+    await first.close()
+    second = await Database.open(store, Settings())
+    with pytest.raises(NotFoundError):
+        await second.collection("c")
+    await second.create_collection(CollectionSpec("c", 2))
+    assert len(await second.list_collections()) == 1
+    await second.close()
+
+
+@pytest.mark.parametrize(
+    ("spec", "loc", "message"),
+    [
+        (CollectionSpec("", 4), "name", "is ''"),
+        (CollectionSpec("-a", 4), "name", "expected 1 to 255 characters"),
+        (CollectionSpec("a/b", 4), "name", "a letter or digit"),
+        (CollectionSpec("a\n", 4), "name", "a letter or digit"),
+        (CollectionSpec("x" * 256, 4), "name", "expected 1 to 255"),
+        (CollectionSpec("a", 0), "vector_dim", "is 0, expected an integer from 1 to 4096"),
+        (CollectionSpec("a", 4097), "vector_dim", "is 4097"),
+        (CollectionSpec("a", 4, index=IndexParams(m=1)), "index.m", "is 1"),
+        (CollectionSpec("a", 4, index=IndexParams(ef_search=0)), "index.ef_search", "is 0"),
+    ],
+)
+async def test_specs_that_cannot_be_are_refused(spec: CollectionSpec, loc: str, message: str) -> None:
+    database = await Database.open(MemoryStore(), Settings())
+    with pytest.raises(InvalidInputError, match=message) as refused:
+        await database.create_collection(spec)
+    assert [".".join(fault.loc) for fault in refused.value.faults] == [loc]
+    assert await database.list_collections() == []
+    await database.close()
+
+
+async def test_read_only_open_of_an_empty_store_writes_nothing() -> None:
+    store = MemoryStore()
+    with pytest.raises(NotFoundError, match="no AkiDB database"):
+        await Database.open(store, Settings(), read_only=True)
+    assert [info async for info in store.list_from("")] == []
+
+
+async def test_damaged_and_newer_format_objects_are_named() -> None:
+    store = MemoryStore()
+    await (await Database.open(store, Settings())).close()
+    good = (await store.get("format")).body
+    await store.put("format", good[:-1] + bytes([good[-1] ^ 1]))
+    with pytest.raises(CorruptionError, match="format"):
+        await Database.open(store, Settings())
+    from akidb.codec import encode
+    from akidb.codec.frame import KIND_FORMAT, decode
+
+    uuid = decode(good, kind=KIND_FORMAT, name="format").uuid
+    newer = b'{"store": "%s", "min_reader": 2}' % str(uuid).encode()
+    await store.put("format", encode(KIND_FORMAT, uuid, {"format": newer}))
+    with pytest.raises(ConfigurationError, match="upgrade AkiDB"):
+        await Database.open(store, Settings())
+
+
+async def test_health_names_what_is_wrong() -> None:
+    database = await Database.open(MemoryStore(), Settings())
+    assert await database.ready()
+    assert await database.health() == {"storage": None, "wal": None, "index": None}
+    database._last_failure = AkiDBError("away")
+    database._appender.catch_up = _away
+    assert not await database.ready()
+    assert (await database.health())["storage"] == "away"
+
+
+async def _away(*, deadline: float) -> int:
+    from akidb.errors import UnavailableError
+
+    raise UnavailableError("away")
