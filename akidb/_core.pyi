@@ -1,0 +1,82 @@
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from typing_extensions import Buffer
+
+import numpy as np
+import numpy.typing as npt
+
+_Floats = npt.NDArray[np.float32]
+_Ids = npt.NDArray[np.int64]
+_Mask = npt.NDArray[np.bool_]
+_Progress = Callable[[int, int], object] | None
+
+class _Event(Protocol):
+    def is_set(self) -> bool: ...
+
+def simd_info() -> dict[str, Any]: ...
+def inverse_norms(vectors: _Floats, *, threads: int) -> _Floats: ...
+def scan(
+    vectors: _Floats,
+    metric: str,
+    queries: _Floats,
+    k: int,
+    *,
+    allowed: _Mask | None = None,
+    seconds: float | None = None,
+    threads: int = 1,
+    inverse_norms: _Floats | None = None,
+) -> tuple[_Ids, _Floats]: ...
+def build_graph(
+    vectors: _Floats,
+    metric: str,
+    *,
+    m: int,
+    ef_construction: int,
+    threads: int,
+    seed: int,
+    progress: _Progress,
+    stop: _Event | None,
+) -> bytes: ...
+
+class GraphIndex:
+    m: int
+    ef_construction: int
+    seed: int
+    def __init__(self, vectors: _Floats, graph: Buffer, metric: str, inverse_norms: _Floats | None = None) -> None: ...
+    def search(
+        self,
+        queries: _Floats,
+        k: int,
+        *,
+        ef_search: int,
+        allowed: _Mask | None = None,
+        seconds: float | None = None,
+        threads: int = 1,
+    ) -> tuple[_Ids, _Floats]: ...
+    def validate(self) -> dict[str, int]: ...
+    def __len__(self) -> int: ...
+
+class HnswIndex:
+    bytes: int
+    def __init__(self, dim: int, metric: str, m: int, ef_construction: int, seed: int) -> None: ...
+    def add(self, ids: _Ids | None, vectors: _Floats, threads: int, progress: _Progress) -> None: ...
+    def update(self, ids: _Ids, vectors: _Floats, threads: int, progress: _Progress) -> None: ...
+    def remove(self, ids: _Ids) -> None: ...
+    def search(
+        self,
+        queries: _Floats,
+        k: int,
+        ef_search: int,
+        allowed_ids: _Ids | None,
+        id_mask: _Mask | None,
+        seconds: float | None,
+        threads: int,
+    ) -> tuple[_Ids, _Floats]: ...
+    def get(self, ids: _Ids) -> _Floats: ...
+    def contains(self, id: int) -> bool: ...
+    def ids(self) -> _Ids: ...
+    def parts(self) -> dict[str, npt.NDArray[Any]]: ...
+    def restore(self, ids: _Ids, vectors: _Floats, graph: Buffer) -> None: ...
+    def validate(self) -> dict[str, int]: ...
+    def __len__(self) -> int: ...

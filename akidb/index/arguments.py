@@ -1,0 +1,111 @@
+"""What callers may pass for vectors, ids and filters, and the one form native code gets: float32 and int64, C order, in range."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from akidb.errors import InvalidInputError
+from akidb.types import Metric, VectorArray
+
+IdArray: TypeAlias = npt.NDArray[np.int64]
+Mask: TypeAlias = npt.NDArray[np.bool_]
+MetricWord: TypeAlias = Literal["cosine", "l2", "ip"]
+Filter: TypeAlias = npt.NDArray[np.bool_] | npt.NDArray[np.integer[Any]] | Sequence[int]
+
+EF_MAX = 1 << 16
+
+
+def metric_word(metric: str | Metric) -> MetricWord:
+    return Metric.parse(metric).native
+
+
+def as_vectors(values: npt.ArrayLike, dim: int, what: str) -> VectorArray:
+    """float32 (n, dim) in C order of any array of numbers, 1-d counting as one row; copies only what must be converted."""
+    if isinstance(values, np.ndarray) and values.dtype == np.float32 and values.ndim == 2 and values.flags.c_contiguous:
+        array: npt.NDArray[Any] = values
+    else:
+        array = _as_numbers(values, what)
+        if array.ndim == 1:
+            array = array.reshape(1, -1)
+        if array.size == 0 and array.ndim == 2 and array.shape[0] == 0:
+            array = array.reshape(0, dim)
+    if array.ndim != 2:
+        raise InvalidInputError(f"{what} have {array.ndim} dimensions, expected shape (n, {dim}) or ({dim},)")
+    if array.shape[1] != dim:
+        raise InvalidInputError(
+            f"{what} have {array.shape[1]} values each, the index has dim {dim}", code="dimension_mismatch"
+        )
+    return array
+
+
+def _as_numbers(values: npt.ArrayLike, what: str) -> VectorArray:
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise InvalidInputError(f"{what} are no rectangular array: {error}") from error
+    if array.dtype.kind not in "fiub" and array.size > 0:
+        raise InvalidInputError(f"{what} have dtype {array.dtype}, expected real numbers")
+    with np.errstate(over="ignore"):  # a float64 too large becomes infinity, which is refused by name of its row
+        return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def as_ids(values: npt.ArrayLike, what: str = "ids") -> IdArray:
+    """int64 (n,) of any integers; a single one counts as n = 1."""
+    array = np.atleast_1d(np.asarray(values))
+    if array.size == 0:
+        array = array.astype(np.int64)
+    if array.dtype.kind not in "iu" or array.ndim != 1:
+        raise InvalidInputError(
+            f"{what} have dtype {array.dtype} and shape {array.shape}, expected integers of shape (n,)"
+        )
+    if array.dtype == np.uint64 and array.size > 0 and int(array.max()) > np.iinfo(np.int64).max:
+        raise InvalidInputError(f"{what} hold {array.max()}, which is more than an int64 holds")
+    return np.ascontiguousarray(array, dtype=np.int64)
+
+
+def as_filter(values: Filter | None) -> tuple[IdArray | None, Mask | None]:
+    """(allowed ids, None), (None, mask over ids) or, without a filter, (None, None)."""
+    if values is None:
+        return None, None
+    array = np.asarray(values)
+    if array.dtype == np.bool_:
+        if array.ndim != 1:
+            raise InvalidInputError(f"filter is a mask of shape {array.shape}, expected (n,): one value per id")
+        return None, np.ascontiguousarray(array)
+    return as_ids(array, "filter"), None
+
+
+def check_k(k: int) -> int:
+    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
+        raise InvalidInputError(f"k is {k!r}, expected an integer of at least 1")
+    return int(k)
+
+
+def check_ef(ef: int) -> int:
+    if isinstance(ef, bool) or not isinstance(ef, int | np.integer) or not 1 <= ef <= EF_MAX:
+        raise InvalidInputError(f"ef_search is {ef!r}, expected 1 to {EF_MAX}")
+    return int(ef)
+
+
+def check_threads(threads: int) -> int:
+    if isinstance(threads, bool) or not isinstance(threads, int | np.integer) or threads < 0:
+        raise InvalidInputError(f"threads is {threads!r}, expected 0 (one per processor) or more")
+    return min(int(threads), 1024)
+
+
+def check_integer(value: int, what: str, low: int, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not low <= value <= high:
+        raise InvalidInputError(f"{what} is {value!r}, expected {low} to {high}")
+    return int(value)
+
+
+def seconds_of(timeout_ms: float | None) -> float | None:
+    if timeout_ms is None:
+        return None
+    if not timeout_ms >= 0:
+        raise InvalidInputError(f"timeout_ms is {timeout_ms!r}, expected 0 or more")
+    return timeout_ms / 1000

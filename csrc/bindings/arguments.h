@@ -1,0 +1,116 @@
+// What all bindings need: checking shapes, and letting Python interrupt native work.
+//
+// Dtype, layout and meaning of arguments are the business of akidb/index; what is checked here is what would lead outside memory.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <cstdint>
+#include <exception>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "common/deadline.h"
+#include "common/error.h"
+#include "distance/distance.h"
+
+namespace akidb::bindings {
+
+namespace py = pybind11;
+
+using FloatArray = py::array_t<float, py::array::c_style>;
+using IdArray = py::array_t<std::int64_t, py::array::c_style>;
+using MaskArray = py::array_t<bool, py::array::c_style>;
+
+inline Metric parse_metric(const std::string& word) {
+  if (word == "cosine") return Metric::kCosine;
+  if (word == "l2") return Metric::kL2;
+  if (word == "ip") return Metric::kInnerProduct;
+  throw_invalid("metric is '" + word + "', expected cosine, l2 or ip");
+}
+
+inline const char* to_word(Metric metric) {
+  return metric == Metric::kCosine ? "cosine" : metric == Metric::kL2 ? "l2" : "ip";
+}
+
+// Rows of a two-dimensional array whose rows have `dim` values.
+inline std::size_t rows_of(const FloatArray& array, std::size_t dim, const char* name) {
+  if (array.ndim() != 2 || static_cast<std::size_t>(array.shape(1)) != dim) {
+    throw_invalid(std::string(name) + ": expected shape (n, " + std::to_string(dim) + ")");
+  }
+  return static_cast<std::size_t>(array.shape(0));
+}
+
+inline std::size_t length_of(const py::array& array, const char* name) {
+  if (array.ndim() != 1) throw_invalid(std::string(name) + ": expected one dimension, got " + std::to_string(array.ndim()));
+  return static_cast<std::size_t>(array.shape(0));
+}
+
+inline Stop stop_after(std::optional<double> seconds) {
+  Stop stop;
+  if (seconds) stop.deadline = Deadline::after_seconds(*seconds);
+  return stop;
+}
+
+// k nearest of each query, as two arrays of shape (queries, k).
+struct Answer {
+  Answer(std::size_t queries, std::size_t k)
+      : ids({static_cast<py::ssize_t>(queries), static_cast<py::ssize_t>(k)}), distances({static_cast<py::ssize_t>(queries), static_cast<py::ssize_t>(k)}) {}
+  py::tuple tuple() { return py::make_tuple(std::move(ids), std::move(distances)); }
+
+  IdArray ids;
+  FloatArray distances;
+};
+
+// Called by native work now and then without the GIL: runs signal handlers (Ctrl-C), the caller's progress(done, total), and asks the caller's
+// stop event. What Python raises meanwhile is kept, stops the work, and is raised again by rethrow() once the work has ended.
+class Watch {
+ public:
+  Watch(py::object progress, py::object stop) : progress_(std::move(progress)), stop_(std::move(stop)) {}
+
+  bool operator()(std::size_t done, std::size_t total) {
+    const py::gil_scoped_acquire gil;
+    try {
+      if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+      if (!progress_.is_none()) progress_(done, total);
+      return stop_.is_none() || !stop_.attr("is_set")().cast<bool>();
+    } catch (py::error_already_set&) {
+      raised_ = std::current_exception();
+      return false;
+    }
+  }
+  void rethrow() const {
+    if (raised_) std::rethrow_exception(raised_);
+  }
+
+  // Runs work(progress) without the GIL.
+  template <class Work>
+  void run(Work&& work) {
+    std::exception_ptr failed;
+    {
+      const py::gil_scoped_release release;
+      try {
+        work([this](std::size_t done, std::size_t total) { return (*this)(done, total); });
+      } catch (...) {
+        failed = std::current_exception();
+      }
+    }
+    rethrow();
+    if (failed) std::rethrow_exception(failed);
+  }
+
+ private:
+  py::object progress_;
+  py::object stop_;
+  std::exception_ptr raised_;
+};
+
+void bind_distance(py::module_& module);
+void bind_flat(py::module_& module);
+void bind_graph(py::module_& module);
+void bind_hnsw(py::module_& module);
+
+}  // namespace akidb::bindings

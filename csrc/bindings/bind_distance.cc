@@ -1,0 +1,42 @@
+#include "bindings/arguments.h"
+#include "common/thread_pool.h"
+#include "cpu/simd_level.h"
+#include "flat/flat.h"
+
+namespace akidb::bindings {
+
+namespace {
+
+py::dict simd_info() {
+  py::dict info;
+  info["level"] = kernels().name;
+  info["detected"] = to_string(detected_simd_level());
+  py::list available;
+  for (const SimdLevel level : {SimdLevel::kScalar, SimdLevel::kNeon, SimdLevel::kAvx2, SimdLevel::kAvx512}) {
+    if (kernels_at(level) != nullptr) available.append(to_string(level));
+  }
+  info["available"] = available;
+  info["threads"] = hardware_threads();
+  return info;
+}
+
+FloatArray inverse_norms(const FloatArray& vectors, unsigned threads) {
+  if (vectors.ndim() != 2) throw_invalid("vectors: expected shape (n, dim)");
+  const auto count = static_cast<std::size_t>(vectors.shape(0));
+  const auto dim = static_cast<std::size_t>(vectors.shape(1));
+  FloatArray out(static_cast<py::ssize_t>(count));
+  const float* in = vectors.data();
+  float* to = out.mutable_data();
+  const py::gil_scoped_release release;
+  flat::inverse_norms(in, count, dim, threads, to);
+  return out;
+}
+
+}  // namespace
+
+void bind_distance(py::module_& module) {
+  module.def("simd_info", simd_info);
+  module.def("inverse_norms", inverse_norms, py::arg("vectors").noconvert(), py::kw_only(), py::arg("threads"));
+}
+
+}  // namespace akidb::bindings

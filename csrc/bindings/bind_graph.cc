@@ -1,0 +1,141 @@
+// Graphs over vectors that somebody else owns, such as a mapped segment.
+#include <memory>
+
+#include "bindings/arguments.h"
+#include "flat/flat.h"
+#include "hnsw/insert.h"
+#include "hnsw/search.h"
+#include "hnsw/serialize.h"
+#include "hnsw/validate.h"
+
+namespace akidb::bindings {
+
+namespace {
+
+py::bytes build_graph(const FloatArray& array, const std::string& metric, unsigned m, unsigned ef_construction, unsigned threads,
+                      std::uint64_t seed, py::object progress, py::object stop) {
+  if (array.ndim() != 2) throw_invalid("vectors: expected shape (n, dim)");
+  const auto count = static_cast<std::size_t>(array.shape(0));
+  const auto dim = static_cast<std::size_t>(array.shape(1));
+  hnsw::Vectors vectors{array.data(), dim, dim, nullptr, parse_metric(metric)};
+  std::unique_ptr<hnsw::Graph> graph;
+  Watch(std::move(progress), std::move(stop)).run([&](const hnsw::Progress& watch) {
+    AlignedBuffer<float> norms;
+    if (vectors.metric == Metric::kCosine) {
+      norms = AlignedBuffer<float>(count);
+      flat::inverse_norms(vectors.data, count, dim, threads, norms.data());
+      vectors.inverse_norms = norms.data();
+    }
+    graph = std::make_unique<hnsw::Graph>(hnsw::Params{m, ef_construction, seed}, count);
+    hnsw::build(*graph, vectors, 0, count, threads, watch);
+  });
+  const std::size_t size = hnsw::serialized_bytes(*graph, count);
+  PyObject* bytes = PyBytes_FromStringAndSize(nullptr, static_cast<py::ssize_t>(size));
+  if (bytes == nullptr) throw py::error_already_set();
+  auto* out = reinterpret_cast<std::uint8_t*>(PyBytes_AS_STRING(bytes));
+  {
+    const py::gil_scoped_release release;
+    hnsw::serialize(*graph, count, vectors.metric, dim, out);
+  }
+  return py::reinterpret_steal<py::bytes>(bytes);
+}
+
+class GraphIndex {
+ public:
+  GraphIndex(FloatArray vectors, const py::buffer& graph, const std::string& metric, std::optional<FloatArray> inverse_norms)
+      : array_(std::move(vectors)), norms_(std::move(inverse_norms)), buffer_(graph.request()) {
+    bytes_ = static_cast<const std::uint8_t*>(buffer_.ptr);
+    info_ = hnsw::read_header(bytes_, static_cast<std::size_t>(buffer_.size * buffer_.itemsize));
+    view_ = hnsw::open(bytes_, info_);
+    if (array_.ndim() != 2) throw_invalid("vectors: expected shape (n, dim)");
+    dim_ = static_cast<std::size_t>(array_.shape(1));
+    if (info_.count != static_cast<std::size_t>(array_.shape(0)) || info_.dim != dim_ || info_.metric != parse_metric(metric)) {
+      throw Error(ErrorKind::kCorruption, "the graph was built over " + std::to_string(info_.count) + " vectors of " + std::to_string(info_.dim) +
+                                              " dimensions under " + to_word(info_.metric) + ", not over these " + std::to_string(array_.shape(0)) +
+                                              " of " + std::to_string(dim_) + " under " + metric);
+    }
+    vectors_ = {array_.data(), dim_, dim_, nullptr, info_.metric};
+    if (info_.metric != Metric::kCosine) return;
+    if (norms_) {
+      if (length_of(*norms_, "inverse_norms") != info_.count) throw_invalid("inverse_norms: expected one per vector");
+      vectors_.inverse_norms = norms_->data();
+    } else {
+      own_norms_ = AlignedBuffer<float>(info_.count);
+      const py::gil_scoped_release release;
+      flat::inverse_norms(vectors_.data, info_.count, dim_, 0, own_norms_.data());
+      vectors_.inverse_norms = own_norms_.data();
+    }
+  }
+
+  py::tuple search(const FloatArray& queries, std::size_t k, std::size_t ef_search, const std::optional<MaskArray>& allowed,
+                   std::optional<double> seconds, unsigned threads) const {
+    hnsw::Request request;
+    request.queries = queries.data();
+    request.query_count = rows_of(queries, dim_, "queries");
+    request.k = k;
+    request.ef = ef_search;
+    request.count = info_.count;
+    if (allowed) {
+      if (length_of(*allowed, "allowed") != info_.count) throw_invalid("allowed: expected one value per vector");
+      request.allowed = reinterpret_cast<const std::uint8_t*>(allowed->data());
+    }
+    request.threads = threads;
+    request.stop = stop_after(seconds);
+    Answer answer(request.query_count, k);
+    std::int64_t* ids = answer.ids.mutable_data();
+    float* distances = answer.distances.mutable_data();
+    {
+      const py::gil_scoped_release release;
+      hnsw::search(view_, vectors_, request, ids, distances);
+    }
+    return answer.tuple();
+  }
+
+  py::dict validate() const {
+    hnsw::Census census;
+    {
+      const py::gil_scoped_release release;
+      hnsw::check_body(bytes_, info_);
+      census = hnsw::validate(view_, info_.count);
+    }
+    py::dict out;
+    out["nodes"] = census.nodes;
+    out["links"] = census.links;
+    out["unreachable"] = census.unreachable;
+    out["level"] = census.level;
+    return out;
+  }
+
+  std::size_t size() const { return info_.count; }
+  const hnsw::GraphInfo& info() const { return info_; }
+
+ private:
+  FloatArray array_;  // these three keep the memory alive
+  std::optional<FloatArray> norms_;
+  py::buffer_info buffer_;
+  const std::uint8_t* bytes_ = nullptr;
+  hnsw::GraphInfo info_;
+  hnsw::GraphView view_;
+  std::size_t dim_ = 0;
+  hnsw::Vectors vectors_;
+  AlignedBuffer<float> own_norms_;
+};
+
+}  // namespace
+
+void bind_graph(py::module_& module) {
+  module.def("build_graph", build_graph, py::arg("vectors").noconvert(), py::arg("metric"), py::kw_only(), py::arg("m"),
+             py::arg("ef_construction"), py::arg("threads"), py::arg("seed"), py::arg("progress"), py::arg("stop"));
+  py::class_<GraphIndex>(module, "GraphIndex")
+      .def(py::init<FloatArray, const py::buffer&, const std::string&, std::optional<FloatArray>>(), py::arg("vectors").noconvert(),
+           py::arg("graph"), py::arg("metric"), py::arg("inverse_norms").noconvert() = py::none())
+      .def("search", &GraphIndex::search, py::arg("queries").noconvert(), py::arg("k"), py::kw_only(), py::arg("ef_search"),
+           py::arg("allowed").noconvert() = py::none(), py::arg("seconds") = py::none(), py::arg("threads") = 1)
+      .def("validate", &GraphIndex::validate)
+      .def("__len__", &GraphIndex::size)
+      .def_property_readonly("m", [](const GraphIndex& self) { return self.info().params.m; })
+      .def_property_readonly("ef_construction", [](const GraphIndex& self) { return self.info().params.ef_construction; })
+      .def_property_readonly("seed", [](const GraphIndex& self) { return self.info().params.seed; });
+}
+
+}  // namespace akidb::bindings

@@ -1,0 +1,146 @@
+#include <memory>
+
+#include "bindings/arguments.h"
+#include "hnsw/index.h"
+
+namespace akidb::bindings {
+
+namespace {
+
+using hnsw::Index;
+
+Index::Rows rows(const Index& index, const std::optional<IdArray>& ids, const FloatArray& vectors) {
+  Index::Rows rows;
+  rows.count = rows_of(vectors, index.dim(), "vectors");
+  rows.vectors = vectors.data();
+  if (ids) {
+    if (length_of(*ids, "ids") != rows.count) {
+      throw_invalid("got " + std::to_string(ids->shape(0)) + " ids for " + std::to_string(rows.count) + " vectors");
+    }
+    rows.ids = ids->data();
+  }
+  return rows;
+}
+
+void add(Index& index, const std::optional<IdArray>& ids, const FloatArray& vectors, unsigned threads, py::object progress) {
+  const Index::Rows in = rows(index, ids, vectors);
+  Watch(std::move(progress), py::none()).run([&](const hnsw::Progress& watch) { index.add(in, threads, watch); });
+}
+
+void update(Index& index, const IdArray& ids, const FloatArray& vectors, unsigned threads, py::object progress) {
+  const Index::Rows in = rows(index, ids, vectors);
+  Watch(std::move(progress), py::none()).run([&](const hnsw::Progress& watch) { index.update(in, threads, watch); });
+}
+
+void remove(Index& index, const IdArray& ids) {
+  const std::size_t count = length_of(ids, "ids");
+  const std::int64_t* data = ids.data();
+  const py::gil_scoped_release release;
+  index.remove(data, count);
+}
+
+py::tuple search(const Index& index, const FloatArray& queries, std::size_t k, std::size_t ef_search, const std::optional<IdArray>& allowed_ids,
+                 const std::optional<MaskArray>& id_mask, std::optional<double> seconds, unsigned threads) {
+  Index::Query query;
+  query.queries = queries.data();
+  query.query_count = rows_of(queries, index.dim(), "queries");
+  query.k = k;
+  query.ef = ef_search;
+  query.filtered = allowed_ids || id_mask;
+  if (allowed_ids) query.allowed_ids = {allowed_ids->data(), length_of(*allowed_ids, "filter")};
+  if (id_mask) query.id_mask = {reinterpret_cast<const std::uint8_t*>(id_mask->data()), length_of(*id_mask, "filter")};
+  query.threads = threads;
+  query.stop = stop_after(seconds);
+  Answer answer(query.query_count, k);
+  std::int64_t* ids = answer.ids.mutable_data();
+  float* distances = answer.distances.mutable_data();
+  {
+    const py::gil_scoped_release release;
+    index.search(query, ids, distances);
+  }
+  return answer.tuple();
+}
+
+FloatArray get(const Index& index, const IdArray& ids) {
+  const std::size_t count = length_of(ids, "ids");
+  FloatArray out({static_cast<py::ssize_t>(count), static_cast<py::ssize_t>(index.dim())});
+  const std::int64_t* in = ids.data();
+  float* to = out.mutable_data();
+  const py::gil_scoped_release release;
+  index.get(in, count, to);
+  return out;
+}
+
+IdArray ids(const Index& index) {
+  const std::vector<std::int64_t> list = index.ids();
+  return IdArray(static_cast<py::ssize_t>(list.size()), list.data());
+}
+
+// Arrays over the index's own memory, kept alive by it. Valid until the next write: akidb/index writes them to a file at once.
+py::dict parts(Index& index) {
+  std::unique_ptr<Index::Parts> parts;
+  {
+    const py::gil_scoped_release release;
+    parts = std::make_unique<Index::Parts>(index.parts());
+  }
+  const Index::Parts& p = *parts;
+  const auto count = static_cast<py::ssize_t>(p.count);
+  const auto stride = static_cast<py::ssize_t>(p.stride);
+  py::dict out;
+  const py::capsule owner(parts.release(), [](void* held) { delete static_cast<Index::Parts*>(held); });
+  out["ids"] = IdArray({count}, p.ids, owner);
+  out["vectors"] = FloatArray({count, stride}, p.vectors, owner);
+  out["graph"] = py::array_t<std::uint8_t>({static_cast<py::ssize_t>(p.graph.size())}, p.graph.data(), owner);
+  if (p.inverse_norms != nullptr) out["inverse_norms"] = FloatArray({count}, p.inverse_norms, owner);
+  return out;
+}
+
+void restore(Index& index, const IdArray& ids, const FloatArray& vectors, const py::buffer& graph) {
+  const std::size_t count = rows_of(vectors, hnsw::Store::stride_of(index.dim()), "vectors");
+  if (length_of(ids, "ids") != count) throw_invalid("ids: expected one per vector");
+  const py::buffer_info bytes = graph.request();
+  const std::span<const std::uint8_t> span(static_cast<const std::uint8_t*>(bytes.ptr), static_cast<std::size_t>(bytes.size * bytes.itemsize));
+  const std::int64_t* id_data = ids.data();
+  const float* vector_data = vectors.data();
+  const py::gil_scoped_release release;
+  index.restore(count, id_data, vector_data, span);
+}
+
+py::dict validate(Index& index) {
+  hnsw::Census census;
+  {
+    const py::gil_scoped_release release;
+    census = index.validate();
+  }
+  py::dict out;
+  out["nodes"] = census.nodes;
+  out["links"] = census.links;
+  out["unreachable"] = census.unreachable;
+  out["level"] = census.level;
+  return out;
+}
+
+}  // namespace
+
+void bind_hnsw(py::module_& module) {
+  py::class_<Index>(module, "HnswIndex")
+      .def(py::init([](std::size_t dim, const std::string& metric, unsigned m, unsigned ef_construction, std::uint64_t seed) {
+             return std::make_unique<Index>(dim, parse_metric(metric), hnsw::Params{m, ef_construction, seed});
+           }),
+           py::arg("dim"), py::arg("metric"), py::arg("m"), py::arg("ef_construction"), py::arg("seed"))
+      .def("add", add, py::arg("ids").noconvert(), py::arg("vectors").noconvert(), py::arg("threads"), py::arg("progress"))
+      .def("update", update, py::arg("ids").noconvert(), py::arg("vectors").noconvert(), py::arg("threads"), py::arg("progress"))
+      .def("remove", remove, py::arg("ids").noconvert())
+      .def("search", search, py::arg("queries").noconvert(), py::arg("k"), py::arg("ef_search"), py::arg("allowed_ids").noconvert(),
+           py::arg("id_mask").noconvert(), py::arg("seconds"), py::arg("threads"))
+      .def("get", get, py::arg("ids").noconvert())
+      .def("contains", &Index::contains, py::arg("id"))
+      .def("ids", ids)
+      .def("parts", parts)
+      .def("restore", restore, py::arg("ids").noconvert(), py::arg("vectors").noconvert(), py::arg("graph"))
+      .def("validate", validate)
+      .def("__len__", &Index::size)
+      .def_property_readonly("bytes", &Index::bytes);
+}
+
+}  // namespace akidb::bindings

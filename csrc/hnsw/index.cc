@@ -1,0 +1,286 @@
+#include "hnsw/index.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <string>
+#include <unordered_set>
+
+#include "common/error.h"
+#include "hnsw/delete.h"
+#include "hnsw/search.h"
+#include "hnsw/serialize.h"
+
+namespace akidb::hnsw {
+
+namespace {
+
+// The store is built anew without its removed nodes when they are this share of it: a node's links are then repaired a few times in its
+// life, and a search walks through at most a third more nodes than it may return.
+constexpr std::size_t kRemovedShare = 4;
+constexpr std::size_t kRemovedMin = 64;  // below, copying costs more than walking around
+
+// Integer arithmetic, since the loop then needs no fixed order of additions and vectorises.
+bool is_finite(const float* vector, std::size_t dim) {
+  constexpr std::uint32_t kExponent = 0x7F800000U;
+  std::uint32_t bad = 0;
+  for (std::size_t i = 0; i < dim; ++i) bad |= static_cast<std::uint32_t>((std::bit_cast<std::uint32_t>(vector[i]) & kExponent) == kExponent);
+  return bad == 0;
+}
+
+std::string at_position(std::int64_t id, std::size_t position) {
+  return "id " + std::to_string(id) + " at position " + std::to_string(position);
+}
+
+}  // namespace
+
+Index::Index(std::size_t dim, Metric metric, const Params& params) : dim_(dim), metric_(metric), params_(params) {
+  if (dim < 1 || dim > kDimMax) throw_invalid("dim is " + std::to_string(dim) + ", expected 1 to " + std::to_string(kDimMax));
+  params.check();
+  store_ = std::make_shared<Store>(params, 0, dim, metric);
+}
+
+void Index::publish(std::shared_ptr<Store> store) {
+  IdMap nodes;
+  nodes.reserve(store->capacity(), store->ids.data());
+  for (Node node = 0; node < store->count; ++node) {
+    if (store->removed[node] == 0) nodes.insert(node, store->ids.data());
+  }
+  // `store` takes the old one out of the lock's scope, where freeing it makes nobody wait.
+  const std::unique_lock lock(mapping_);
+  store_.swap(store);
+  nodes_ = std::move(nodes);
+}
+
+void Index::check_vectors(const float* vectors, std::size_t count, const char* name) const {
+  for (std::size_t i = 0; i < count; ++i) {
+    const float* vector = vectors + i * dim_;
+    if (!is_finite(vector, dim_)) throw_invalid(std::string(name) + " " + std::to_string(i) + " holds NaN or infinity");
+    if (metric_ != Metric::kCosine) continue;
+    const float norm = inverse_norm(vector, dim_);
+    if (norm == 0.0F || !std::isfinite(norm)) {
+      throw_invalid(std::string(name) + " " + std::to_string(i) + " is zero and has no direction, which cosine needs");
+    }
+  }
+}
+
+void Index::check_ids(const Rows& rows) const {
+  if (rows.ids == nullptr) return;
+  std::unordered_set<std::int64_t> seen;
+  seen.reserve(rows.count);
+  for (std::size_t i = 0; i < rows.count; ++i) {
+    if (rows.ids[i] < 0) throw_invalid(at_position(rows.ids[i], i) + " is negative");
+    if (!seen.insert(rows.ids[i]).second) throw_invalid(at_position(rows.ids[i], i) + " is there twice");
+  }
+}
+
+void Index::check_existing(const std::int64_t* ids, std::size_t count) const {
+  for (std::size_t i = 0; i < count; ++i) {
+    if (nodes_.find(ids[i], store_->ids.data()) == kNoNode) throw Error(ErrorKind::kNotFound, at_position(ids[i], i) + " does not exist");
+  }
+}
+
+void Index::add(const Rows& rows, unsigned threads, const Progress& progress) {
+  check_vectors(rows.vectors, rows.count, "vector");
+  check_ids(rows);
+  const std::lock_guard writing(writer_);
+  for (std::size_t i = 0; rows.ids != nullptr && i < rows.count; ++i) {
+    if (nodes_.find(rows.ids[i], store_->ids.data()) == kNoNode) continue;
+    throw_invalid(at_position(rows.ids[i], i) + " exists already; update replaces vectors");
+  }
+  append(rows, false, threads, progress);
+}
+
+void Index::update(const Rows& rows, unsigned threads, const Progress& progress) {
+  check_vectors(rows.vectors, rows.count, "vector");
+  check_ids(rows);
+  const std::lock_guard writing(writer_);
+  check_existing(rows.ids, rows.count);
+  append(rows, true, threads, progress);
+}
+
+// Where vectors are replaced the new nodes stay hidden until all are linked, so that no search meets an id twice.
+void Index::append(const Rows& rows, bool replaces, unsigned threads, const Progress& progress) {
+  reserve(rows.count);
+  Store& store = *store_;
+  const auto first = static_cast<Node>(store.count);
+  const auto end = static_cast<Node>(first + rows.count);
+  std::int64_t next_id = 0;
+  if (rows.ids == nullptr) {
+    for (Node node = 0; node < first; ++node) next_id = std::max(next_id, store.ids[node] + 1);
+  }
+  for (Node node = first; node < end; ++node) {
+    const float* vector = rows.vectors + std::size_t{node - first} * dim_;
+    std::memcpy(&store.rows[std::size_t{node} * store.stride], vector, dim_ * sizeof(float));
+    if (metric_ == Metric::kCosine) store.inverse_norms[node] = inverse_norm(vector, dim_);
+    store.ids[node] = rows.ids == nullptr ? next_id + (node - first) : rows.ids[node - first];
+    if (replaces) store.hide(node);
+  }
+  store.count = end;
+  try {
+    build(store.graph, store.vectors(), first, rows.count, threads, progress);
+  } catch (...) {
+    for (Node node = first; !replaces && node < end; ++node) store.hide(node);
+    throw;
+  }
+  const std::unique_lock lock(mapping_);
+  for (Node node = first; node < end; ++node) {
+    if (replaces) {
+      store.hide(nodes_.find(store.ids[node], store.ids.data()));
+      nodes_.erase(store.ids[node], store.ids.data());
+      store.show(node);
+    }
+    nodes_.insert(node, store.ids.data());
+  }
+}
+
+// Room for `count` more nodes. The first rows get exactly the room they need, since a bulk load is often all there ever is.
+void Index::reserve(std::size_t count) {
+  const std::size_t used = store_->count;
+  if (count > kNodesMax - used) throw_invalid("an index holds at most " + std::to_string(kNodesMax) + " vectors");
+  if (used + count <= store_->capacity()) return;
+  publish(without_removed(*store_, used == 0 ? count : std::max(used + count, used + used / 2 + 64)));
+}
+
+void Index::remove(const std::int64_t* ids, std::size_t count) {
+  const std::lock_guard writing(writer_);
+  check_existing(ids, count);
+  Store& store = *store_;
+  {
+    const std::unique_lock lock(mapping_);
+    for (std::size_t i = 0; i < count; ++i) {
+      const Node node = nodes_.find(ids[i], store.ids.data());
+      if (node == kNoNode) continue;  // named twice in one call
+      nodes_.erase(ids[i], store.ids.data());
+      store.hide(node);
+    }
+  }
+  if (store.removed_count < kRemovedMin || store.removed_count * kRemovedShare < store.count) return;
+  // Room for as many as before: who removes often adds as often.
+  const bool mostly_empty = nodes_.size() * 2 < store.capacity();
+  publish(without_removed(store, mostly_empty ? 0 : store.capacity()));
+}
+
+// Under mapping_, so that nodes and store belong together.
+std::vector<std::uint8_t> Index::allowed_nodes(const Query& query) const {
+  const Store& store = *store_;
+  std::vector<std::uint8_t> allowed(store.count, 0);
+  if (query.id_mask.empty()) {
+    for (const std::int64_t id : query.allowed_ids) {
+      const Node node = nodes_.find(id, store.ids.data());
+      if (node < allowed.size()) allowed[node] = 1;
+    }
+    return allowed;
+  }
+  for (std::size_t node = 0; node < allowed.size(); ++node) {
+    const auto id = static_cast<std::uint64_t>(store.ids[node]);
+    allowed[node] = id < query.id_mask.size() ? query.id_mask[id] : 0;
+  }
+  return allowed;
+}
+
+void Index::search(const Query& query, std::int64_t* out_ids, float* out_distances) const {
+  check_vectors(query.queries, query.query_count, "query");
+  std::shared_ptr<const Store> store;
+  std::vector<std::uint8_t> allowed;
+  {
+    const std::shared_lock lock(mapping_);
+    store = store_;
+    if (query.filtered) allowed = allowed_nodes(query);
+  }
+  Request request;
+  request.queries = query.queries;
+  request.query_count = query.query_count;
+  request.k = query.k;
+  request.ef = query.ef;
+  request.count = query.filtered ? allowed.size() : store->capacity();
+  request.allowed = query.filtered ? allowed.data() : nullptr;
+  request.removed = store->removed_count > 0 ? store->removed.data() : nullptr;
+  request.threads = query.threads;
+  request.stop = query.stop;
+  hnsw::search(store->graph, store->vectors(), request, out_ids, out_distances);
+  for (std::size_t i = 0; i < query.query_count * query.k; ++i) {
+    if (out_ids[i] >= 0) out_ids[i] = store->ids[static_cast<std::size_t>(out_ids[i])];
+  }
+}
+
+void Index::get(const std::int64_t* ids, std::size_t count, float* out) const {
+  const std::shared_lock lock(mapping_);
+  check_existing(ids, count);
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::size_t node = nodes_.find(ids[i], store_->ids.data());
+    std::memcpy(out + i * dim_, &store_->rows[node * store_->stride], dim_ * sizeof(float));
+  }
+}
+
+bool Index::contains(std::int64_t id) const {
+  const std::shared_lock lock(mapping_);
+  return nodes_.find(id, store_->ids.data()) != kNoNode;
+}
+
+std::vector<std::int64_t> Index::ids() const {
+  const std::shared_lock lock(mapping_);
+  std::vector<std::int64_t> ids;
+  ids.reserve(nodes_.size());
+  for (Node node = 0; node < store_->count; ++node) {
+    // A node of an add that is under way is in the store, but not yet in the map.
+    if (nodes_.find(store_->ids[node], store_->ids.data()) == node) ids.push_back(store_->ids[node]);
+  }
+  return ids;
+}
+
+std::size_t Index::size() const {
+  const std::shared_lock lock(mapping_);
+  return nodes_.size();
+}
+
+std::size_t Index::bytes() const {
+  const std::shared_lock lock(mapping_);
+  return store_->bytes() + nodes_.bytes();
+}
+
+Census Index::validate() {
+  const std::lock_guard writing(writer_);
+  return hnsw::validate(store_->graph, store_->count);
+}
+
+Index::Parts Index::parts() {
+  const std::lock_guard writing(writer_);
+  if (store_->removed_count > 0) publish(without_removed(*store_, 0));
+  const std::shared_ptr<const Store> store = store_;
+  Parts parts;
+  parts.count = store->count;
+  parts.stride = store->stride;
+  parts.ids = store->ids.data();
+  parts.vectors = store->rows.data();
+  parts.inverse_norms = store->inverse_norms.data();
+  parts.graph.resize(serialized_bytes(store->graph, store->count));
+  serialize(store->graph, store->count, metric_, dim_, parts.graph.data());
+  parts.keep_alive = store;
+  return parts;
+}
+
+void Index::restore(std::size_t count, const std::int64_t* ids, const float* vectors, std::span<const std::uint8_t> bytes) {
+  const GraphInfo info = read_header(bytes.data(), bytes.size());
+  check_body(bytes.data(), info);
+  if (info.count != count || info.dim != dim_ || info.metric != metric_) {
+    throw Error(ErrorKind::kCorruption, "the graph was built over other vectors");
+  }
+  const GraphView view = open(bytes.data(), info);
+  hnsw::validate(view, count);
+  std::vector<std::uint8_t> levels(count);
+  for (Node node = 0; node < count; ++node) levels[node] = static_cast<std::uint8_t>(view.level(node));
+  auto store = std::make_shared<Store>(params_, count, dim_, metric_, levels);
+  copy_links(view, store->graph);
+  std::copy_n(vectors, count * store->stride, store->rows.data());
+  std::copy_n(ids, count, store->ids.data());
+  for (Node node = 0; metric_ == Metric::kCosine && node < count; ++node) {
+    store->inverse_norms[node] = inverse_norm(store->vectors().row(node), dim_);
+  }
+  store->count = count;
+  const std::lock_guard writing(writer_);
+  publish(std::move(store));
+}
+
+}  // namespace akidb::hnsw

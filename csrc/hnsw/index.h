@@ -1,0 +1,102 @@
+// An index that owns its vectors: what `akidb.HnswIndex` is made of.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <shared_mutex>
+#include <span>
+#include <vector>
+
+#include "common/deadline.h"
+#include "hnsw/id_map.h"
+#include "hnsw/insert.h"
+#include "hnsw/store.h"
+#include "hnsw/validate.h"
+
+namespace akidb::hnsw {
+
+// Thread safety: any number of threads may search and read while one writes; writers wait for each other (each insert uses all processors).
+//
+// All that a search touches is a `Store` held by shared_ptr. A writer adds to it in place as long as it has room. To grow it, or to drop
+// removed nodes, a writer makes a new one and swaps the pointer; searches under way finish on the old one, which goes with its last user.
+// So a node's number means one vector for the life of a Store, and a search never waits for a writer.
+class Index {
+ public:
+  Index(std::size_t dim, Metric metric, const Params& params);
+
+  struct Rows {
+    const std::int64_t* ids = nullptr;  // null: continue from the largest id so far, the first being 0
+    const float* vectors = nullptr;     // count x dim
+    std::size_t count = 0;
+  };
+  // Adds all rows or, if it throws, none. Error: kInvalidInput (negative, repeated or existing id; a vector with NaN or infinity; a zero vector
+  // under cosine), kCancelled (progress returned false).
+  void add(const Rows& rows, unsigned threads, const Progress& progress);
+  // Replaces the vectors of existing ids. Error as add, and kNotFound.
+  void update(const Rows& rows, unsigned threads, const Progress& progress);
+  // From here on the ids are in no result. Error: kNotFound; then nothing was removed. Links of the graph are repaired once a quarter of
+  // the nodes is removed.
+  void remove(const std::int64_t* ids, std::size_t count);
+
+  struct Query {
+    const float* queries = nullptr;  // query_count x dim
+    std::size_t query_count = 0;
+    std::size_t k = 0;
+    std::size_t ef = 0;
+    bool filtered = false;
+    std::span<const std::int64_t> allowed_ids;  // with `filtered`: only these ids...
+    std::span<const std::uint8_t> id_mask;      // ...or, where not empty, only ids whose byte is not 0; ids past its end are not allowed
+    unsigned threads = 1;
+    Stop stop;
+  };
+  // Ids nearest first and distances, query_count x k, padded with -1 and +inf.
+  void search(const Query& query, std::int64_t* out_ids, float* out_distances) const;
+
+  // Copies the vectors of ids to out, count x dim. Error: kNotFound.
+  void get(const std::int64_t* ids, std::size_t count, float* out) const;
+  bool contains(std::int64_t id) const;
+  std::vector<std::int64_t> ids() const;  // in the order of the nodes
+  std::size_t size() const;
+  std::size_t bytes() const;  // of memory held
+  std::size_t dim() const { return dim_; }
+  Metric metric() const { return metric_; }
+  const Params& params() const { return params_; }
+  // Waits for writers.
+  Census validate();
+
+  // The parts of a saved index; pointers are valid until the next write.
+  struct Parts {
+    std::shared_ptr<const void> keep_alive;
+    std::size_t count = 0;
+    std::size_t stride = 0;  // floats per row of vectors
+    const std::int64_t* ids = nullptr;
+    const float* vectors = nullptr;
+    const float* inverse_norms = nullptr;  // null but for cosine
+    std::vector<std::uint8_t> graph;
+  };
+  // Drops removed nodes first.
+  Parts parts();
+  // Fills an empty index with saved parts, which are copied; the graph is checked whole. Error: kCorruption, kInvalidInput.
+  void restore(std::size_t count, const std::int64_t* ids, const float* vectors, std::span<const std::uint8_t> graph);
+
+ private:
+  void publish(std::shared_ptr<Store> store);
+  void check_vectors(const float* vectors, std::size_t count, const char* name) const;
+  void check_ids(const Rows& rows) const;
+  void check_existing(const std::int64_t* ids, std::size_t count) const;
+  void append(const Rows& rows, bool replaces, unsigned threads, const Progress& progress);
+  void reserve(std::size_t count);
+  std::vector<std::uint8_t> allowed_nodes(const Query& query) const;
+
+  const std::size_t dim_;
+  const Metric metric_;
+  const Params params_;
+  std::mutex writer_;                  // held by the one thread that writes
+  mutable std::shared_mutex mapping_;  // guards store_ (the pointer) and nodes_
+  std::shared_ptr<Store> store_;
+  IdMap nodes_;
+};
+
+}  // namespace akidb::hnsw

@@ -1,0 +1,115 @@
+#include "hnsw/insert.h"
+
+#include <algorithm>
+#include <array>
+#include <optional>
+#include <vector>
+
+namespace akidb::hnsw {
+
+namespace {
+
+// Neighbours of a node on one level.
+struct Chosen {
+  std::array<Candidate, kMMax> links;
+  std::size_t count = 0;
+};
+
+bool nearer_to_any(const Probe& probe, std::span<const Node> chosen, float distance) {
+  float distances[4];
+  std::size_t i = 0;
+  for (; i + 4 <= chosen.size(); i += 4) {
+    probe.four(chosen.data() + i, distances);
+    for (const float other : distances) {
+      if (other < distance) return true;
+    }
+  }
+  for (; i < chosen.size(); ++i) {
+    if (probe(chosen[i]) < distance) return true;
+  }
+  return false;
+}
+
+// The other direction of a link: `owner` gets `node` as a neighbour, and where its row is full keeps the best by Algorithm 4.
+void link_back(Graph& graph, const Vectors& vectors, Node owner, Candidate node, unsigned level) {
+  const StripedLocks::Guard guard(graph.locks(), owner);
+  Node* row = graph.row(owner, level);
+  const unsigned degree = graph.degree(level);
+  const std::size_t used = used_links<Graph>(row, degree);
+  if (used < degree) {
+    Graph::store(row + used, node.node);
+    return;
+  }
+  std::array<Node, kDegreeMax> nodes;
+  std::array<float, kDegreeMax> distances;
+  std::array<Candidate, kDegreeMax + 1> candidates;
+  std::array<Candidate, kDegreeMax> kept;
+  const Probe probe(vectors, owner);
+  for (std::size_t i = 0; i < used; ++i) {
+    nodes[i] = Graph::load(row + i);
+    probe.prefetch_row(nodes[i]);
+  }
+  probe(nodes.data(), used, distances.data());
+  for (std::size_t i = 0; i < used; ++i) candidates[i] = {distances[i], nodes[i]};
+  candidates[used] = node;
+  std::sort(candidates.begin(), candidates.begin() + static_cast<std::ptrdiff_t>(used) + 1);
+  const std::size_t count = select_neighbors(vectors, {candidates.data(), used + 1}, degree, kept.data());
+  for (std::size_t i = 0; i < degree; ++i) Graph::store(row + i, i < count ? kept[i].node : kNoNode);
+}
+
+}  // namespace
+
+std::size_t select_neighbors(const Vectors& vectors, std::span<const Candidate> candidates, std::size_t limit, Candidate* chosen) {
+  std::array<Node, kDegreeMax> nodes;
+  std::size_t count = 0;
+  for (const Candidate& candidate : candidates) {
+    if (count == limit) break;
+    const Probe probe(vectors, candidate.node);
+    if (nearer_to_any(probe, {nodes.data(), count}, candidate.distance)) continue;
+    nodes[count] = candidate.node;
+    chosen[count++] = candidate;
+  }
+  return count;
+}
+
+void insert(Graph& graph, const Vectors& vectors, Node node, Scratch& scratch) {
+  const unsigned level = graph.level(node);
+  // A node above all others is inserted alone: of two at once, each would miss the other on the new levels.
+  std::unique_lock top(graph.entry_mutex(), std::defer_lock);
+  EntryPoint entry = graph.entry();
+  if (entry.node == kNoNode || level > entry.level) {
+    top.lock();
+    entry = graph.entry();
+    if (entry.node == kNoNode) {
+      graph.set_entry({node, level});
+      return;
+    }
+    if (level <= entry.level) top.unlock();
+  }
+
+  const Probe probe(vectors, node);
+  Candidate nearest{probe(entry.node), entry.node};
+  nearest = descend(graph, probe, nearest, entry.level, level, scratch);
+  const unsigned linked_level = std::min(level, entry.level);
+  std::vector<Chosen> chosen(linked_level + 1);
+  for (unsigned l = linked_level + 1; l-- > 0;) {
+    search_layer(graph, probe, nearest, l, graph.params().ef_construction, nullptr, scratch);
+    nearest = *scratch.pool.begin();
+    chosen[l].count = select_neighbors(vectors, {scratch.pool.begin(), scratch.pool.end()}, graph.m(), chosen[l].links.data());
+  }
+
+  // Own links on every level come before the first link back: whoever meets the node can go on from it, on any level. Hence no lock here.
+  for (unsigned l = 0; l <= linked_level; ++l) {
+    Node* row = graph.row(node, l);
+    for (std::size_t i = 0; i < chosen[l].count; ++i) Graph::store(row + i, chosen[l].links[i].node);
+  }
+  for (unsigned l = 0; l <= linked_level; ++l) {
+    for (std::size_t i = 0; i < chosen[l].count; ++i) {
+      const Candidate& neighbor = chosen[l].links[i];
+      link_back(graph, vectors, neighbor.node, {neighbor.distance, node}, l);
+    }
+  }
+  if (top.owns_lock()) graph.set_entry({node, level});
+}
+
+}  // namespace akidb::hnsw

@@ -1,0 +1,54 @@
+// What a graph is built with. Names and limits follow Malkov & Yashunin, "Efficient and robust approximate nearest neighbor search using
+// Hierarchical Navigable Small World graphs", arXiv 1603.09320 ("the paper" in this folder).
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "common/error.h"
+
+namespace akidb::hnsw {
+
+using Node = std::uint32_t;  // number of a vector within one graph, from 0
+constexpr Node kNoNode = 0xFFFFFFFFU;
+constexpr std::size_t kNodesMax = std::size_t{1} << 31;
+
+constexpr unsigned kMMin = 2;
+constexpr unsigned kMMax = 512;
+constexpr unsigned kEfMax = 1U << 16;
+constexpr unsigned kDimMax = 1U << 16;
+// The probability of level 32 is below 2^-32 even at m = 2.
+constexpr unsigned kLevelMax = 32;
+
+struct Params {
+  unsigned m = 16;                 // links of a node on the levels above 0; 2m on level 0
+  unsigned ef_construction = 400;  // candidates kept while looking for a new node's neighbours
+  std::uint64_t seed = 0;
+
+  unsigned m0() const { return 2 * m; }
+
+  void check() const {
+    if (m < kMMin || m > kMMax) {
+      throw_invalid("m is " + std::to_string(m) + ", expected " + std::to_string(kMMin) + " to " + std::to_string(kMMax));
+    }
+    if (ef_construction < 1 || ef_construction > kEfMax) {
+      throw_invalid("ef_construction is " + std::to_string(ef_construction) + ", expected 1 to " + std::to_string(kEfMax));
+    }
+  }
+
+  // Section 4.1 of the paper: floor(-ln(U) / ln(m)). U comes from hashing the node's number and not from a stream of random numbers, so a
+  // level depends neither on the order of insertion nor on the number of threads, and room for upper links is known beforehand.
+  unsigned level_of(std::uint64_t node) const {
+    std::uint64_t x = seed * 0x9E3779B97F4A7C15ULL + node + 1;  // the finalizer of splitmix64
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ULL;
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EBULL;
+    x ^= x >> 31;
+    const double uniform = (static_cast<double>(x >> 11) + 1.0) * 0x1.0p-53;  // (0, 1]
+    return std::min(kLevelMax, static_cast<unsigned>(-std::log(uniform) / std::log(static_cast<double>(m))));
+  }
+};
+
+}  // namespace akidb::hnsw

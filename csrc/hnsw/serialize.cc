@@ -1,0 +1,156 @@
+#include "hnsw/serialize.h"
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+
+#include "hnsw/checksum.h"
+
+namespace akidb::hnsw {
+
+namespace {
+
+constexpr char kMagic[8] = {'A', 'k', 'i', 'G', 'r', 'a', 'p', 'h'};
+constexpr std::uint32_t kVersion = 1;
+
+struct Header {
+  char magic[8];
+  std::uint32_t version;
+  std::uint32_t metric;
+  std::uint64_t dim;
+  std::uint64_t count;
+  std::uint64_t upper_rows;
+  std::uint64_t seed;
+  std::uint64_t bytes;
+  std::uint32_t m;
+  std::uint32_t ef_construction;
+  std::uint32_t entry_node;
+  std::uint32_t entry_level;
+  std::uint8_t reserved[48];
+  std::uint32_t body_crc;
+  std::uint32_t header_crc;  // of the bytes before it
+};
+static_assert(sizeof(Header) == 128 && sizeof(Header) % kGraphAlignment == 0);
+
+// Where the sections lie.
+struct Layout {
+  std::size_t base = sizeof(Header);
+  std::size_t levels;
+  std::size_t upper_starts;
+  std::size_t upper;
+  std::size_t end;
+
+  Layout(std::size_t count, std::size_t upper_rows, unsigned m) {
+    levels = base + padded(count * 2 * m * sizeof(Node));
+    upper_starts = levels + padded(count);
+    upper = upper_starts + padded(count * sizeof(std::uint32_t));
+    end = upper + padded(upper_rows * m * sizeof(Node));
+  }
+  static std::size_t padded(std::size_t bytes) { return (bytes + kGraphAlignment - 1) / kGraphAlignment * kGraphAlignment; }
+};
+
+std::size_t upper_rows_of(const Graph& graph, std::size_t count) {
+  std::size_t rows = 0;
+  for (const std::uint8_t level : graph.levels(count)) rows += level;
+  return rows;
+}
+
+[[noreturn]] void throw_corrupt(const std::string& what) { throw Error(ErrorKind::kCorruption, "the graph " + what); }
+
+}  // namespace
+
+std::size_t serialized_bytes(const Graph& graph, std::size_t count) {
+  return Layout(count, upper_rows_of(graph, count), graph.m()).end;
+}
+
+void serialize(const Graph& graph, std::size_t count, Metric metric, std::size_t dim, std::uint8_t* out) {
+  const Layout layout(count, upper_rows_of(graph, count), graph.m());
+  std::memset(out, 0, layout.end);
+  std::copy_n(graph.levels(count).data(), count, out + layout.levels);
+  if (count > 0) std::memcpy(out + layout.base, graph.base_row(0), count * graph.degree(0) * sizeof(Node));
+  std::uint32_t upper_rows = 0;
+  for (Node node = 0; node < count; ++node) {
+    std::memcpy(out + layout.upper_starts + node * sizeof(std::uint32_t), &upper_rows, sizeof upper_rows);
+    const std::size_t row_bytes = graph.m() * sizeof(Node);
+    const unsigned level = graph.level(node);
+    if (level > 0) std::memcpy(out + layout.upper + upper_rows * row_bytes, graph.upper_row(node, 1), level * row_bytes);
+    upper_rows += level;
+  }
+  const EntryPoint entry = graph.entry();
+  Header header{};
+  std::memcpy(header.magic, kMagic, sizeof kMagic);
+  header.version = kVersion;
+  header.metric = static_cast<std::uint32_t>(metric);
+  header.dim = dim;
+  header.count = count;
+  header.upper_rows = upper_rows;
+  header.seed = graph.params().seed;
+  header.bytes = layout.end;
+  header.m = graph.m();
+  header.ef_construction = graph.params().ef_construction;
+  header.entry_node = entry.node;
+  header.entry_level = entry.level;
+  header.body_crc = crc32c(out + sizeof header, layout.end - sizeof header);
+  header.header_crc = crc32c(&header, offsetof(Header, header_crc));
+  std::memcpy(out, &header, sizeof header);
+}
+
+GraphInfo read_header(const std::uint8_t* bytes, std::size_t size) {
+  Header header;
+  if (size < sizeof header) {
+    throw_corrupt("has " + std::to_string(size) + " bytes, its header alone has " + std::to_string(sizeof header));
+  }
+  std::memcpy(&header, bytes, sizeof header);
+  if (std::memcmp(header.magic, kMagic, sizeof kMagic) != 0) throw_corrupt("does not begin with \"AkiGraph\"");
+  if (header.version != kVersion) throw_corrupt("has format version " + std::to_string(header.version) + ", this build reads " + std::to_string(kVersion));
+  if (header.header_crc != crc32c(&header, offsetof(Header, header_crc))) throw_corrupt("has a damaged header (CRC32C differs)");
+  // From here on a contradiction was written by a program, not by a failing disk; it must not lead outside the bytes all the same.
+  GraphInfo info;
+  info.params = {header.m, header.ef_construction, header.seed};
+  info.params.check();
+  const bool plausible = header.metric <= static_cast<std::uint32_t>(Metric::kInnerProduct) && header.dim >= 1 && header.dim <= kDimMax &&
+                         header.count <= kNodesMax && header.upper_rows <= header.count * kLevelMax && header.entry_level <= kLevelMax &&
+                         (header.count == 0 ? header.entry_node == kNoNode : header.entry_node < header.count);
+  if (!plausible) throw_corrupt("has impossible values in its header");
+  if (Layout(header.count, header.upper_rows, header.m).end != header.bytes || header.bytes > size) {
+    throw_corrupt("should have " + std::to_string(header.bytes) + " bytes, there are " + std::to_string(size));
+  }
+  if (reinterpret_cast<std::uintptr_t>(bytes) % alignof(Node) != 0) throw_invalid("the graph's bytes begin at an address that isn't a multiple of 4");
+  info.metric = static_cast<Metric>(header.metric);
+  info.dim = header.dim;
+  info.count = header.count;
+  info.entry = {header.entry_node, header.entry_level};
+  info.upper_rows = header.upper_rows;
+  info.bytes = header.bytes;
+  info.body_crc = header.body_crc;
+  return info;
+}
+
+GraphView open(const std::uint8_t* bytes, const GraphInfo& info) {
+  const Layout layout(info.count, info.upper_rows, info.params.m);
+  return {info.params.m,
+          info.count,
+          info.entry,
+          reinterpret_cast<const Node*>(bytes + layout.base),
+          bytes + layout.levels,
+          reinterpret_cast<const std::uint32_t*>(bytes + layout.upper_starts),
+          reinterpret_cast<const Node*>(bytes + layout.upper),
+          info.upper_rows};
+}
+
+void check_body(const std::uint8_t* bytes, const GraphInfo& info) {
+  if (crc32c(bytes + sizeof(Header), info.bytes - sizeof(Header)) != info.body_crc) throw_corrupt("is damaged (CRC32C differs)");
+}
+
+void copy_links(const GraphView& view, Graph& graph) {
+  for (Node node = 0; node < view.count(); ++node) {
+    for (unsigned level = 0; level <= graph.level(node); ++level) {
+      const Node* row = view.row(node, level);
+      if (row == nullptr) throw_corrupt("has no links for node " + std::to_string(node) + " on level " + std::to_string(level));
+      std::copy_n(row, graph.degree(level), graph.row(node, level));
+    }
+  }
+  graph.set_entry(view.entry());
+}
+
+}  // namespace akidb::hnsw

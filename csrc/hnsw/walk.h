@@ -1,0 +1,124 @@
+// Algorithm 2 of the paper, SEARCH-LAYER, as both inserting and searching use it, over either form of graph.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <string>
+
+#include "common/deadline.h"
+#include "common/error.h"
+#include "common/prefetch.h"
+#include "hnsw/candidates.h"
+#include "hnsw/graph.h"
+#include "hnsw/vectors.h"
+
+namespace akidb::hnsw {
+
+constexpr std::size_t kDegreeMax = 2 * kMMax;
+
+// What a thread needs to walk; one per thread for all graphs of the process, since only one walk runs on a thread at a time.
+struct Scratch {
+  Visited visited;
+  SortedPool pool;
+  TwoHeaps heaps;
+  std::array<Node, kDegreeMax> nodes;
+  std::array<float, kDegreeMax> distances;
+
+  static Scratch& of_this_thread() {
+    thread_local Scratch scratch;
+    return scratch;
+  }
+};
+
+[[noreturn]] inline void throw_bad_link(Node node) {
+  throw Error(ErrorKind::kCorruption, "the graph's links of node " + std::to_string(node) + " are damaged");
+}
+
+// The links of `row` not seen before, now marked as seen, go to `out`; their number is returned. Every link is compared with the number of
+// nodes, which also ends a row at kNoNode, so damaged bytes can't lead outside the graph.
+template <class G>
+std::size_t fresh_neighbors(const G& graph, Node node, const Node* row, unsigned degree, Visited& visited, Node* out) {
+  const std::size_t limit = graph.limit();
+  std::size_t fresh = 0;
+  for (unsigned i = 0; i < degree; ++i) {
+    const Node neighbor = G::load(row + i);
+    if (neighbor >= limit) {
+      if (neighbor != kNoNode) throw_bad_link(node);
+      break;
+    }
+    out[fresh] = neighbor;
+    fresh += visited.insert(neighbor);
+  }
+  return fresh;
+}
+
+// Calls take(distance, node) for the fresh neighbors of a node, in the order of its links. First all are gathered, then fetched ahead of
+// the distances in fours: cache misses of several vectors are in flight at any time.
+template <class G, class Take>
+void expand(const G& graph, const Probe& probe, Node node, const Node* row, unsigned degree, Scratch& scratch, Take&& take) {
+  constexpr std::size_t kAhead = 8;
+  Node* nodes = scratch.nodes.data();
+  const std::size_t count = fresh_neighbors(graph, node, row, degree, scratch.visited, nodes);
+  for (std::size_t i = 0; i < std::min(count, kAhead); ++i) probe.prefetch_row(nodes[i]);
+  std::size_t i = 0;
+  float distances[4];
+  for (; i + 4 <= count; i += 4) {
+    for (std::size_t j = i + kAhead; j < std::min(i + kAhead + 4, count); ++j) probe.prefetch_row(nodes[j]);
+    probe.four(nodes + i, distances);
+    for (std::size_t j = 0; j < 4; ++j) take(distances[j], nodes[i + j]);
+  }
+  for (; i < count; ++i) take(probe(nodes[i]), nodes[i]);
+}
+
+// Greedy descent (Algorithm 5, lines 4 to 6): from `start` to the nearest node on the levels above `bottom`.
+template <class G>
+Candidate descend(const G& graph, const Probe& probe, Candidate start, unsigned from_level, unsigned bottom, Scratch& scratch) {
+  const std::size_t limit = graph.limit();
+  Candidate nearest = start;
+  for (unsigned level = from_level; level > bottom; --level) {
+    for (Node node = kNoNode; node != nearest.node;) {
+      node = nearest.node;
+      const Node* row = graph.upper_row(node, level);
+      if (row == nullptr) throw_bad_link(node);
+      std::size_t count = 0;
+      for (; count < graph.m(); ++count) {
+        const Node neighbor = G::load(row + count);
+        if (neighbor >= limit) {
+          if (neighbor != kNoNode) throw_bad_link(node);
+          break;
+        }
+        scratch.nodes[count] = neighbor;
+        probe.prefetch_row(neighbor);
+      }
+      probe(scratch.nodes.data(), count, scratch.distances.data());
+      for (std::size_t i = 0; i < count; ++i) nearest = std::min(nearest, Candidate{scratch.distances[i], scratch.nodes[i]});
+    }
+  }
+  return nearest;
+}
+
+// Algorithm 2: leaves the ef nearest nodes of a level that a walk from `start` finds in scratch.pool, nearest first. A node in `hidden`
+// is not walked to.
+template <class G>
+void search_layer(const G& graph, const Probe& probe, Candidate start, unsigned level, std::size_t ef, const Stop* stop, Scratch& scratch) {
+  SortedPool& pool = scratch.pool;
+  scratch.visited.begin(graph.limit());
+  pool.reset(ef);
+  scratch.visited.insert(start.node);
+  pool.insert(start);
+  const unsigned degree = graph.degree(level);
+  unsigned hops = 0;
+  for (Node node = kNoNode; pool.next(node);) {
+    if (stop != nullptr && ++hops % 256 == 0) stop->check();
+    const Node* row = graph.row(node, level);
+    if (row == nullptr) throw_bad_link(node);
+    expand(graph, probe, node, row, degree, scratch, [&](float distance, Node neighbor) {
+      pool.insert({distance, neighbor});
+    });
+    Node upcoming = kNoNode;
+    if (pool.peek(upcoming)) prefetch_range(graph.row(upcoming, level), degree * sizeof(Node));
+  }
+  pool.finish();
+}
+
+}  // namespace akidb::hnsw
