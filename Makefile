@@ -1,0 +1,88 @@
+# make run    builds what is missing, starts akidb-api over ./akidb-data with the sample in it, and shows three searches
+# make test   runs the tests; with CI=true all of them, the slow ones and those that need servers included
+# make help   lists the rest
+
+BIN := .venv/bin
+CPP := build/cpp
+PYTEST := $(BIN)/python -m pytest
+JOBS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+
+.PHONY: help run develop test test-fast test-ci test-s3 test-cpp test-sanitizers test-neon lint format clean distclean
+.PHONY: bench-ann bench-api bench-scale bench-codec bench-kernels
+
+help: ## list the targets
+	@sed -n 's/^\([a-z][a-z0-9-]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | tr '@' '\t' | expand -t 26
+
+run: ## start akidb-api with the sample; Ctrl-C drains and stops
+	@scripts/setup.sh
+	@exec $(BIN)/python scripts/run_demo.py
+
+develop: ## .venv with everything that tests, linters and benchmarks need
+	@scripts/setup.sh test lint bench
+
+test: ## the fast tests; CI=true make test runs all
+	@if [ "$$CI" = true ]; then $(MAKE) --no-print-directory test-ci; else $(MAKE) --no-print-directory test-fast; fi
+
+test-fast:
+	@scripts/setup.sh test
+	$(PYTEST) -m "not slow and not s3"
+
+# pytest last: its closing line is the run's.
+test-ci: lint test-cpp test-sanitizers test-neon
+	$(PYTEST)
+
+test-s3: ## the tests against a real S3 server (builds MinIO at first use; needs Go)
+	@scripts/setup.sh test
+	scripts/build-minio.sh
+	$(PYTEST) -m s3
+
+test-cpp: ## the C++ tests
+	@scripts/setup.sh
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S . -B $(CPP) -DAKIDB_BUILD_TESTS=ON >/dev/null
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build $(CPP) --parallel $(JOBS)
+	PATH="$(CURDIR)/$(BIN):$$PATH" ctest --test-dir $(CPP) --output-on-failure
+
+test-sanitizers: ## the C++ tests under ASan, UBSan and TSan
+	@scripts/setup.sh
+	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/test-sanitizers.sh
+
+test-neon: ## the C++ tests for ARM, emulated
+	@scripts/setup.sh
+	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/test-neon.sh
+
+lint: ## formatters, linters, types and layers; changes nothing
+	@scripts/setup.sh test lint
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	find csrc tests/cpp bench -name '*.cc' -o -name '*.h' | xargs $(BIN)/clang-format --dry-run --Werror
+
+format: ## let the formatters have their way
+	@scripts/setup.sh test lint
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	find csrc tests/cpp bench -name '*.cc' -o -name '*.h' | xargs $(BIN)/clang-format -i
+
+bench-ann: ## recall and queries per second against hnswlib, FAISS and USearch
+	@scripts/setup.sh bench
+	$(BIN)/python -m bench.ann
+
+bench-api: ## REST latencies, also of /health/live under load
+	@scripts/setup.sh bench
+	$(BIN)/python -m bench.api
+
+bench-scale: ## a million vectors: ingest, restart, search
+	@scripts/setup.sh bench
+	$(BIN)/python -m bench.scale
+
+bench-codec: ## the Cython codecs against their Python twins
+	@scripts/setup.sh bench
+	$(BIN)/python -m bench.codec
+
+clean: ## remove what was built; data and .venv stay
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .venv/.akidb-build
+	find akidb bench scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## remove .venv as well
+	rm -rf .venv
