@@ -108,7 +108,8 @@ class HeadStore:
         commit = uuid4()
         new = replace(changed, version=head.version + 1, commit_id=commit, recent=(*head.recent, commit)[-RECENT_MAX:])
         faults = broken(head, new)
-        assert not faults, f"HEAD {self.key} would break {', '.join(faults)}: {head} -> {new}"
+        if faults:  # not an assert statement: python -O must not switch it off
+            raise AssertionError(f"HEAD {self.key} would break {', '.join(faults)}: {head} -> {new}")
         return new
 
     def _encode(self, head: Head) -> bytes:

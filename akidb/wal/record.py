@@ -160,7 +160,7 @@ def decode_operation(section: memoryview) -> Operation:
     offsets_size = 4 * (rows + 1) * (1 + with_payloads) if rows else 0
     at_offsets = _HEAD.size + 4 * rows * dim
     at_ids = at_offsets + offsets_size
-    if len(section) != at_ids + id_size + blob_size or (not rows and (id_size or dim)):
+    if len(section) != at_ids + id_size + blob_size or (id_size and not rows):
         raise CorruptionError(f"an operation of {len(section)} bytes does not hold what its header says")
     if kind == _SEAL:
         return Seal()

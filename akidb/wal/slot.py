@@ -79,11 +79,11 @@ def decode_slot(body: Buffer, *, lsn: Lsn, shard: UUID, name: str, kind: int = K
             raise CorruptionError(
                 f"its batch list is {len(meta)} bytes long, expected {_META.size + count * _BATCH.size}"
             )
-        batches, rest = [], iter(operations)
-        for uuid, size, _ in _BATCH.iter_unpack(meta[_META.size :]):
-            batches.append(Batch(UUID(bytes=uuid), [decode_operation(section) for section in islice(rest, size)]))
-        if sum(len(batch.operations) for batch in batches) != len(operations):
+        sizes = list(_BATCH.iter_unpack(meta[_META.size :]))
+        if sum(size for _, size, _ in sizes) != len(operations):
             raise CorruptionError(f"it holds {len(operations)} operations, its batch list says otherwise")
+        rest = map(decode_operation, operations)
+        batches = [Batch(UUID(bytes=uuid), list(islice(rest, size))) for uuid, size, _ in sizes]
     except (CorruptionError, ValueError, struct.error) as error:
         raise CorruptionError(f"object {name}: {error}") from error
     return Slot(lsn, shard, UUID(bytes=writer), prev_hash, batches, xxh3_128_digest(body))

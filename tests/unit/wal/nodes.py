@@ -1,0 +1,102 @@
+"""Nodes over one store: the smallest state there can be, and an appender on it."""
+
+from __future__ import annotations
+
+import time
+from uuid import UUID
+
+import numpy as np
+
+from akidb.config.settings import Retry, Settings, Storage, Wal
+from akidb.manifest import HeadStore
+from akidb.storage.object_store import ObjectStore
+from akidb.wal import CHAIN_START, Appender, Delete, Entry, Log, Patch, Seal, Slot, Upsert
+
+PREFIX = "t/0/c/1/0000"
+SHARD = UUID(int=9)
+
+
+class Points:
+    """What the log says, as a dictionary of id to (vector, payload), and the texts of its entries in order."""
+
+    def __init__(self) -> None:
+        self.applied = 0
+        self.chain = CHAIN_START
+        self.points: dict[str, tuple[tuple[float, ...], bytes | None]] = {}
+        self.entries: list[bytes] = []
+        self.at: dict[bytes, int] = {}
+        self.batches: list[UUID] = []
+        self.sealed = False
+        self.reloads = 0
+        self.source: Points | None = None
+
+    def apply(self, slot: Slot) -> None:
+        assert slot.lsn == self.applied + 1
+        assert slot.prev_hash == self.chain
+        for batch in slot.batches:
+            if batch.uuid in self.batches:
+                continue
+            self.batches.append(batch.uuid)
+            for operation in batch.operations:
+                match operation:
+                    case Upsert(ids, vectors, payloads):
+                        for id_, vector, payload in zip(ids, vectors.tolist(), payloads, strict=True):
+                            self.points[id_] = (tuple(vector), payload)
+                    case Delete(ids):
+                        for id_ in ids:
+                            self.points.pop(id_, None)
+                    case Patch(ids, patches):
+                        for id_, patch in zip(ids, patches, strict=True):
+                            if id_ in self.points:
+                                self.points[id_] = (self.points[id_][0], patch)
+                    case Entry(json):
+                        self.entries.append(json)
+                        self.at[json] = slot.lsn
+                    case Seal():
+                        self.sealed = True
+        self.applied = slot.lsn
+        self.chain = slot.digest
+
+    async def reload(self) -> None:
+        """Jumps to where `source` (who folded) is: a segment's worth of state, without segments."""
+        assert self.source is not None
+        self.reloads += 1
+        for name in ("applied", "chain", "sealed"):
+            setattr(self, name, getattr(self.source, name))
+        self.points, self.at = dict(self.source.points), dict(self.source.at)
+        self.entries, self.batches = list(self.source.entries), list(self.source.batches)
+
+
+class Node:
+    """A state, its log, HEAD and appender. Pauses between attempts are a millisecond at most."""
+
+    def __init__(self, store: ObjectStore, *, commit_interval_ms: int = 0) -> None:
+        settings = Settings(
+            storage=Storage(retry=Retry(initial_backoff_ms=1, max_backoff_ms=1)),
+            wal=Wal(commit_interval_ms=commit_interval_ms),
+        )
+        self.state = Points()
+        self.heads = HeadStore(store, PREFIX, SHARD)
+        self.log = Log(store, PREFIX, SHARD)
+        self.appender = Appender(self.log, self.state, self.heads, settings)
+
+    @classmethod
+    async def start(cls, store: ObjectStore) -> Node:
+        node = cls(store)
+        await node.heads.create()
+        return node
+
+    async def say(self, text: str, *, seconds: float = 30.0, **how: object) -> int:
+        return await self.appender.append([Entry(text.encode())], deadline=soon(seconds), **how)  # type: ignore[arg-type]
+
+    async def heard(self) -> list[bytes]:
+        await self.appender.catch_up(deadline=soon())
+        return self.state.entries
+
+
+def soon(seconds: float = 30.0) -> float:
+    return time.monotonic() + seconds
+
+
+def upsert(*ids: str, value: float = 1.0, dim: int = 3) -> Upsert:
+    return Upsert(list(ids), np.full((len(ids), dim), value, np.float32), [None] * len(ids))
