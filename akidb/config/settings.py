@@ -62,10 +62,10 @@ class Storage:
         None, "Secret key that belongs to the access key.", env="AKIDB_S3_SECRET_KEY", secret=True
     )
     s3_encryption: Literal["sse-s3", "sse-kms"] | None = setting(
-        None, "Server-side encryption asked for on every write.", env="AKIDB_S3_ENCRYPTION", later="encryption at rest"
+        None, "Server-side encryption asked for on every write.", env="AKIDB_S3_ENCRYPTION"
     )
     s3_kms_key_id: str | None = setting(
-        None, "Key for sse-kms; unset: the store's default key.", env="AKIDB_S3_KMS_KEY_ID", later="encryption at rest"
+        None, "Key for sse-kms; unset: the store's default key.", env="AKIDB_S3_KMS_KEY_ID"
     )
     s3_object_lock_enabled: bool = setting(
         False, "Write sealed segments once only (WORM).", env="AKIDB_S3_OBJECT_LOCK_ENABLED", later="object lock"

@@ -87,6 +87,11 @@ class Database:
         hnsw = self._settings.index.hnsw
         return IndexParams("auto", hnsw.m, hnsw.ef_construction, hnsw.ef_search, hnsw.min_vectors_threshold)
 
+    @property
+    def at_hand(self) -> list[Collection]:
+        """The collections this process has opened; nothing is asked of the store."""
+        return [collection for collection in self._open.values() if not collection.sealed]
+
     # Collections
 
     async def create_collection(self, spec: CollectionSpec) -> Collection:

@@ -5,6 +5,8 @@ Names and labels are part of the product: dashboards and alerts are written agai
 
 from __future__ import annotations
 
+import os
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 _REQUEST_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -96,3 +98,17 @@ class Metrics:
 
 METRICS = Metrics(CollectorRegistry())
 """The process's metrics, on their own registry: a program that embeds AkiDB keeps its default registry to itself."""
+
+
+def shared_registry() -> CollectorRegistry | None:
+    """The sums of all processes that write to PROMETHEUS_MULTIPROC_DIR; None where a process counts for itself.
+
+    prometheus_client looks at the variable when it is imported, so it is set before a worker starts, not by one.
+    """
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return None
+    from prometheus_client.multiprocess import MultiProcessCollector
+
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return registry

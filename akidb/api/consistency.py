@@ -1,0 +1,61 @@
+"""Which writes a read must see, as requests say it; and the token that lets a caller see its own."""
+
+from __future__ import annotations
+
+import msgspec
+from aiohttp import web
+
+from akidb.api.errors import refuse
+from akidb.api.schemas import ConsistencyObject, Weaker
+from akidb.types import EVENTUAL, STRONG, Consistency, Lsn
+
+TOKEN_HEADER = "X-AkiDB-Token"  # noqa: S105  a place in the log, no secret
+
+_LSN_DIGITS_MAX = 19  # 2**63 has as many
+
+
+def of(request: web.Request, given: ConsistencyObject) -> Consistency | None:
+    """What the body says, else the session of the request's X-AkiDB-Token, else None for the configured default.
+
+    Raises:
+        InvalidInputError: `invalid_consistency`, `invalid_token`.
+    """
+    if given is None:
+        token = request.headers.get(TOKEN_HEADER)
+        return None if token is None else Consistency("session", lsn=_lsn(token, (TOKEN_HEADER,)))
+    if isinstance(given, Weaker):
+        return _weaker(given)
+    return STRONG if given == "strong" else EVENTUAL
+
+
+def of_query(request: web.Request) -> Consistency | None:
+    """The same for GET, from `?consistency=`: strong, eventual, session:TOKEN or bounded_ms:N."""
+    text = request.query.get("consistency")
+    if text is None or text in ("strong", "eventual"):
+        return of(request, text)  # type: ignore[arg-type]
+    kind, _, value = text.partition(":")
+    if kind == "session":
+        return Consistency("session", lsn=_lsn(value, ("consistency",)))
+    if kind == "bounded_ms" and value.isascii() and value.isdigit() and len(value) < 9:
+        return Consistency("bounded", bounded_ms=int(value))
+    msg = f"is {text!r}, expected strong, eventual, session:TOKEN or bounded_ms:N"
+    raise refuse("invalid_consistency", ("consistency",), msg)
+
+
+def token(lsn: Lsn) -> dict[str, str]:
+    """The response header that tells how far the collection's log is known here."""
+    return {TOKEN_HEADER: str(lsn)}
+
+
+def _weaker(given: Weaker) -> Consistency:
+    if (given.session is msgspec.UNSET) == (given.bounded_ms is msgspec.UNSET):
+        raise refuse("invalid_consistency", ("consistency",), "expected one of session and bounded_ms")
+    if given.bounded_ms is not msgspec.UNSET:
+        return Consistency("bounded", bounded_ms=given.bounded_ms)
+    return Consistency("session", lsn=_lsn(str(given.session), ("consistency", "session")))
+
+
+def _lsn(text: str, loc: tuple[str | int, ...]) -> Lsn:
+    if text.isascii() and text.isdigit() and len(text) <= _LSN_DIGITS_MAX:
+        return int(text)
+    raise refuse("invalid_token", loc, "is no token that AkiDB gave in X-AkiDB-Token")

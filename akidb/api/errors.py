@@ -1,0 +1,125 @@
+"""From an error to its RFC 9457 problem: one status per kind, one stable code per case."""
+
+from __future__ import annotations
+
+import http
+import logging
+import math
+
+import msgspec
+from aiohttp import web
+
+from akidb.api.schemas import Problem, ProblemError
+from akidb.errors import (
+    AkiDBError,
+    ConfigurationError,
+    ConflictError,
+    CorruptionError,
+    DeadlineExceededError,
+    Fault,
+    InvalidInputError,
+    NotFoundError,
+    ReadOnlyError,
+    StorageFullError,
+    UnavailableError,
+)
+
+log = logging.getLogger("akidb.api")
+
+CONTENT_TYPE = "application/problem+json"
+
+STATUS_OF_KIND: tuple[tuple[type[AkiDBError], int], ...] = (
+    (InvalidInputError, 422),
+    (NotFoundError, 404),
+    (ConflictError, 409),
+    (DeadlineExceededError, 504),
+    (UnavailableError, 503),
+    (StorageFullError, 507),
+    (CorruptionError, 503),
+    (ReadOnlyError, 403),
+    (ConfigurationError, 503),
+)
+STATUS_OF_CODE = {
+    "malformed_json": 400,
+    "unauthorized": 401,
+    "body_too_large": 413,
+    "unsupported_media_type": 415,
+}
+"""Codes whose status differs from their kind's."""
+
+CODES_OF_STATUS = {404: "route_not_found", 405: "method_not_allowed", 413: "body_too_large"}
+"""Codes of what aiohttp itself refuses."""
+
+INTERNAL = "Something went wrong inside AkiDB; the log has the details under this request_id."
+
+
+def status_of(error: AkiDBError) -> int:
+    """The HTTP status of an error."""
+    if error.code in STATUS_OF_CODE:
+        return STATUS_OF_CODE[error.code]
+    return next((status for kind, status in STATUS_OF_KIND if isinstance(error, kind)), 500)
+
+
+def response(error: BaseException, *, instance: str, request_id: str) -> web.Response:
+    """The problem document of any exception that left a handler. What nobody foresaw is logged and told as 500."""
+    headers: dict[str, str] = {}
+    faults: tuple[Fault, ...] = ()
+    if isinstance(error, web.HTTPException):
+        status, code, detail = error.status, CODES_OF_STATUS.get(error.status, "http_error"), _http_detail(error)
+        headers = {name: value for name, value in error.headers.items() if name == "Allow"}
+    elif isinstance(error, AkiDBError) and status_of(error) != 500:
+        status, code, detail = status_of(error), error.code, str(error)
+        headers = _headers(error)
+        faults = error.faults if isinstance(error, InvalidInputError) else ()
+        if status == 503 and not isinstance(error, UnavailableError):
+            log.error("request failed: %s", error)
+    else:
+        status, code, detail = 500, "internal_error", INTERNAL
+        log.error("request failed unexpectedly", exc_info=error)
+    problem = Problem(
+        type=f"/docs#{code}",
+        title=http.HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        instance=instance,
+        code=code,
+        request_id=request_id,
+        errors=[ProblemError(list(fault.loc), fault.msg) for fault in faults] or msgspec.UNSET,
+    )
+    return web.Response(body=msgspec.json.encode(problem), status=status, content_type=CONTENT_TYPE, headers=headers)
+
+
+def _headers(error: AkiDBError) -> dict[str, str]:
+    if isinstance(error, UnavailableError):
+        # RFC 9110: whole seconds, and 0 would ask for a retry at once.
+        return {"Retry-After": str(max(1, math.ceil(error.retry_after_secs)))}
+    if isinstance(error, CorruptionError | ConfigurationError):
+        return {"Retry-After": "60"}
+    if error.code == "unauthorized":
+        return {"WWW-Authenticate": 'Bearer realm="AkiDB"'}
+    return {}
+
+
+def _http_detail(error: web.HTTPException) -> str:
+    if isinstance(error, web.HTTPRequestEntityTooLarge):
+        return error.text or "the body is too large"
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        return f"{error.method} is not allowed here, expected {', '.join(sorted(error.allowed_methods))}"
+    if error.status == 404:
+        return "there is no such route; /docs lists them"
+    return error.reason
+
+
+def refuse(code: str, loc: tuple[str | int, ...], msg: str) -> InvalidInputError:
+    """A refusal of one place in the request."""
+    return InvalidInputError(f"{'.'.join(map(str, loc))}: {msg}" if loc else msg, code=code, faults=[Fault(loc, msg)])
+
+
+def relocated(
+    error: InvalidInputError, prefix: tuple[str | int, ...], becomes: tuple[str | int, ...]
+) -> InvalidInputError:
+    """The same refusal, with places told as they are in the request instead of in the engine's arguments."""
+    for fault in error.faults:
+        if fault.loc[: len(prefix)] == prefix:
+            return refuse(error.code, becomes + fault.loc[len(prefix) :], fault.msg)
+    return error

@@ -1,0 +1,1 @@
+"""Handlers, one file per resource, each with the table of its routes."""

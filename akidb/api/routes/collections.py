@@ -1,0 +1,157 @@
+"""/collections: create, list, get, delete; and the state of a collection's index."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import msgspec
+from aiohttp import web
+
+from akidb.api import body as bodies
+from akidb.api import consistency, schemas
+from akidb.api.errors import refuse
+from akidb.api.route import Parameter, Route, json_response
+from akidb.api.service import SERVICE
+from akidb.database import Database
+from akidb.errors import DeadlineExceededError, NotFoundError
+from akidb.filter import PayloadSchema
+from akidb.types import CollectionInfo, CollectionSpec, IndexParams, Metric
+
+WAIT_MS_MAX = 60_000
+CONSISTENCY = Parameter(
+    "consistency", {"type": "string", "default": "strong"}, "strong, eventual, session:TOKEN or bounded_ms:N."
+)
+_WAIT = Parameter(
+    "wait_ms",
+    {"type": "integer", "minimum": 0, "maximum": WAIT_MS_MAX, "default": 0},
+    "Build what is pending now, and answer when that is done or this time has passed.",
+)
+
+_CREATE = msgspec.json.Decoder(schemas.CreateCollection)
+
+
+async def create(request: web.Request) -> web.Response:
+    database = request.app[SERVICE].require()
+    wanted = bodies.decode(_CREATE, await bodies.read(request))
+    PayloadSchema.parse(wanted.payload_schema)
+    made = await database.create_collection(_spec(wanted, database))
+    location = {"Location": f"/collections/{made.spec.name}"}  # names need no escaping
+    return json_response(describe(await made.info()), status=201, headers=location | consistency.token(made.lsn))
+
+
+def _spec(wanted: schemas.CreateCollection, database: Database) -> CollectionSpec:
+    if wanted.replication != 1:
+        raise refuse(
+            "invalid_collection", ("replication",), f"is {wanted.replication}, expected 1: the store replicates"
+        )
+    if wanted.shard_count != 1:
+        raise refuse("invalid_collection", ("shard_count",), f"is {wanted.shard_count}, expected 1: more come later")
+    default = database.default_index
+    index = wanted.index or schemas.IndexRequest()
+    if index.quantization not in (None, "none"):
+        msg = f"is {index.quantization!r}, expected none: other kinds come later"
+        raise refuse("invalid_collection", ("index", "quantization"), msg)
+    params = IndexParams(
+        index.type,
+        default.m if index.m is None else index.m,
+        default.ef_construction if index.ef_construction is None else index.ef_construction,
+        default.ef_search if index.ef_search is None else index.ef_search,
+        default.min_vectors_threshold,
+    )
+    return CollectionSpec(wanted.name, wanted.vector_dim, Metric(wanted.distance), params, wanted.payload_schema)
+
+
+async def list_all(request: web.Request) -> web.Response:
+    wanted = consistency.of_query(request)
+    collections = await request.app[SERVICE].require().list_collections()
+    found = await asyncio.gather(
+        *(collection.info(consistency=wanted) for collection in collections), return_exceptions=True
+    )
+    described = []
+    for info in found:
+        if isinstance(info, NotFoundError):  # dropped since it was listed
+            continue
+        if isinstance(info, BaseException):
+            raise info
+        described.append(describe(info))
+    return json_response(schemas.CollectionList(described, len(described)))
+
+
+async def get(request: web.Request) -> web.Response:
+    wanted = consistency.of_query(request)
+    collection = await request.app[SERVICE].collection(request)
+    info = await collection.info(consistency=wanted)
+    return json_response(describe(info), headers=consistency.token(info.lsn))
+
+
+async def delete(request: web.Request) -> web.Response:
+    await request.app[SERVICE].require().drop_collection(request.match_info["name"])
+    return web.Response(status=204)
+
+
+async def index(request: web.Request) -> web.Response:
+    wait_ms = _wait_ms(request)
+    wanted = consistency.of_query(request)
+    collection = await request.app[SERVICE].collection(request)
+    if wait_ms:
+        with contextlib.suppress(DeadlineExceededError):  # the answer tells how far it got
+            await collection.wait_indexed(wait_ms)
+    info = await collection.info(consistency=wanted)
+    answer = schemas.IndexAnswer(info.spec.name, _index(info))
+    return json_response(answer, headers=consistency.token(info.lsn))
+
+
+def _wait_ms(request: web.Request) -> int:
+    text = request.query.get("wait_ms", "0")
+    if text.isascii() and text.isdigit() and len(text) < 9 and int(text) <= WAIT_MS_MAX:
+        return int(text)
+    raise refuse("invalid_parameter", ("wait_ms",), f"is {text!r}, expected an integer from 0 to {WAIT_MS_MAX}")
+
+
+def describe(info: CollectionInfo) -> schemas.CollectionDescription:
+    """A collection as GET shows it."""
+    spec = info.spec
+    return schemas.CollectionDescription(
+        name=spec.name,
+        vector_dim=spec.dim,
+        distance=spec.metric.value,
+        vector_count=info.count,
+        segments=info.segments,
+        bytes=info.bytes,
+        lsn=info.lsn,
+        version=info.version,
+        index=_index(info),
+        payload_schema=None if spec.payload_schema is None else dict(spec.payload_schema),
+    )
+
+
+def _index(info: CollectionInfo) -> schemas.IndexDescription:
+    params, state = info.spec.index, info.index
+    return schemas.IndexDescription(
+        params.type, params.m, params.ef_construction, params.ef_search, state.state, state.indexed, state.pending
+    )
+
+
+ROUTES = (
+    Route(
+        "POST", "/collections", create, "Create a collection", "collections",
+        body=schemas.CreateCollection, answer=schemas.CollectionDescription, status=201, problems=(409, 422, 507),
+    ),
+    Route(
+        "GET", "/collections", list_all, "List the collections", "collections",
+        answer=schemas.CollectionList, parameters=(CONSISTENCY,), problems=(422,),
+    ),
+    Route(
+        "GET", "/collections/{name}", get, "Describe a collection", "collections",
+        answer=schemas.CollectionDescription, parameters=(CONSISTENCY,), problems=(404, 422),
+    ),
+    Route(
+        "DELETE", "/collections/{name}", delete, "Delete a collection with all its points", "collections",
+        status=204, problems=(404,),
+    ),
+    Route(
+        "GET", "/collections/{name}/index", index, "How far the index is", "collections",
+        answer=schemas.IndexAnswer, parameters=(_WAIT, CONSISTENCY), problems=(404, 422),
+    ),
+)  # fmt: skip

@@ -1,0 +1,74 @@
+"""What the service says about itself: its root, metrics, the OpenAPI document and its readable form."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0
+
+from akidb.api.route import Route, json_response
+from akidb.api.schemas import Root
+from akidb.api.service import SERVICE, Service
+from akidb.errors import NotFoundError
+from akidb.telemetry import metrics as telemetry
+from akidb.types import EVENTUAL
+
+OPENAPI = web.AppKey("akidb_openapi", bytes)
+PAGE = web.AppKey("akidb_page", str)
+
+_SECURITY = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+async def root(request: web.Request) -> web.Response:
+    version = request.app[SERVICE].version
+    return json_response(Root("AkiDB", version, "/docs", "/openapi.json", "/health"))
+
+
+async def openapi(request: web.Request) -> web.Response:
+    return web.Response(body=request.app[OPENAPI], content_type="application/json")
+
+
+async def page(request: web.Request) -> web.Response:
+    return web.Response(text=request.app[PAGE], content_type="text/html", headers=_SECURITY)
+
+
+async def metrics(request: web.Request) -> web.Response:
+    service = request.app[SERVICE]
+    await _count_vectors(service)
+    text = await asyncio.to_thread(_exposition, service.metrics.registry)
+    return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_PLAIN_1_0_0})
+
+
+def _exposition(registry: CollectorRegistry) -> bytes:
+    """The registry's text, or that of all workers where they share a folder."""
+    return generate_latest(telemetry.shared_registry() or registry)
+
+
+async def _count_vectors(service: Service) -> None:
+    """Sets the gauge for the collections at hand, without asking the store: a scrape must not hang on it."""
+    database = service.database
+    if database is None:
+        return
+    gauge = service.metrics.index_vectors
+    counted = set()
+    for collection in database.at_hand:
+        with contextlib.suppress(NotFoundError):  # dropped
+            gauge.labels(collection.spec.name).set(await collection.count(consistency=EVENTUAL))
+            counted.add(collection.spec.name)
+    for name in service.counted - counted:
+        gauge.remove(name)
+    service.counted = counted
+
+
+ROUTES = (
+    Route("GET", "/", root, "Name, version and links", "service", answer=Root, public=True),
+    Route("GET", "/metrics", metrics, "Metrics for Prometheus", "service", answer="text/plain", public=True),
+    Route("GET", "/openapi.json", openapi, "This interface as an OpenAPI 3.1 document", "service", answer=dict),
+    Route("GET", "/docs", page, "This interface, readable", "service", answer="text/html"),
+)

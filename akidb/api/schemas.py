@@ -1,0 +1,312 @@
+"""The JSON that goes in and out. The OpenAPI document is made from these types, so what it says is what is checked.
+
+Names, units and defaults are the product's. Unknown fields are refused: a misspelled `top_k` must not silently be 10.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+NULL = Raw(b"null")
+
+TimeoutMs = Annotated[int, Meta(ge=1, le=600_000, description="Milliseconds after which the answer is 504.")]
+TopK = Annotated[int, Meta(ge=1, description="Most results wanted; at most api.validation.top_k_max.")]
+Vector = Annotated[
+    list[float] | str, Meta(description="Numbers, or their little-endian float32 bytes as base64 text (RFC 4648).")
+]
+PointId = Annotated[
+    str | int, Meta(description="Text of 1 to 512 UTF-8 bytes; an integer is the same point as its decimal text.")
+]
+FilterObject = Annotated[
+    Any,
+    Meta(
+        description="must / should / must_not lists, nested; leaves {field, match}, {field, range} and {exists}.",
+        extra_json_schema={"type": ["object", "null"]},
+    ),
+]
+Payload = Annotated[
+    Raw, Meta(description="A JSON object, given back as it was sent.", extra_json_schema={"type": ["object", "null"]})
+]
+
+
+class Weaker(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """A consistency below strong: one of the two."""
+
+    session: Annotated[str, Meta(description="A token from X-AkiDB-Token: see at least those writes.")] | UnsetType = (
+        UNSET
+    )
+    bounded_ms: Annotated[int, Meta(ge=0, le=86_400_000, description="See a state no older than this.")] | UnsetType = (
+        UNSET
+    )
+
+
+ConsistencyObject = Literal["strong", "eventual"] | Weaker | None
+
+
+# What is asked
+
+
+class IndexRequest(Struct, forbid_unknown_fields=True):
+    """How a collection is searched; what is left out comes from the settings."""
+
+    type: Literal["auto", "hnsw", "flat"] = "auto"
+    m: int | None = None
+    ef_construction: int | None = None
+    ef_search: int | None = None
+    quantization: str | None = None
+
+
+class CreateCollection(Struct, forbid_unknown_fields=True):
+    name: str
+    vector_dim: int
+    distance: Literal["Cosine", "Euclidean", "Dot"] = "Cosine"
+    payload_schema: dict[str, Any] | None = None
+    shard_count: int = 1
+    replication: int = 1
+    index: IndexRequest | None = None
+
+
+class PointRequest(Struct, forbid_unknown_fields=True):
+    id: PointId
+    vector: Vector
+    payload: Payload | UnsetType = UNSET
+
+
+class Upsert(Struct, forbid_unknown_fields=True):
+    """All points or none; an existing one is replaced whole."""
+
+    vectors: list[PointRequest]
+
+
+class GetPoints(Struct, forbid_unknown_fields=True):
+    ids: list[PointId]
+    with_vector: bool = True
+    with_payload: bool = True
+    consistency: ConsistencyObject = None
+
+
+class DeletePoints(Struct, forbid_unknown_fields=True):
+    """One of the two: the points of these ids, or those that match."""
+
+    ids: list[PointId] | None = None
+    filter: FilterObject = None
+
+
+class PatchPoint(Struct, forbid_unknown_fields=True):
+    payload: Annotated[
+        Raw, Meta(description="Merged into the payload (RFC 7396): null removes.", extra_json_schema={"type": "object"})
+    ]
+
+
+class Count(Struct, forbid_unknown_fields=True):
+    filter: FilterObject = None
+    consistency: ConsistencyObject = None
+
+
+class Scroll(Struct, forbid_unknown_fields=True):
+    """Points in id order; `next` of one page is `after` of the next."""
+
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+    after: PointId | None = None
+    filter: FilterObject = None
+    with_vector: bool = False
+    with_payload: bool = True
+    consistency: ConsistencyObject = None
+
+
+class Search(Struct, forbid_unknown_fields=True):
+    """By `vector`, or by the `id` of a stored point, which is then left out of the results."""
+
+    vector: Vector | None = None
+    id: PointId | None = None
+    top_k: TopK = 10
+    timeout_ms: TimeoutMs = 1000
+    filter: FilterObject = None
+    ef_search: int | None = None
+    exact: bool = False
+    with_vector: bool = False
+    with_payload: bool = True
+    score_threshold: float | None = None
+    consistency: ConsistencyObject = None
+
+
+class BatchQuery(Struct, forbid_unknown_fields=True):
+    """One search of a batch; `id` is a name of the caller's choice that comes back with its results."""
+
+    vector: Vector
+    id: PointId | None = None
+    top_k: TopK = 10
+    filter: FilterObject = None
+    ef_search: int | None = None
+    exact: bool = False
+    with_vector: bool = False
+    with_payload: bool = True
+    score_threshold: float | None = None
+
+
+class BatchSearch(Struct, forbid_unknown_fields=True):
+    """1 to 100 searches over one state of the collection."""
+
+    queries: list[BatchQuery]
+    timeout_ms: TimeoutMs = 1000
+    consistency: ConsistencyObject = None
+
+
+# What is answered
+
+
+class IndexDescription(Struct):
+    """`indexed` points are in graphs; `pending` ones are searched exactly until they are."""
+
+    type: str
+    m: int
+    ef_construction: int
+    ef_search: int
+    state: Literal["ready", "building"]
+    indexed: int
+    pending: int
+
+
+class CollectionDescription(Struct):
+    name: str
+    vector_dim: int
+    distance: str
+    vector_count: int
+    segments: int
+    bytes: int
+    lsn: int
+    version: int
+    index: IndexDescription
+    payload_schema: dict[str, Any] | None = None
+    shard_count: int = 1
+    replication: int = 1
+
+
+class CollectionList(Struct):
+    collections: list[CollectionDescription]
+    count: int
+
+
+class IndexAnswer(Struct):
+    collection: str
+    index: IndexDescription
+
+
+class Written(Struct):
+    """The write is durable. `lsn` is its position in the collection's log."""
+
+    collection: str
+    lsn: int
+
+
+class Upserted(Struct):
+    collection: str
+    upserted: int
+    lsn: int
+
+
+class Deleted(Struct):
+    """`deleted` is how many points matched the filter; null for ids, of which some may not have been there."""
+
+    collection: str
+    deleted: int | None
+    lsn: int
+
+
+class PointAnswer(Struct, omit_defaults=True):
+    id: str
+    payload: Payload
+    vector: list[float] | UnsetType = UNSET
+
+
+class Points(Struct):
+    """In the order of the ids asked for, null where there is no such point."""
+
+    collection: str
+    points: list[PointAnswer | None]
+    count: int
+
+
+class Page(Struct):
+    collection: str
+    points: list[PointAnswer]
+    next: str | None
+
+
+class Counted(Struct):
+    collection: str
+    count: int
+
+
+class Hit(Struct, omit_defaults=True):
+    """`score` is the metric's own value: cosine similarity, dot product or Euclidean distance."""
+
+    id: str
+    score: float
+    payload: Payload | UnsetType = UNSET
+    vector: list[float] | UnsetType = UNSET
+
+
+class SearchAnswer(Struct):
+    """Best first."""
+
+    collection: str
+    results: list[Hit]
+    count: int
+
+
+class QueryAnswer(Struct, omit_defaults=True):
+    results: list[Hit]
+    count: int
+    id: str | UnsetType = UNSET
+
+
+class BatchAnswer(Struct):
+    """One entry per query, in order."""
+
+    collection: str
+    results: list[QueryAnswer]
+
+
+class ProblemError(Struct):
+    loc: list[str | int]
+    msg: str
+
+
+class Problem(Struct, omit_defaults=True):
+    """RFC 9457. `code` is a stable word; `errors` says where in the request, if that is where it went wrong."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    request_id: str
+    errors: list[ProblemError] | UnsetType = UNSET
+
+
+class Component(Struct):
+    status: Literal["healthy", "unhealthy"]
+    message: str
+
+
+class Health(Struct):
+    status: Literal["healthy", "degraded", "unhealthy"]
+    version: str
+    uptime_seconds: float
+    components: dict[str, Component]
+
+
+class State(Struct):
+    status: str
+
+
+class Root(Struct):
+    name: str
+    version: str
+    documentation: str
+    openapi: str
+    health: str
