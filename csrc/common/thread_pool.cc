@@ -15,17 +15,16 @@ namespace akidb {
 
 namespace {
 
-// One call of parallel_for. Helpers hold it by shared_ptr, so a helper that arrives after the call has returned finds
-// it closed.
+// One call of parallel_for. Helpers hold it by shared_ptr: one that arrives after the call has returned finds no index
+// left.
 class Job {
  public:
   Job(std::size_t count, const ThreadPool::Body& body) : count_(count), body_(body) {}
 
-  // The caller's side: works as worker 0, then waits for the helpers that have begun.
+  // The caller's side: works as worker 0 until no index is left, then waits for the helpers that still work on theirs.
   void run() {
     work(0);
     std::unique_lock lock(mutex_);
-    closed_ = true;
     idle_.wait(lock, [this] { return helpers_working_ == 0; });
     if (error_) std::rethrow_exception(error_);
   }
@@ -35,7 +34,6 @@ class Job {
     unsigned worker = 0;
     {
       const std::lock_guard lock(mutex_);
-      if (closed_) return;
       ++helpers_working_;
       worker = ++helpers_begun_;
     }
@@ -57,14 +55,12 @@ class Job {
   }
 
   const std::size_t count_;
-  const ThreadPool::Body&
-      body_;  // lives in parallel_for's caller; touched only while the job is open or a helper works
+  const ThreadPool::Body& body_;  // the caller's, and the caller waits for whoever has an index in hand
   std::atomic<std::size_t> next_{0};
   std::mutex mutex_;
   std::condition_variable idle_;
   unsigned helpers_working_ = 0;
   unsigned helpers_begun_ = 0;
-  bool closed_ = false;
   std::exception_ptr error_;
 };
 

@@ -172,7 +172,6 @@ class Search {
 }  // namespace
 
 void search(const Rows& rows, const Request& request, std::int64_t* out_rows, float* out_distances) {
-  request.stop.check();
   Search(rows, request).run(out_rows, out_distances);
 }
 

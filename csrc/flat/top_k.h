@@ -25,10 +25,11 @@ class TopK {
  public:
   explicit TopK(std::size_t k) : k_(k) {}
 
-  // A distance that is not a number is kept as +inf, since the order above would not survive it.
+  // A distance that is not a number is kept as +inf, since the order above would not survive it. Among k others it is
+  // never the smaller.
   void offer(float distance, std::int64_t row) {
     if (heap_.size() == k_) {
-      if (distance > worst_ || std::isnan(distance)) return;  // the common case, one comparison with a register
+      if (distance > worst_) return;  // the common case, one comparison
       replace_worst({distance, row});
     } else {
       add({std::isnan(distance) ? std::numeric_limits<float>::infinity() : distance, row});

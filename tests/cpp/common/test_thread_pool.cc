@@ -45,19 +45,33 @@ TEST(threads_really_work_side_by_side) {
   CHECK_EQ(2, arrived.load());
 }
 
-TEST(an_exception_stops_the_handing_out_and_reaches_the_caller) {
+TEST(an_exception_reaches_the_caller_once_all_workers_have_stopped) {
   ThreadPool pool;
-  for (const unsigned threads : {1U, 3U}) {
-    std::atomic<int> runs{0};
-    const auto error = akidb::test::thrown_by<std::invalid_argument>([&] {
-      pool.parallel_for(1'000'000, threads, [&](std::size_t i, unsigned) {
-        ++runs;
-        if (i == 5) throw std::invalid_argument("five");
-      });
+  std::atomic<int> runs{0};
+  std::atomic<int> arrived{0};
+  const auto error = akidb::test::thrown_by<std::invalid_argument>([&] {
+    pool.parallel_for(1'000'000, 2, [&](std::size_t i, unsigned) {
+      // Both workers are inside before one throws, so the other has all the rest before it unless it is told to stop.
+      for (++arrived; arrived.load() < 2;) std::this_thread::yield();
+      if (i == 1) throw std::invalid_argument("one");
+      ++runs;
     });
-    CHECK_EQ(std::string("five"), error.what());
-    CHECK(runs.load() < 1'000'000);
-  }
+  });
+  CHECK_EQ(std::string("one"), error.what());
+  CHECK(runs.load() < 999'999);
+}
+
+TEST(an_exception_of_a_lone_worker_reaches_the_caller) {
+  ThreadPool pool;
+  int runs = 0;
+  const auto error = akidb::test::thrown_by<std::invalid_argument>([&] {
+    pool.parallel_for(10, 1, [&](std::size_t i, unsigned) {
+      ++runs;
+      if (i == 5) throw std::invalid_argument("five");
+    });
+  });
+  CHECK_EQ(std::string("five"), error.what());
+  CHECK_EQ(6, runs);
 }
 
 TEST(calls_may_nest_and_come_from_many_threads) {
