@@ -20,6 +20,7 @@ _CONTAINER = 1 << 16
 _ARRAY_MAX = 4096  # a container with more rows is a bitset, the format says
 _COOKIE, _COOKIE_WITH_RUNS = 12346, 12347
 _OFFSETS_FROM = 4  # containers from which on a bitmap with runs has an offset table
+_RUNS_FEW = 200  # runs up to which setting one after the other beats a sum over the container
 _SPARSE = 64  # below one row in so many, sorting the rows beats going through a mask
 
 
@@ -101,6 +102,10 @@ def _containers(data: bytes) -> Iterator[tuple[int, str, npt.NDArray[np.uint8]]]
 
 def _set_runs(block: Mask, runs: npt.NDArray[np.int64]) -> None:
     """Sets runs, given as start, length - 1, start, length - 1, …"""
+    if len(runs) <= 2 * _RUNS_FEW:
+        for start, more in runs.reshape(-1, 2).tolist():
+            block[start : start + more + 1] = True
+        return
     steps = np.zeros(_CONTAINER + 1, np.int8)
     steps[runs[::2]] = 1
     steps[runs[::2] + runs[1::2] + 1] -= 1  # runs never touch, so each place is the edge of one

@@ -42,8 +42,8 @@ class FieldIndex:
     """The fields of payloads that are added row by row: a memtable's index, and the builder of a segment's.
 
     A field's values lie in the order they came, one column per kind, and a condition is a comparison with the whole
-    column: for the 100,000 rows that a log tail has at most, that takes tens of microseconds, needs no upkeep per write,
-    and has no sorted form that a write would make stale.
+    column: for the 100,000 rows of a full log tail that takes tens of microseconds, needs no upkeep per write, and has
+    no sorted form that a write would make stale.
 
     One thread adds while others read. Columns only grow, and a reader takes the length and the arrays of one under the
     lock; what lies below that length never changes. A reader may see rows that came after its snapshot and cuts them
@@ -106,7 +106,7 @@ class FieldIndex:
         found = []
         for kind, values in wanted.items():
             rows, column = self._column(field, kind)
-            found.append(rows[column == values[0] if len(values) == 1 else np.isin(column, values)])
+            found.append(_where(rows, column == values[0] if len(values) == 1 else np.isin(column, values)))
         return self._bitmap(found)
 
     def range(self, condition: Range) -> BitMap:
@@ -116,13 +116,13 @@ class FieldIndex:
         found = []
         if is_text(condition):
             rows, column = self._column(field, Kind.TEXT)
-            found.append(rows[np.isin(column, _codes_within(field.texts, *text_within(condition)))])
+            found.append(_where(rows, np.isin(column, _codes_within(field.texts, *text_within(condition)))))
         else:
             for kind in NUMBERS:
                 rows, column = self._column(field, kind)
                 interval = numbers_within(condition, kind)
                 if interval is not None:
-                    found.append(rows[(column >= interval[0]) & (column <= interval[1])])
+                    found.append(_where(rows, (column >= interval[0]) & (column <= interval[1])))
         return self._bitmap(found)
 
     def exists(self, field: str) -> BitMap:
@@ -164,6 +164,11 @@ class FieldIndex:
     def _bitmap(self, found: Iterable[npt.NDArray[np.uint32]]) -> BitMap:
         rows = np.concatenate([np.empty(0, np.uint32), *found])
         return from_rows(rows, int(rows.max()) + 1) if len(rows) else BitMap()
+
+
+def _where(rows: npt.NDArray[np.uint32], hits: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint32]:
+    """rows[hits], in a fifth of the time: NumPy branches on each element of a mask, but not in flatnonzero."""
+    return rows[np.flatnonzero(hits)]
 
 
 def _codes_within(texts: dict[bytes, int], low: bytes, high: bytes | None) -> list[int]:

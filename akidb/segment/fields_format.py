@@ -12,9 +12,11 @@ import numpy.typing as npt
 from pyroaring import BitMap
 
 from akidb.filter.bitmaps import from_rows
+from akidb.segment.fields_sort import joined, lengths, order
 from akidb.segment.fields_values import Kind
 
 Column: TypeAlias = tuple[npt.NDArray[np.uint32], npt.NDArray[Any]]
+_Pieces: TypeAlias = list[bytes]
 
 MAGIC = b"AkiFld\0\1"
 HEADER = struct.Struct("<8sQQQ")  # magic, rows, fields, length of all
@@ -47,20 +49,23 @@ def encode(fields: Mapping[str, FieldColumns], rows: int) -> bytes:
     named = sorted((name.encode(), field) for name, field in fields.items())
     offset = HEADER.size + ENTRY.size * len(named)
     directory: list[bytes] = []
-    bodies: list[bytes] = []
+    bodies: list[bytes] = []  # joined once, at the end: they are most of the time that this holds the GIL
     for name, field in named:
-        parts = _parts(field, rows)
+        parts = {"name": [name]} | _parts(field, rows)
         places = []
-        for body in (name, *(parts.get(part, b"") for part in PARTS[1:])):
-            places += [offset, len(body)] if body else [0, 0]
-            padded = body + b"\0" * (-len(body) % 8)
-            bodies.append(padded)
-            offset += len(padded)
+        for part in PARTS:
+            pieces = parts.get(part, [])
+            length = sum(map(len, pieces))
+            padding = -length % 8
+            places += [offset, length] if length else [0, 0]
+            bodies += [*pieces, b"\0" * padding]
+            offset += length + padding
         directory.append(ENTRY.pack(*places))
     return b"".join([HEADER.pack(MAGIC, rows, len(named), offset), *directory, *bodies])
 
 
-def _parts(field: FieldColumns, n: int) -> dict[str, bytes]:
+def _parts(field: FieldColumns, n: int) -> dict[str, _Pieces]:
+    """The parts there are of a field, each in pieces."""
     parts = {"exists": _bitmap(np.concatenate([rows for rows, _ in field.columns.values()]), n)}
     if Kind.TEXT in field.columns:
         parts["texts"] = _texts(field.texts, *field.columns[Kind.TEXT], n)
@@ -72,52 +77,53 @@ def _parts(field: FieldColumns, n: int) -> dict[str, bytes]:
     }
 
 
-def _numbers(rows: npt.NDArray[np.uint32], values: npt.NDArray[Any]) -> bytes:
+def _numbers(rows: npt.NDArray[np.uint32], values: npt.NDArray[Any]) -> _Pieces:
     """Values in order, then the row of each; equal values have their rows in order, and a row has a value once."""
-    order = np.lexsort((rows, values))
-    rows, values = rows[order], values[order]
+    by = np.lexsort((rows, values))
+    rows, values = rows[by], values[by]
     first = np.ones(len(rows), np.bool_)
     first[1:] = (values[1:] != values[:-1]) | (rows[1:] != rows[:-1])
-    return values[first].tobytes() + rows[first].astype("<u4").tobytes()
+    return [values[first].tobytes(), rows[first].astype("<u4").tobytes()]
 
 
-def _texts(keys: list[bytes], rows: npt.NDArray[np.uint32], codes: npt.NDArray[np.uint32], n: int) -> bytes:
+def _texts(keys: list[bytes], rows: npt.NDArray[np.uint32], codes: npt.NDArray[np.uint32], n: int) -> _Pieces:
     """Sorted keys with the rows of each: short lists side by side in the order of their keys, long ones as bitmaps."""
-    order = sorted(range(len(keys)), key=keys.__getitem__)
+    sorted_codes = order(keys)
     rank = np.empty(len(keys), np.uint64)
-    rank[order] = np.arange(len(keys), dtype=np.uint64)
-    pairs = np.unique(rank[codes] << np.uint64(32) | rows)  # by key, then row, each pair once
+    rank[sorted_codes] = np.arange(len(keys), dtype=np.uint64)
+    pairs = np.sort(rank[codes] << np.uint64(32) | rows)  # by key, then row
+    pairs = pairs[
+        np.flatnonzero(np.diff(pairs, prepend=~pairs[:1]))
+    ]  # each once; the prepended one differs from the first
     posted = (pairs & np.uint64(0xFFFFFFFF)).astype("<u4")
-    ends = np.searchsorted(pairs, np.arange(1, len(keys) + 1, dtype=np.uint64) << np.uint64(32))
-    counts = np.diff(ends, prepend=0)
+    counts = np.bincount((pairs >> np.uint64(32)).astype(np.int64), minlength=len(keys))
+    ends = np.cumsum(counts)
     large = np.flatnonzero(counts > _SMALL_MAX)
-    bitmaps = [_bitmap(posted[ends[i] - counts[i] : ends[i]], n) for i in large]
+    bitmaps = [piece for i in large for piece in _bitmap(posted[ends[i] - counts[i] : ends[i]], n)]
     small_counts = np.where(counts > _SMALL_MAX, 0, counts)
     small = posted[np.repeat(counts <= _SMALL_MAX, counts)]
-    ordered = [keys[i] for i in order]
-    key_bytes, bitmap_bytes = b"".join(ordered), b"".join(bitmaps)
-    return b"".join(
-        [
-            TEXTS.pack(len(keys), len(small), len(large), len(key_bytes), len(bitmap_bytes)),
-            _offsets(list(map(len, ordered))),
-            _offsets(small_counts),
-            large.astype("<u8").tobytes(),
-            _offsets(list(map(len, bitmaps))),
-            small.tobytes(),
-            key_bytes,
-            bitmap_bytes,
-        ]
-    )
+    ordered = [keys[code] for code in sorted_codes.tolist()]
+    key_lengths, bitmap_lengths = lengths(ordered), lengths(bitmaps)
+    return [
+        TEXTS.pack(len(keys), len(small), len(large), key_lengths.sum(), bitmap_lengths.sum()),
+        _offsets(key_lengths),
+        _offsets(small_counts),
+        large.astype("<u8").tobytes(),
+        _offsets(bitmap_lengths),
+        small.tobytes(),
+        *joined(ordered),
+        *bitmaps,
+    ]
 
 
-def _offsets(lengths: npt.ArrayLike) -> bytes:
+def _offsets(sizes: npt.NDArray[np.int64]) -> bytes:
     """Where parts of these lengths begin, and where the last one ends."""
-    return np.concatenate([[0], np.cumsum(lengths)]).astype("<u8").tobytes()
+    return np.concatenate([[0], np.cumsum(sizes)]).astype("<u8").tobytes()
 
 
-def _bitmap(rows: npt.NDArray[np.uint32], n: int) -> bytes:
+def _bitmap(rows: npt.NDArray[np.uint32], n: int) -> _Pieces:
     if not len(rows):
-        return b""
+        return []
     bitmap: BitMap = from_rows(rows, n)
     bitmap.run_optimize()
-    return bytes(bitmap.serialize())
+    return [bitmap.serialize()]

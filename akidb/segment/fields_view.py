@@ -114,7 +114,7 @@ class FieldIndexView:
         if not len(data):
             return BitMap()
         try:
-            bitmap = BitMap.deserialize(data)
+            bitmap = BitMap.deserialize(bytes(data))
         except ValueError as error:
             raise self._bad(f"a bitmap can't be read: {error}") from None
         if bitmap and bitmap.max() >= self._rows:
@@ -184,12 +184,11 @@ class _Texts:
         at = TEXTS.size
         if at + 16 * (keys + 1) + 16 * large + 8 + 4 * small + key_bytes + bitmap_bytes != len(data):
             raise view._bad("the lengths in a text column do not add up")
-        self._key_ends = np.frombuffer(data, "<u8", keys + 1, at)
-        self._small_ends = np.frombuffer(data, "<u8", keys + 1, at + 8 * (keys + 1))
-        at += 16 * (keys + 1)
-        self._large = np.frombuffer(data, "<u8", large, at)
-        self._large_ends = np.frombuffer(data, "<u8", large + 1, at + 8 * large)
-        at += 16 * large + 8
+        offsets = data[at : at + 16 * (keys + 1) + 16 * large + 8].cast("Q")  # indexed one by one, where NumPy is slow
+        self._key_ends, self._small_ends = offsets[: keys + 1], offsets[keys + 1 : 2 * keys + 2]
+        self._large_ends = offsets[2 * keys + 2 + large :]
+        self._large = np.frombuffer(data, "<u8", large, at + 16 * (keys + 1))
+        at += len(offsets) * 8
         self._small = np.frombuffer(data, "<u4", small, at)
         at += 4 * small
         self._key_bytes = data[at : at + key_bytes]
@@ -208,7 +207,10 @@ class _Texts:
         return self._rows([(start, end)] if start < end else [])
 
     def _key(self, at: int) -> bytes:
-        return bytes(self._key_bytes[self._between(self._key_ends, at, at + 1, len(self._key_bytes))])
+        low, high = self._key_ends[at], self._key_ends[at + 1]
+        if not low <= high <= len(self._key_bytes):
+            raise self._view._bad(f"a key lies from {low} to {high} of {len(self._key_bytes)}")
+        return bytes(self._key_bytes[low:high])
 
     def _rows(self, spans: Iterable[tuple[int, int]]) -> BitMap:
         """Rows of the keys numbered start to end - 1, of each (start, end)."""
@@ -220,8 +222,8 @@ class _Texts:
                 bitmaps.append(self._view._bitmap(data))
         return self._view._with_rows(BitMap.union(*bitmaps), slices)
 
-    def _between(self, ends: npt.NDArray[np.uint64], start: int, end: int, limit: int) -> slice:
-        low, high = int(ends[start]), int(ends[end])
+    def _between(self, ends: memoryview, start: int, end: int, limit: int) -> slice:
+        low, high = ends[start], ends[end]
         if not low <= high <= limit:
             raise self._view._bad(f"a text column has a part from {low} to {high} of {limit}")
         return slice(low, high)
