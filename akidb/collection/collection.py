@@ -17,7 +17,7 @@ from akidb.collection.maintenance import Maintenance
 from akidb.collection.points import check_ids, check_values, check_vectors, encode_payload, encode_payloads, refuse
 from akidb.collection.shard import Shard
 from akidb.errors import AkiDBError, NotFoundError, ReadOnlyError
-from akidb.filter import Filter
+from akidb.filter import Filter, PayloadSchema
 from akidb.query import SearchQuery, Snapshot
 from akidb.types import STRONG, CollectionInfo, CollectionSpec, Consistency, Lsn, Point, ScoredPoint
 from akidb.wal import Delete, Operation, Patch, Seal, Upsert
@@ -30,6 +30,9 @@ TAIL_SIZE_MAX = 4.0
 
 RESOLVE_TRIES = 8
 EF_SEARCH_MAX = 10_000
+
+INLINE_VALUES_MAX = 32_768
+"""Batches with more vector values than this are checked in a thread: it takes longer than the event loop may wait."""
 
 
 class _MovedError(AkiDBError):
@@ -56,6 +59,7 @@ class Collection:
     def __init__(self, shard: Shard, *, read_only: bool) -> None:
         self._shard = shard
         self._settings = shard.settings
+        self._schema = PayloadSchema.parse(shard.spec.payload_schema)
         self._maintenance = None if read_only else Maintenance(shard)
 
     @property
@@ -104,14 +108,20 @@ class Collection:
                 changed.
             DeadlineExceededError: code `outcome_unknown`: it may have happened.
         """
+        check = partial(self._checked_points, ids, vectors, payloads)
+        operation = check() if len(ids) * self.spec.dim < INLINE_VALUES_MAX else await asyncio.to_thread(check)
+        if not operation.ids:
+            return self.lsn
+        return await self._append([operation], timeout_ms)
+
+    def _checked_points(
+        self, ids: Sequence[str | int], vectors: npt.ArrayLike, payloads: Sequence[Any] | None
+    ) -> Upsert:
         names = check_ids(ids, unique=True)
         array = check_vectors(vectors, self.spec, count=len(names))
-        encoded = encode_payloads(payloads, len(names))
-        if not names:
-            return self.lsn
-        if not array.flags.owndata or array is vectors:
+        if array is vectors or array.base is not None:
             array = array.copy()  # the caller may go on writing to it while the group waits for its slot
-        return await self._append([Upsert(names, array, encoded)], timeout_ms)
+        return Upsert(names, array, encode_payloads(payloads, len(names), self._schema))
 
     async def delete(self, ids: Sequence[str | int], *, timeout_ms: int | None = None) -> Lsn:
         """Deletes by id; ids that are not there are no error."""
@@ -143,7 +153,7 @@ class Collection:
     async def patch(self, id: str | int, payload: Mapping[str, Any] | bytes, *, timeout_ms: int | None = None) -> Lsn:
         """Merges `payload` into a point's (RFC 7396: null removes a field). Raises NotFoundError `point_not_found`."""
         (name,) = check_ids([id])
-        patch = encode_payload(payload, ("payload",))
+        patch = encode_payload(payload, self._schema, ("payload",))
         if patch is None:
             raise refuse("invalid_payload", ("payload",), "is null, expected a JSON object")
 

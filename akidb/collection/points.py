@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from akidb.errors import Fault, InvalidInputError
+from akidb.filter import PayloadSchema
 from akidb.types import POINT_ID_BYTES_MAX, CollectionSpec, Metric, VectorArray
 
 
@@ -101,25 +102,31 @@ def check_values(array: VectorArray, metric: Metric, loc: tuple[str | int, ...])
         )
 
 
-def encode_payloads(payloads: Sequence[Any] | None, count: int) -> list[bytes | None]:
+def encode_payloads(payloads: Sequence[Any] | None, count: int, schema: PayloadSchema) -> list[bytes | None]:
     """JSON text of each payload: bytes are taken as JSON text already, None is no payload, the rest must be a dict.
 
     Raises:
-        InvalidInputError: `invalid_payload`, `count_mismatch`.
+        InvalidInputError: `invalid_payload`, `payload_schema_mismatch`, `count_mismatch`.
     """
     if payloads is None:
         return [None] * count
     if len(payloads) != count:
         raise refuse("count_mismatch", ("payloads",), f"there are {len(payloads)} payloads for {count} ids")
-    return [encode_payload(payload, ("payloads", i)) for i, payload in enumerate(payloads)]
+    return [encode_payload(payload, schema, ("payloads", i)) for i, payload in enumerate(payloads)]
 
 
-def encode_payload(payload: Any, loc: tuple[str | int, ...]) -> bytes | None:
-    if payload is None or isinstance(payload, bytes):
-        return payload
-    if not isinstance(payload, dict):
+def encode_payload(payload: Any, schema: PayloadSchema, loc: tuple[str | int, ...]) -> bytes | None:
+    """The JSON text, checked: what is in the log must be indexable on every node."""
+    if payload is None:
+        return None
+    if isinstance(payload, bytes):
+        text = payload
+    elif isinstance(payload, Mapping):
+        try:
+            text = msgspec.json.encode(payload if isinstance(payload, dict) else dict(payload))
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise refuse("invalid_payload", loc, f"can't be written as JSON: {error}") from None
+    else:
         raise refuse("invalid_payload", loc, f"is {type(payload).__name__}, expected a JSON object")
-    try:
-        return msgspec.json.encode(payload)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise refuse("invalid_payload", loc, f"can't be written as JSON: {error}") from None
+    schema.check(text, loc)
+    return text

@@ -54,11 +54,7 @@ class EmbeddedCollection:
     def queries(self, vectors: npt.ArrayLike, **options: Any) -> list[SearchQuery]:
         """One SearchQuery per row of `vectors`, all with the same options."""
         array = np.asarray(vectors)
-        where = options.pop("filter", None)
-        limits = self._settings.query
-        parsed = None
-        if where is not None:
-            parsed = filters.parse(where, max_depth=limits.max_filter_depth, max_clauses=limits.max_filter_clauses)
+        parsed = self._filter(options.pop("filter", None))
         return [SearchQuery(vector=row, filter=parsed, **options) for row in np.atleast_2d(array)]
 
     async def search(
@@ -86,11 +82,18 @@ class EmbeddedCollection:
         return await self.engine.search(queries, timeout_ms=timeout_ms, consistency=consistency)
 
     async def count(self, filter: Mapping[str, Any] | None = None, *, consistency: Consistency | None = None) -> int:
+        return await self.engine.count(self._filter(filter), consistency=consistency)
+
+    def _filter(self, given: Mapping[str, Any] | None) -> filters.Filter | None:
+        if given is None:
+            return None
         limits = self._settings.query
-        parsed = None
-        if filter is not None:
-            parsed = filters.parse(filter, max_depth=limits.max_filter_depth, max_clauses=limits.max_filter_clauses)
-        return await self.engine.count(parsed, consistency=consistency)
+        return filters.parse(
+            given,
+            max_depth=limits.max_filter_depth,
+            max_clauses=limits.max_filter_clauses,
+            schema=filters.PayloadSchema.parse(self.engine.spec.payload_schema),
+        )
 
     async def wait_indexed(self, timeout_ms: int = 600_000) -> None:
         await self.engine.wait_indexed(timeout_ms)

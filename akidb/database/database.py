@@ -23,6 +23,7 @@ from akidb.errors import (
     ReadOnlyError,
     UnavailableError,
 )
+from akidb.filter import PayloadSchema
 from akidb.manifest import HeadStore
 from akidb.storage.object_store import ObjectStore
 from akidb.storage.probe import require_conditional_puts
@@ -245,6 +246,7 @@ def validate_spec(spec: CollectionSpec, settings: Settings) -> None:
     ):
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
             faults.append(Fault(loc, f"is {value!r}, expected an integer from {low} to {high}"))
+    PayloadSchema.parse(spec.payload_schema)
     if spec.index.type not in ("auto", "hnsw", "flat"):
         faults.append(Fault(("index", "type"), f"is {spec.index.type!r}, expected auto, hnsw or flat"))
     if faults:

@@ -211,6 +211,18 @@ async def test_bad_points_are_refused_and_change_nothing(
     assert await collection.count() == 1
 
 
+@pytest.mark.parametrize("payload", [b"", b"{", b"[1]", [1], {"x": object()}, {"x": 2**70}, b'{"a": NaN}'])
+async def test_payloads_that_cannot_be_indexed_never_reach_the_log(collection: Collection, payload: object) -> None:
+    with pytest.raises(InvalidInputError, match=r"payloads\.0"):
+        await collection.upsert(["a"], vectors(1), [payload])
+    assert collection.lsn == 0
+    await collection.upsert(["a"], vectors(1))
+    if not isinstance(payload, list):
+        with pytest.raises(InvalidInputError):
+            await collection.patch("a", payload)
+    assert collection.lsn == 1
+
+
 async def test_zero_vector_is_refused_under_cosine(database: Database) -> None:
     collection = await database.create_collection(CollectionSpec("cosine", DIM))
     with pytest.raises(InvalidInputError, match=r"vectors\.1\.vector: is a zero vector"):
