@@ -70,7 +70,8 @@ def _malformed(message: str, body: bytes | msgspec.Raw, at: tuple[str | int, ...
     found = re.search(r"\(byte (\d+)\)", message)
     if found is None:
         return refuse("malformed_json", at, f"the JSON ends too early, at byte {len(text)}, or holds a lone surrogate")
-    position = int(found[1])
+    # What comes after the value is reported one byte late.
+    position = int(found[1]) - ("trailing characters" in message)
     line = text.count(b"\n", 0, position) + 1
     column = position - (text.rfind(b"\n", 0, position) + 1) + 1
     reason = message[: found.start()].removeprefix("JSON is malformed: ").strip()

@@ -26,6 +26,7 @@ CODES: dict[str, str] = {
     "not_finite": "A vector holds NaN or infinity, or float32 cannot hold its values or its square.",
     "zero_vector": "A zero vector has no direction to compare by cosine.",
     "invalid_payload": "A payload is no JSON object, is too deep, or holds an integer beyond 64 bits.",
+    "invalid_patch": "What is merged into a payload is no JSON object.",
     "payload_schema_mismatch": "A payload's field has another type than payload_schema says.",
     "invalid_filter": "A filter is not formed as it should be.",
     "filter_too_deep": "A filter is nested deeper than query.max_filter_depth.",

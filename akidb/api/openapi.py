@@ -82,7 +82,7 @@ def _operation(route: Route, authenticated: bool) -> dict[str, Any]:
 
 def operation_id(route: Route) -> str:
     """A name for generated clients, unique by method and path."""
-    words = re.sub(r"[^a-z0-9]+", "_", f"{route.method} {route.path}".lower())
+    words = re.sub(r"[^a-z0-9-]+", "_", f"{route.method} {route.path}".lower())
     return words.strip("_")
 
 

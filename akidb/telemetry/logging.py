@@ -40,6 +40,8 @@ def configure(level: str, shape: Literal["auto", "json", "text"], *, stream: Tex
     logging.getLogger("akidb").setLevel(LEVELS[level])
     if LEVELS[level] <= logging.DEBUG:
         root.setLevel(LEVELS[level])
+    # aiohttp tells of every request that is no HTTP with a traceback; any port scan would fill the log.
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     # botocore's debug lines hold signed headers: never, at any level.
     for name in ("botocore", "aiobotocore", "urllib3"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -10,7 +10,7 @@ from akidb.telemetry.logging import configure, request_id
 @pytest.fixture
 def stream():
     """A stream for log lines; the process's logging is put back afterwards."""
-    names = ("", "akidb", "botocore", "aiobotocore", "urllib3")
+    names = ("", "akidb", "aiohttp.server", "botocore", "aiobotocore", "urllib3")
     levels = {name: logging.getLogger(name).level for name in names}
     handlers = logging.getLogger().handlers[:]
     yield io.StringIO()

@@ -1,0 +1,138 @@
+import pytest
+
+
+async def test_create_describes_what_was_made_and_where(client):
+    answer = await client.post(
+        "/collections", {"name": "books", "vector_dim": 3, "distance": "Dot", "index": {"type": "hnsw", "m": 8}}
+    )
+    assert answer.status == 201
+    assert answer.headers["Location"] == "/collections/books"
+    assert answer.body["vector_dim"] == 3
+    assert answer.body["distance"] == "Dot"
+    assert answer.body["vector_count"] == 0
+    assert answer.body["index"] == {
+        "type": "hnsw", "m": 8, "ef_construction": 400, "ef_search": 200, "state": "ready", "indexed": 0, "pending": 0,
+    }  # fmt: skip
+    assert (await client.get("/collections/books")).body == answer.body
+
+
+async def test_list_is_by_name(client):
+    assert (await client.get("/collections")).body == {"collections": [], "count": 0}
+    for name in ("b", "a"):
+        await client.post("/collections", {"name": name, "vector_dim": 2})
+    body = (await client.get("/collections")).body
+    assert ([entry["name"] for entry in body["collections"]], body["count"]) == (["a", "b"], 2)
+
+
+async def test_get_counts_points_and_tells_how_far_the_log_is_known(filled):
+    answer = await filled.get("/collections/compass")
+    assert answer.body["vector_count"] == 3
+    assert answer.body["lsn"] == 1
+    assert answer.headers["X-AkiDB-Token"] == "1"
+    for weaker in ("eventual", "session:1", "bounded_ms:100000"):
+        assert (await filled.get(f"/collections/compass?consistency={weaker}")).body == answer.body
+
+
+async def test_delete_takes_the_collection_and_frees_its_name(filled):
+    assert (await filled.call("DELETE", "/collections/compass")).status == 204
+    await filled.refused(
+        "GET", "/collections/compass", status=404, code="collection_not_found", says="no collection 'compass'"
+    )
+    await filled.refused(
+        "DELETE", "/collections/compass", status=404, code="collection_not_found", says="no collection 'compass'"
+    )
+    again = await filled.post("/collections", {"name": "compass", "vector_dim": 5})
+    assert (again.status, again.body["vector_count"]) == (201, 0)
+
+
+async def test_payload_schema_comes_back(client):
+    schema = {"title": {"type": "keyword", "index": False}}
+    await client.post("/collections", {"name": "books", "vector_dim": 2, "payload_schema": schema})
+    assert (await client.get("/collections/books")).body["payload_schema"] == schema
+
+
+async def test_an_existing_name_is_a_conflict(filled):
+    await filled.refused(
+        "POST",
+        "/collections",
+        {"name": "compass", "vector_dim": 9},
+        status=409,
+        code="collection_exists",
+        says="'compass' exists",
+    )
+
+
+@pytest.mark.parametrize("name", ["", "a b", "../x", ".hidden", "-x", "ä", "a/b", "x" * 256, "a\n", "a\u0000"])
+async def test_bad_names(client, name):
+    await client.refused(
+        "POST", "/collections", {"name": name, "vector_dim": 2},
+        status=422, code="invalid_collection", says="expected 1 to 255 characters", loc=["name"],
+    )  # fmt: skip
+
+
+async def test_names_at_the_edges_of_what_is_allowed(client):
+    for name in ("x" * 255, "0", "A.b_c-1"):
+        assert (await client.post("/collections", {"name": name, "vector_dim": 2})).status == 201
+        assert (await client.get(f"/collections/{name}")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("change", "loc", "says"),
+    [
+        ({"vector_dim": 0}, ["vector_dim"], "expected an integer from 1 to 4096"),
+        ({"vector_dim": 4097}, ["vector_dim"], "expected an integer from 1 to 4096"),
+        ({"replication": 2}, ["replication"], "is 2, expected 1"),
+        ({"shard_count": 2}, ["shard_count"], "is 2, expected 1"),
+        ({"index": {"m": 1}}, ["index", "m"], "is 1, expected"),
+        ({"index": {"ef_construction": 0}}, ["index", "ef_construction"], "is 0, expected"),
+        ({"index": {"ef_search": 10**9}}, ["index", "ef_search"], "expected"),
+        ({"index": {"quantization": "pq"}}, ["index", "quantization"], "is 'pq', expected none"),
+    ],
+)
+async def test_values_that_cannot_be(client, change, loc, says):
+    await client.refused(
+        "POST", "/collections", {"name": "a", "vector_dim": 2} | change,
+        status=422, code="invalid_collection", says=says, loc=loc,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "loc", "says"),
+    [
+        ({"name": "a"}, "missing_field", [], "missing required field `vector_dim`"),
+        ({"name": "a", "vector_dim": 2, "dim": 2}, "unknown_field", [], "unknown field `dim`"),
+        ({"name": "a", "vector_dim": 2, "index": {"M": 2}}, "unknown_field", ["index"], "unknown field `M`"),
+        ({"name": 1, "vector_dim": 2}, "invalid_body", ["name"], "expected `str`, got `int`"),
+        ({"name": "a", "vector_dim": "2"}, "invalid_body", ["vector_dim"], "expected `int`, got `str`"),
+        ({"name": "a", "vector_dim": True}, "invalid_body", ["vector_dim"], "expected `int`, got `bool`"),
+        ({"name": "a", "vector_dim": 2.5}, "invalid_body", ["vector_dim"], "expected `int`, got `float`"),
+        ({"name": "a", "vector_dim": 2, "distance": "Cosin"}, "invalid_body", ["distance"], "Cosin"),
+        ({"name": "a", "vector_dim": 2, "payload_schema": {"x": "number"}}, "invalid_payload_schema", None, "number"),
+        ([], "invalid_body", [], "expected `object`, got `array`"),
+    ],
+)
+async def test_bodies_of_the_wrong_shape(client, body, code, loc, says):
+    await client.refused("POST", "/collections", body, status=422, code=code, says=says, loc=loc)
+
+
+@pytest.mark.parametrize("query", ["consistency=none", "consistency=session:x", "consistency=bounded_ms:-1"])
+async def test_an_unknown_consistency_is_refused(filled, query):
+    code = "invalid_token" if "session" in query else "invalid_consistency"
+    await filled.refused("GET", f"/collections/compass?{query}", status=422, code=code, says="consistency: is")
+
+
+async def test_index_state(filled):
+    answer = await filled.get("/collections/compass/index?wait_ms=1000")
+    assert answer.body["collection"] == "compass"
+    assert answer.body["index"]["state"] == "ready"
+    assert answer.body["index"]["pending"] == 0
+    await filled.refused(
+        "GET",
+        "/collections/compass/index?wait_ms=1e3",
+        status=422,
+        code="invalid_parameter",
+        says="expected an integer",
+    )
+    await filled.refused(
+        "GET", "/collections/none/index", status=404, code="collection_not_found", says="no collection 'none'"
+    )

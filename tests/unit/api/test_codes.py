@@ -1,0 +1,35 @@
+"""The table of codes against the source: a code that is raised is explained, and one that is explained is raised."""
+
+import re
+from pathlib import Path
+
+import akidb
+from akidb.api.codes import CODES
+
+ROOT = Path(akidb.__file__).parent
+ENGINE = ("api", "collection", "database", "filter", "query", "segment")
+
+
+def raised_in(folder: Path) -> set[str]:
+    found: set[str] = set()
+    for file in folder.rglob("*.py"):
+        text = file.read_text("utf-8")
+        found.update(re.findall(r'\bcode="([a-z_]+)"', text))
+        found.update(re.findall(r'\brefuse\(\s*"([a-z_]+)"', text))
+    return found
+
+
+def test_every_code_that_a_request_can_meet_is_explained():
+    raised = set().union(*(raised_in(ROOT / folder) for folder in ENGINE))
+    # Refusals of Python arguments, which no request can bring about.
+    python_only = {"count_mismatch", "invalid_distance", "invalid_limit", "store_not_found"}
+    assert raised - set(CODES) - python_only == set()
+
+
+def test_every_explained_code_is_somewhere_in_the_source():
+    source = "".join(file.read_text("utf-8") for file in ROOT.rglob("*.py") if file.name != "codes.py")
+    assert {code for code in CODES if f'"{code}"' not in source} == set()
+
+
+def test_explanations_are_sentences():
+    assert all(text.endswith(".") for text in CODES.values())
