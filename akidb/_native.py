@@ -1,7 +1,7 @@
-"""The native core under names of ours. The only importer of akidb._core: import-linter can't see into compiled modules, but it sees this one."""
+"""The native core. The only importer of akidb._core: import-linter can't see into compiled modules, but it sees this one."""
 
 from __future__ import annotations
 
-from akidb._core import GraphIndex, HnswIndex, build_graph, inverse_norms, scan, simd_info
+from akidb._core import GraphIndex, HnswIndex, build_graph, crc32c, inverse_norms, scan, simd_info
 
-__all__ = ["GraphIndex", "HnswIndex", "build_graph", "inverse_norms", "scan", "simd_info"]
+__all__ = ["GraphIndex", "HnswIndex", "build_graph", "crc32c", "inverse_norms", "scan", "simd_info"]

@@ -1,8 +1,25 @@
-"""Indexes over vectors: numpy in, numpy out, the work in native code without the GIL."""
+"""Indexes over vectors: numpy in, numpy out, the work in native code without the GIL.
+
+HnswIndex and FlatIndex own their vectors; GraphIndex, build_graph and scan work on vectors that lie elsewhere, such as
+in a segment.
+"""
 
 from __future__ import annotations
 
 from akidb._native import simd_info
+from akidb.index.flat import FlatIndex
 from akidb.index.graph import GraphIndex, build_graph, inverse_norms, scan
+from akidb.index.hnsw import HnswIndex, HnswView
+from akidb.index.result import SearchResult
 
-__all__ = ["GraphIndex", "build_graph", "inverse_norms", "scan", "simd_info"]
+__all__ = [
+    "FlatIndex",
+    "GraphIndex",
+    "HnswIndex",
+    "HnswView",
+    "SearchResult",
+    "build_graph",
+    "inverse_norms",
+    "scan",
+    "simd_info",
+]

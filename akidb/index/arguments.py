@@ -1,4 +1,6 @@
-"""What callers may pass for vectors, ids and filters, and the one form native code gets: float32 and int64, C order, in range."""
+"""What callers may pass for vectors, ids and filters, and the one form native code gets: float32 and int64, C order, in
+range.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,10 @@ Mask: TypeAlias = npt.NDArray[np.bool_]
 MetricWord: TypeAlias = Literal["cosine", "l2", "ip"]
 Filter: TypeAlias = npt.NDArray[np.bool_] | npt.NDArray[np.integer[Any]] | Sequence[int]
 
+DIM_MAX = 1 << 16
 EF_MAX = 1 << 16
+K_MAX = 1 << 20
+THREADS_MAX = 1 << 10
 
 
 def metric_word(metric: str | Metric) -> MetricWord:
@@ -24,7 +29,7 @@ def metric_word(metric: str | Metric) -> MetricWord:
 
 
 def as_vectors(values: npt.ArrayLike, dim: int, what: str) -> VectorArray:
-    """float32 (n, dim) in C order of any array of numbers, 1-d counting as one row; copies only what must be converted."""
+    """float32 (n, dim) in C order of any array of numbers, 1-d counting as one row; copies what it must convert."""
     if isinstance(values, np.ndarray) and values.dtype == np.float32 and values.ndim == 2 and values.flags.c_contiguous:
         array: npt.NDArray[Any] = values
     else:
@@ -77,24 +82,6 @@ def as_filter(values: Filter | None) -> tuple[IdArray | None, Mask | None]:
             raise InvalidInputError(f"filter is a mask of shape {array.shape}, expected (n,): one value per id")
         return None, np.ascontiguousarray(array)
     return as_ids(array, "filter"), None
-
-
-def check_k(k: int) -> int:
-    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
-        raise InvalidInputError(f"k is {k!r}, expected an integer of at least 1")
-    return int(k)
-
-
-def check_ef(ef: int) -> int:
-    if isinstance(ef, bool) or not isinstance(ef, int | np.integer) or not 1 <= ef <= EF_MAX:
-        raise InvalidInputError(f"ef_search is {ef!r}, expected 1 to {EF_MAX}")
-    return int(ef)
-
-
-def check_threads(threads: int) -> int:
-    if isinstance(threads, bool) or not isinstance(threads, int | np.integer) or threads < 0:
-        raise InvalidInputError(f"threads is {threads!r}, expected 0 (one per processor) or more")
-    return min(int(threads), 1024)
 
 
 def check_integer(value: int, what: str, low: int, high: int) -> int:

@@ -1,4 +1,6 @@
-"""Graphs and exact scans over vectors that lie elsewhere, such as in a mapped segment. Rows are numbered as the vectors lie."""
+"""Graphs and exact scans over vectors that lie elsewhere, such as in a mapped segment. Rows are numbered as the vectors
+lie.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +25,13 @@ def build_graph(
     progress: Callable[[int, int], object] | None = None,
     stop: threading.Event | None = None,
 ) -> bytes:
-    """The HNSW graph (Malkov and Yashunin, arXiv 1603.09320) of float32 (n, dim) vectors in C order, as docs/formats/graph.md has it.
+    """The HNSW graph (Malkov and Yashunin, arXiv 1603.09320) of float32 (n, dim) vectors in C order, as
+    docs/formats/graph.md has it.
 
-    `threads` 0 is one per processor; with 1 the bytes depend on vectors, m, ef_construction and seed alone. progress(done, total) is called
-    on this thread at most every 50 ms. Raises InvalidInputError for m or ef_construction out of range, AkiDBError with code "cancelled" once
-    `stop` is set, and what `progress` or a signal handler raises.
+    `threads` 0 is one per processor; with 1 the bytes depend on vectors, m, ef_construction and seed alone.
+    progress(done, total) is called on this thread at most every 50 ms. Raises InvalidInputError for m or
+    ef_construction out of range, AkiDBError with code "cancelled" once `stop` is set, and what `progress` or a signal
+    handler raises.
     """
     return _native.build_graph(
         vectors, metric, m=m, ef_construction=ef_construction, threads=threads, seed=seed, progress=progress, stop=stop
@@ -37,9 +41,9 @@ def build_graph(
 class GraphIndex:
     """Searches build_graph's bytes where they lie: nothing is parsed or copied, both buffers stay referenced.
 
-    Opening checks the header and the sizes that follow from it and reads no other page; every link is compared with the number of vectors when
-    it is followed. Raises CorruptionError for bytes that are damaged, truncated or of a graph over other vectors. Any number of threads may
-    search.
+    Opening checks the header and the sizes that follow from it and reads no other page; every link is compared with the
+    number of vectors when it is followed. Raises CorruptionError for bytes that are damaged, truncated or of a graph
+    over other vectors. Any number of threads may search.
     """
 
     def __init__(
@@ -60,17 +64,19 @@ class GraphIndex:
         deadline: float | None = None,
         threads: int = 1,
     ) -> tuple[IdArray, VectorArray]:
-        """Rows int64 and distances float32, both (q, k), nearest first, padded with -1 and +inf, for float32 queries (q, dim).
+        """Rows int64 and distances float32, both (q, k), nearest first, padded with -1 and +inf, for float32 queries
+        (q, dim).
 
-        At most rows with a true value in `allowed` (n,) are returned; few of those are scanned instead. ef = max(ef_search, k). Raises
-        DeadlineExceededError once time.monotonic() passes `deadline`, CorruptionError for a link that leads nowhere.
+        At most rows with a true value in `allowed` (n,) are returned; few of those are scanned instead. ef =
+        max(ef_search, k). Raises DeadlineExceededError once time.monotonic() passes `deadline`, CorruptionError for a
+        link that leads nowhere.
         """
         return self._graph.search(
             queries, k, ef_search=ef_search, allowed=allowed, seconds=_remaining(deadline), threads=threads
         )
 
     def validate(self) -> dict[str, int]:
-        """Reads everything: checksum, links, levels. Returns nodes, links, unreachable, level; raises CorruptionError."""
+        """Reads all: checksum, links, levels. Returns nodes, links, unreachable, level; raises CorruptionError."""
         return self._graph.validate()
 
 
@@ -85,7 +91,9 @@ def scan(
     threads: int = 1,
     inverse_norms: VectorArray | None = None,
 ) -> tuple[IdArray, VectorArray]:
-    """The exact answer, in the form of GraphIndex.search; equal distances by smaller row. inverse_norms saves computing them under cosine."""
+    """The exact answer, in the form of GraphIndex.search; equal distances by smaller row. inverse_norms saves computing
+    them under cosine.
+    """
     return _native.scan(
         vectors,
         metric,

@@ -2,6 +2,7 @@
 #include "common/thread_pool.h"
 #include "cpu/simd_level.h"
 #include "flat/flat.h"
+#include "hnsw/checksum.h"
 
 namespace akidb::bindings {
 
@@ -32,10 +33,18 @@ FloatArray inverse_norms(const FloatArray& vectors, unsigned threads) {
   return out;
 }
 
+std::uint32_t crc32c(const py::buffer& bytes, std::uint32_t crc) {
+  const py::buffer_info info = bytes.request();
+  if (!PyBuffer_IsContiguous(info.view(), 'C')) throw_invalid("bytes: expected C order");
+  const py::gil_scoped_release release;
+  return hnsw::crc32c(info.ptr, static_cast<std::size_t>(info.size * info.itemsize), crc);
+}
+
 }  // namespace
 
 void bind_distance(py::module_& module) {
   module.def("simd_info", simd_info);
+  module.def("crc32c", crc32c, py::arg("bytes"), py::arg("crc") = 0);
   module.def("inverse_norms", inverse_norms, py::arg("vectors").noconvert(), py::kw_only(), py::arg("threads"));
 }
 

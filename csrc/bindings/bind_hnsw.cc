@@ -83,20 +83,21 @@ py::dict parts(Index& index) {
     const py::gil_scoped_release release;
     parts = std::make_unique<Index::Parts>(index.parts());
   }
+  constexpr auto kFloatBytes = static_cast<py::ssize_t>(sizeof(float));
   const Index::Parts& p = *parts;
   const auto count = static_cast<py::ssize_t>(p.count);
   const auto stride = static_cast<py::ssize_t>(p.stride);
   py::dict out;
   const py::capsule owner(parts.release(), [](void* held) { delete static_cast<Index::Parts*>(held); });
   out["ids"] = IdArray({count}, p.ids, owner);
-  out["vectors"] = FloatArray({count, stride}, p.vectors, owner);
+  out["vectors"] = py::array_t<float>({count, static_cast<py::ssize_t>(index.dim())}, {stride * kFloatBytes, kFloatBytes}, p.vectors, owner);
+  out["norms"] = FloatArray({p.inverse_norms == nullptr ? 0 : count}, p.inverse_norms, owner);
   out["graph"] = py::array_t<std::uint8_t>({static_cast<py::ssize_t>(p.graph.size())}, p.graph.data(), owner);
-  if (p.inverse_norms != nullptr) out["inverse_norms"] = FloatArray({count}, p.inverse_norms, owner);
   return out;
 }
 
 void restore(Index& index, const IdArray& ids, const FloatArray& vectors, const py::buffer& graph) {
-  const std::size_t count = rows_of(vectors, hnsw::Store::stride_of(index.dim()), "vectors");
+  const std::size_t count = rows_of(vectors, index.dim(), "vectors");
   if (length_of(ids, "ids") != count) throw_invalid("ids: expected one per vector");
   const py::buffer_info bytes = graph.request();
   const std::span<const std::uint8_t> span(static_cast<const std::uint8_t*>(bytes.ptr), static_cast<std::size_t>(bytes.size * bytes.itemsize));

@@ -32,13 +32,28 @@ class Repair {
  private:
   bool stays(Node old) const { return new_number_[old] != kNoNode; }
 
-  std::vector<Node> choose(Node old, std::vector<Node> nodes, const Node* row, std::size_t used, unsigned level) const {
-    const unsigned degree = from_.graph.degree(level);
+  // The links that stay are kept without a new trial: many are there only as somebody's link back, and a trial would thin the row out.
+  std::vector<Node> choose(Node old, std::vector<Node> kept, const Node* row, std::size_t used, unsigned level) const {
+    std::vector<Candidate> candidates = neighbors_of_lost(old, kept, row, used, level);
+    for (const Candidate& candidate : candidates) {
+      if (kept.size() == used) break;
+      const Probe probe(vectors_, candidate.node);
+      if (!nearer_to_any(probe, kept, candidate.distance)) kept.push_back(candidate.node);
+    }
+    return kept;
+  }
+
+  // Nearest first.
+  std::vector<Candidate> neighbors_of_lost(Node old, const std::vector<Node>& kept, const Node* row, std::size_t used, unsigned level) const {
+    std::vector<Node> nodes;
     for (std::size_t i = 0; i < used; ++i) {
       if (stays(row[i])) continue;
       const Node* lost = from_.graph.row(row[i], level);
-      for (std::size_t j = 0; j < used_links<Graph>(lost, degree); ++j) {
-        if (stays(lost[j]) && lost[j] != old) nodes.push_back(new_number_[lost[j]]);
+      const std::size_t lost_used = used_links<Graph>(lost, from_.graph.degree(level));
+      for (std::size_t j = 0; j < lost_used; ++j) {
+        if (!stays(lost[j]) || lost[j] == old) continue;
+        const Node node = new_number_[lost[j]];
+        if (std::find(kept.begin(), kept.end(), node) == kept.end()) nodes.push_back(node);
       }
     }
     std::sort(nodes.begin(), nodes.end());
@@ -48,11 +63,7 @@ class Repair {
     std::vector<Candidate> candidates(nodes.size());
     for (std::size_t i = 0; i < nodes.size(); ++i) candidates[i] = {distances[i], nodes[i]};
     std::sort(candidates.begin(), candidates.end());
-    std::vector<Candidate> chosen(degree);
-    chosen.resize(select_neighbors(vectors_, candidates, degree, chosen.data()));
-    nodes.clear();
-    for (const Candidate& candidate : chosen) nodes.push_back(candidate.node);
-    return nodes;
+    return candidates;
   }
 
   const Store& from_;

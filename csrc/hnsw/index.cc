@@ -111,9 +111,7 @@ void Index::append(const Rows& rows, bool replaces, unsigned threads, const Prog
     for (Node node = 0; node < first; ++node) next_id = std::max(next_id, store.ids[node] + 1);
   }
   for (Node node = first; node < end; ++node) {
-    const float* vector = rows.vectors + std::size_t{node - first} * dim_;
-    std::memcpy(&store.rows[std::size_t{node} * store.stride], vector, dim_ * sizeof(float));
-    if (metric_ == Metric::kCosine) store.inverse_norms[node] = inverse_norm(vector, dim_);
+    store.set_vector(node, rows.vectors + std::size_t{node - first} * dim_);
     store.ids[node] = rows.ids == nullptr ? next_id + (node - first) : rows.ids[node - first];
     if (replaces) store.hide(node);
   }
@@ -273,11 +271,8 @@ void Index::restore(std::size_t count, const std::int64_t* ids, const float* vec
   for (Node node = 0; node < count; ++node) levels[node] = static_cast<std::uint8_t>(view.level(node));
   auto store = std::make_shared<Store>(params_, count, dim_, metric_, levels);
   copy_links(view, store->graph);
-  std::copy_n(vectors, count * store->stride, store->rows.data());
   std::copy_n(ids, count, store->ids.data());
-  for (Node node = 0; metric_ == Metric::kCosine && node < count; ++node) {
-    store->inverse_norms[node] = inverse_norm(store->vectors().row(node), dim_);
-  }
+  for (Node node = 0; node < count; ++node) store->set_vector(node, vectors + node * dim_);
   store->count = count;
   const std::lock_guard writing(writer_);
   publish(std::move(store));

@@ -72,13 +72,13 @@ class Index {
     std::size_t count = 0;
     std::size_t stride = 0;  // floats per row of vectors
     const std::int64_t* ids = nullptr;
-    const float* vectors = nullptr;
+    const float* vectors = nullptr;        // count x stride
     const float* inverse_norms = nullptr;  // null but for cosine
     std::vector<std::uint8_t> graph;
   };
   // Drops removed nodes first.
   Parts parts();
-  // Fills an empty index with saved parts, which are copied; the graph is checked whole. Error: kCorruption, kInvalidInput.
+  // Fills an empty index with saved ids, vectors (count x dim) and graph, which are copied; the graph is checked whole. Error: kCorruption, kInvalidInput.
   void restore(std::size_t count, const std::int64_t* ids, const float* vectors, std::span<const std::uint8_t> graph);
 
  private:

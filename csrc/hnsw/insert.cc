@@ -15,21 +15,6 @@ struct Chosen {
   std::size_t count = 0;
 };
 
-bool nearer_to_any(const Probe& probe, std::span<const Node> chosen, float distance) {
-  float distances[4];
-  std::size_t i = 0;
-  for (; i + 4 <= chosen.size(); i += 4) {
-    probe.four(chosen.data() + i, distances);
-    for (const float other : distances) {
-      if (other < distance) return true;
-    }
-  }
-  for (; i < chosen.size(); ++i) {
-    if (probe(chosen[i]) < distance) return true;
-  }
-  return false;
-}
-
 // The other direction of a link: `owner` gets `node` as a neighbour, and where its row is full keeps the best by Algorithm 4.
 void link_back(Graph& graph, const Vectors& vectors, Node owner, Candidate node, unsigned level) {
   const StripedLocks::Guard guard(graph.locks(), owner);
@@ -58,6 +43,21 @@ void link_back(Graph& graph, const Vectors& vectors, Node owner, Candidate node,
 }
 
 }  // namespace
+
+bool nearer_to_any(const Probe& probe, std::span<const Node> chosen, float distance) {
+  float distances[4];
+  std::size_t i = 0;
+  for (; i + 4 <= chosen.size(); i += 4) {
+    probe.four(chosen.data() + i, distances);
+    for (const float other : distances) {
+      if (other < distance) return true;
+    }
+  }
+  for (; i < chosen.size(); ++i) {
+    if (probe(chosen[i]) < distance) return true;
+  }
+  return false;
+}
 
 std::size_t select_neighbors(const Vectors& vectors, std::span<const Candidate> candidates, std::size_t limit, Candidate* chosen) {
   std::array<Node, kDegreeMax> nodes;

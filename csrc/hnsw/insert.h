@@ -10,6 +10,9 @@
 
 namespace akidb::hnsw {
 
+// Whether the probe's point is nearer to any of the nodes than `distance`.
+bool nearer_to_any(const Probe& probe, std::span<const Node> nodes, float distance);
+
 // Algorithm 4 of the paper, SELECT-NEIGHBORS-HEURISTIC: of candidates in ascending order of distance to a point, those that are nearer to
 // the point than to any already chosen, at most `limit`. Returns how many were written to `chosen`.
 std::size_t select_neighbors(const Vectors& vectors, std::span<const Candidate> candidates, std::size_t limit, Candidate* chosen);

@@ -14,8 +14,13 @@ Store::Store(const Params& params, std::size_t capacity, std::size_t dim_, Metri
       ids(capacity),
       removed(capacity) {}
 
+void Store::set_vector(Node node, const float* vector) {
+  std::memcpy(&rows[std::size_t{node} * stride], vector, dim * sizeof(float));
+  if (metric == Metric::kCosine) inverse_norms[node] = inverse_norm(vector, dim);
+}
+
 void Store::copy_node(const Store& from, Node node, Node to) {
-  std::memcpy(&rows[to * stride], &from.rows[node * stride], stride * sizeof(float));
+  std::memcpy(&rows[std::size_t{to} * stride], &from.rows[std::size_t{node} * stride], stride * sizeof(float));
   if (!inverse_norms.empty()) inverse_norms[to] = from.inverse_norms[node];
   ids[to] = from.ids[node];
 }

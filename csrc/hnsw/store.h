@@ -30,6 +30,7 @@ struct Store {
   // Floats from one row of vectors to the next: rows begin on cache lines.
   static std::size_t stride_of(std::size_t dim) { return (dim + 15) / 16 * 16; }
 
+  void set_vector(Node node, const float* vector);
   // Copies vector and id of `from.node` to `to`.
   void copy_node(const Store& from, Node node, Node to);
 

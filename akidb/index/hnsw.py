@@ -1,0 +1,306 @@
+"""HnswIndex: approximate search that grows, shrinks, and is saved to a file; HnswView: such a file, searched where it
+lies.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from akidb import _native
+from akidb.errors import NotFoundError
+from akidb.index import file
+from akidb.index.arguments import (
+    DIM_MAX,
+    EF_MAX,
+    K_MAX,
+    THREADS_MAX,
+    Filter,
+    IdArray,
+    MetricWord,
+    as_filter,
+    as_ids,
+    as_vectors,
+    check_integer,
+    metric_word,
+    seconds_of,
+)
+from akidb.index.result import (
+    SearchResult,
+    allowed_rows,
+    check_finite,
+    ids_of_rows,
+    is_single,
+    refuse_pickle,
+)
+from akidb.types import Metric, VectorArray
+
+Progress = Callable[[int, int], object]
+
+
+class HnswIndex:
+    """A Hierarchical Navigable Small World graph (Malkov and Yashunin, arXiv 1603.09320) over float32 vectors with
+    int64 ids.
+
+    metric "cosine" (default), "l2" (squared) or "ip"; inside smaller is nearer. `m` (2 to 512) links per node, twice
+    that on the ground level: more costs memory and finds more in hard data. `ef_construction` (1 to 65536) candidates
+    per insert: more builds slower and better. `ef_search` is the default for searches: more is slower and finds more,
+    at least k is used. `seed` draws the levels; with threads=1 the graph depends on nothing else.
+
+    Any number of threads may search while one writes, without waiting for it; writers wait for each other and use all
+    processors. Native work runs without the GIL. Vectors are kept as sent. Raises InvalidInputError for values out of
+    range.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        metric: str | Metric = "cosine",
+        m: int = 16,
+        ef_construction: int = 400,
+        *,
+        ef_search: int = 200,
+        seed: int = 0,
+    ) -> None:
+        self._dim = check_integer(dim, "dim", 1, DIM_MAX)
+        self._metric: MetricWord = metric_word(metric)
+        self._m = check_integer(m, "m", 2, 512)
+        self._ef_construction = check_integer(ef_construction, "ef_construction", 1, EF_MAX)
+        self.ef_search = ef_search
+        self._native = _native.HnswIndex(
+            self._dim, self._metric, m, ef_construction, check_integer(seed, "seed", 0, 2**64 - 1)
+        )
+
+    @property
+    def dim(self) -> int:
+        return self._dim
+
+    @property
+    def metric(self) -> MetricWord:
+        return self._metric
+
+    @property
+    def m(self) -> int:
+        return self._m
+
+    @property
+    def ef_construction(self) -> int:
+        return self._ef_construction
+
+    @property
+    def ef_search(self) -> int:
+        """Candidates a search keeps where the call doesn't say."""
+        return self._ef_search
+
+    @ef_search.setter
+    def ef_search(self, value: int) -> None:
+        self._ef_search = check_integer(value, "ef_search", 1, EF_MAX)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory held for vectors, links and ids."""
+        return self._native.bytes
+
+    @property
+    def ids(self) -> IdArray:
+        """The ids in the index, int64 (n,), in no particular order."""
+        return self._native.ids()
+
+    def __len__(self) -> int:
+        return len(self._native)
+
+    def __contains__(self, id: int) -> bool:
+        return isinstance(id, int | np.integer) and -(2**63) <= id < 2**63 and self._native.contains(int(id))
+
+    def __repr__(self) -> str:
+        return (
+            f"HnswIndex(dim={self._dim}, metric={self._metric!r}, m={self._m}, "
+            f"ef_construction={self._ef_construction}) with {len(self)} vectors"
+        )
+
+    def add(
+        self,
+        ids_or_vectors: npt.ArrayLike,
+        vectors: npt.ArrayLike | None = None,
+        *,
+        threads: int = 0,
+        progress: Progress | None = None,
+    ) -> None:
+        """add(vectors) or add(ids, vectors): vectors (n, dim) or (dim,) of any real dtype; ids >= 0, by default 0, 1, 2
+        … or on from the largest so far.
+
+        Adds all or, if it raises, none. progress(done, total) is called on this thread at most every 50 ms; what it
+        raises, and Ctrl-C, stops the work. `threads` 0 is one per processor. Raises InvalidInputError for another dim
+        or dtype, NaN, infinity, a zero vector under cosine, and ids that are negative, twice there or in the index
+        already.
+        """
+        ids = None if vectors is None else as_ids(ids_or_vectors)
+        rows = as_vectors(ids_or_vectors if vectors is None else vectors, self._dim, "vectors")
+        self._native.add(ids, rows, check_integer(threads, "threads", 0, THREADS_MAX), progress)
+
+    def update(
+        self, ids: npt.ArrayLike, vectors: npt.ArrayLike, *, threads: int = 0, progress: Progress | None = None
+    ) -> None:
+        """Replaces the vectors of ids in the index, all or none. Raises as add does, and NotFoundError for an unknown
+        id.
+        """
+        rows = as_vectors(vectors, self._dim, "vectors")
+        self._native.update(as_ids(ids), rows, check_integer(threads, "threads", 0, THREADS_MAX), progress)
+
+    def remove(self, ids: npt.ArrayLike) -> None:
+        """Once it returns no search finds the ids. Raises NotFoundError for an unknown one; then none is removed.
+
+        Searches walk through removed nodes until a quarter of all is removed; the call that reaches it mends the graph
+        without them.
+        """
+        self._native.remove(as_ids(ids))
+
+    def search(
+        self,
+        queries: npt.ArrayLike,
+        k: int = 10,
+        *,
+        ef_search: int | None = None,
+        filter: Filter | None = None,
+        timeout_ms: float | None = None,
+        threads: int = 0,
+    ) -> SearchResult:
+        """The k nearest to each of queries (n, dim), or to one query (dim,).
+
+        `filter` is an array of the ids allowed, or a boolean mask over ids: mask[id], ids beyond its end not being
+        allowed. `threads` 0 is one per processor; one query uses one thread. Raises InvalidInputError, and
+        DeadlineExceededError after timeout_ms.
+        """
+        single = is_single(queries)
+        rows = as_vectors(queries, self._dim, "queries")
+        allowed_ids, mask = as_filter(filter)
+        ids, distances = self._native.search(
+            rows,
+            check_integer(k, "k", 1, K_MAX),
+            self._ef_search if ef_search is None else check_integer(ef_search, "ef_search", 1, EF_MAX),
+            allowed_ids,
+            mask,
+            seconds_of(timeout_ms),
+            check_integer(threads, "threads", 0, THREADS_MAX),
+        )
+        return SearchResult(ids[0], distances[0]) if single else SearchResult(ids, distances)
+
+    def get(self, ids: npt.ArrayLike) -> VectorArray:
+        """The vectors of ids as they were sent, float32 (n, dim), or (dim,) for one id. Raises NotFoundError for an
+        unknown id.
+        """
+        vectors = self._native.get(as_ids(ids))
+        return vectors[0] if np.ndim(ids) == 0 else vectors
+
+    def validate(self) -> dict[str, int]:
+        """Checks every link. Returns nodes, links, unreachable (from the entry point on the ground level), level;
+        raises CorruptionError.
+        """
+        return self._native.validate()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the file at once and durably (fsync); an index of the same name is replaced. Raises OSError."""
+        file.write(path, self._metric, self._native.parts())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """The saved index, in memory. Checks all of it; raises CorruptionError naming the file, or OSError."""
+        saved = file.read(path, verify=True)
+        info = _native.GraphIndex(saved.vectors, saved.graph, saved.metric, saved.inverse_norms)
+        index = cls(saved.vectors.shape[1], saved.metric, info.m, info.ef_construction, seed=info.seed)
+        index._native.restore(saved.ids, saved.vectors, saved.graph)
+        return index
+
+    @classmethod
+    def view(cls, path: str | os.PathLike[str]) -> HnswView:
+        """The saved index, read-only, in its file: opens at once whatever its size, and shares the page cache with
+        other processes.
+        """
+        return HnswView(path)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        refuse_pickle(self)
+
+
+class HnswView:
+    """A saved HnswIndex searched in its file by mmap. Opening checks the header, the ids' range and sizes; validate()
+    checks all.
+
+    The file must not be changed while it is viewed; HnswIndex.save replaces files, which leaves an open view as it was.
+    Raises CorruptionError where the file is damaged or truncated, OSError.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = path
+        saved = file.read(path, verify=False)
+        self._metric: MetricWord = saved.metric
+        self._ids = saved.ids
+        self._vectors = saved.vectors
+        self._graph = _native.GraphIndex(saved.vectors, saved.graph, saved.metric, saved.inverse_norms)
+        self.ef_search = 200
+
+    @property
+    def dim(self) -> int:
+        return int(self._vectors.shape[1])
+
+    @property
+    def metric(self) -> MetricWord:
+        return self._metric
+
+    @property
+    def ids(self) -> IdArray:
+        """int64 (n,), a read-only view of the file."""
+        return self._ids
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def search(
+        self,
+        queries: npt.ArrayLike,
+        k: int = 10,
+        *,
+        ef_search: int | None = None,
+        filter: Filter | None = None,
+        timeout_ms: float | None = None,
+        threads: int = 0,
+    ) -> SearchResult:
+        """As HnswIndex.search."""
+        single = is_single(queries)
+        points = as_vectors(queries, self.dim, "queries")
+        check_finite(points, self._metric, "query")
+        rows, distances = self._graph.search(
+            points,
+            check_integer(k, "k", 1, K_MAX),
+            ef_search=check_integer(self.ef_search if ef_search is None else ef_search, "ef_search", 1, EF_MAX),
+            allowed=allowed_rows(self._ids, filter),
+            seconds=seconds_of(timeout_ms),
+            threads=check_integer(threads, "threads", 0, THREADS_MAX),
+        )
+        ids = ids_of_rows(self._ids, rows)
+        return SearchResult(ids[0], distances[0]) if single else SearchResult(ids, distances)
+
+    def get(self, ids: npt.ArrayLike) -> VectorArray:
+        """As HnswIndex.get."""
+        wanted = as_ids(ids)
+        order = np.argsort(self._ids)
+        places = np.searchsorted(self._ids, wanted, sorter=order)
+        found = places < len(order)
+        found[found] = self._ids[order[places[found]]] == wanted[found]
+        if not found.all():
+            at = int(np.argmin(found))
+            raise NotFoundError(f"id {wanted[at]} at position {at} does not exist")
+        vectors = self._vectors[order[places]]
+        return vectors[0] if np.ndim(ids) == 0 else vectors
+
+    def validate(self) -> dict[str, int]:
+        """Reads and checks the whole file. Returns what HnswIndex.validate does; raises CorruptionError."""
+        file.read(self._path, verify=True)
+        return self._graph.validate()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        refuse_pickle(self)

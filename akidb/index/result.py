@@ -1,0 +1,62 @@
+"""What a search returns, and the checks that every kind of index shares."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from akidb.errors import InvalidInputError
+from akidb.index.arguments import Filter, IdArray, Mask, MetricWord, as_filter
+from akidb.types import VectorArray
+
+
+class SearchResult(NamedTuple):
+    """ids int64 and distances float32 of shape (n, k), or (k,) for one query given as (dim,); nearest first.
+
+    Smaller is nearer for every metric: 1 - cosine, squared L2, -dot. Where there are fewer than k, id -1 and distance
+    +inf pad.
+    """
+
+    ids: IdArray
+    distances: VectorArray
+
+
+def is_single(queries: npt.ArrayLike) -> bool:
+    return np.ndim(queries) == 1
+
+
+def check_finite(vectors: VectorArray, metric: MetricWord, what: str) -> None:
+    """Raises InvalidInputError naming the first row with NaN or infinity or, under cosine, the first zero row."""
+    finite = np.isfinite(vectors).all(axis=1)
+    if not finite.all():
+        raise InvalidInputError(f"{what} {int(np.argmin(finite))} holds NaN or infinity")
+    if metric == "cosine":
+        nonzero = vectors.any(axis=1)
+        if not nonzero.all():
+            raise InvalidInputError(
+                f"{what} {int(np.argmin(nonzero))} is zero and has no direction, which cosine needs"
+            )
+
+
+def allowed_rows(ids: IdArray, filter: Filter | None) -> Mask | None:
+    """bool (n,): which rows have an id that a user's filter allows; None without a filter."""
+    allowed_ids, mask = as_filter(filter)
+    if allowed_ids is not None:
+        return np.isin(ids, allowed_ids)
+    if mask is None:
+        return None
+    inside = ids < len(mask)
+    allowed = np.zeros(len(ids), np.bool_)
+    allowed[inside] = mask[ids[inside]]
+    return allowed
+
+
+def ids_of_rows(ids: IdArray, rows: IdArray) -> IdArray:
+    """The ids of row numbers, -1 staying -1."""
+    return rows if len(ids) == 0 else np.where(rows >= 0, ids[rows], -1)
+
+
+def refuse_pickle(index: object) -> NoReturn:
+    raise TypeError(f"{type(index).__name__} can't be pickled or copied: use save(path), then load(path) or view(path)")
