@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -9,13 +10,13 @@ import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
 
-from akidb.storage.s3 import S3Options
+from akidb.storage.s3_client import S3Options
 
 _START_SECS = 60.0
 _POLL_SECS = 0.05
@@ -144,3 +145,52 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+Answer = tuple[int, dict[str, str], bytes]
+"""Status, headers and body that a scripted store sends."""
+
+EMPTY_LIST: Answer = (200, {}, b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>")
+
+
+def s3_error(status: int, code: str) -> Answer:
+    return status, {}, f"<Error><Code>{code}</Code><Message>scripted</Message></Error>".encode()
+
+
+@asynccontextmanager
+async def scripted_s3(answer: Callable[[str, str, dict[str, str]], Answer | None]) -> AsyncIterator[str]:
+    """The URL of a store that says what `answer(method, target, headers)` returns; None: it never answers.
+
+    A Content-Length header in the answer is sent as it is, so a body can be cut short.
+    """
+
+    closing = asyncio.Event()
+    serving: set[asyncio.Task[None]] = set()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.add(asyncio.create_task(serve(reader, writer)))
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+            headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
+            method, target, _ = head[0].split(" ")
+            told = answer(method, target, headers)
+            if told is None:
+                await closing.wait()  # nobody reads on, so a large body gets stuck in the kernel's buffers
+                return
+            await reader.readexactly(int(headers.get("content-length", "0")))
+            status, fields, body = told
+            fields = {"Content-Length": str(len(body)), "Connection": "close", **fields}
+            lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+            writer.write(f"HTTP/1.1 {status} scripted\r\n{lines}\r\n".encode() + body)
+            await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # the client gave up
+        finally:
+            writer.close()
+
+    async with await asyncio.start_server(accept, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        closing.set()
+        await asyncio.gather(*serving)

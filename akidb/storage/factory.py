@@ -15,7 +15,8 @@ from akidb.storage.local import LocalStore
 from akidb.storage.memory import MemoryStore
 from akidb.storage.object_store import ObjectStore
 from akidb.storage.retrying import Backoff, RetryingStore
-from akidb.storage.s3 import S3Options, S3Store
+from akidb.storage.s3 import S3Store
+from akidb.storage.s3_client import S3Options
 
 _S3_SCHEME = "s3://"
 _SERVICE_CACHE = Path("/var/lib/akidb/cache")

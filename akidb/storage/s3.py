@@ -12,45 +12,17 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from akidb.errors import ConfigurationError, StorageFullError
 from akidb.storage.keys import check_key, check_prefix, check_range
 from akidb.storage.object_store import Body, ObjectInfo, Reply, Status
+from akidb.storage.s3_client import S3Options, new_client, send_bodies_at_once
 from akidb.storage.s3_errors import http_time, is_missing_bucket, status_of, translated
 from akidb.storage.s3_multipart import MULTIPART_BYTES_MIN, upload
 
-_CONNECT_TIMEOUT_SECS = 2.0
-_READ_TIMEOUT_SECS = (
-    10.0  # between two pieces of an answer; MinIO without write quorum hangs for longer instead of failing
-)
-_UPLOAD_BYTES_PER_SEC_MIN = 1 << 20
-_CONNECTIONS = 64
 _DELETES_MAX = 1000  # per request, by the S3 interface
-
-
-@dataclass(frozen=True, slots=True)
-class S3Options:
-    """Where and how. `endpoint` None is Amazon's own; without keys the standard credential chain is asked."""
-
-    bucket: str
-    endpoint: str | None = None
-    region: str = "us-east-1"
-    prefix: str = ""
-    access_key: str | None = field(default=None, repr=False)
-    secret_key: str | None = field(default=None, repr=False)
-    create_bucket: bool = True
-    encryption: Literal["sse-s3", "sse-kms"] | None = None
-    kms_key_id: str | None = None
-    connect_timeout_secs: float = _CONNECT_TIMEOUT_SECS
-    read_timeout_secs: float = _READ_TIMEOUT_SECS
-
-    @property
-    def location(self) -> str:
-        path = "/".join(part for part in (self.bucket, self.prefix.strip("/")) if part)
-        return f"s3://{path} at {self.endpoint or 'aws'}"
 
 
 class S3Store:
@@ -191,7 +163,7 @@ class S3Store:
         client = await self._connected()
         limit = self._options.connect_timeout_secs + self._options.read_timeout_secs
         try:
-            async with asyncio.timeout(limit + upload_bytes / _UPLOAD_BYTES_PER_SEC_MIN):
+            async with asyncio.timeout(limit + upload_bytes / self._options.upload_bytes_per_sec_min):
                 return await getattr(client, operation)(Bucket=self._options.bucket, Key=key, **parameters)
         except Exception as failed:
             reply = status_of(failed)
@@ -203,9 +175,9 @@ class S3Store:
         if not self._bucket_found:
             async with self._connecting:
                 if self._client is None:
-                    self._client = await self._stack.enter_async_context(
-                        await asyncio.to_thread(_new_client, self._options)
-                    )
+                    opening = await asyncio.to_thread(new_client, self._options)
+                    self._client = await self._stack.enter_async_context(opening)
+                    send_bodies_at_once(self._client)
                 if not self._bucket_found:
                     await self._find_bucket()
                     self._bucket_found = True
@@ -242,32 +214,6 @@ class S3Store:
             return {"ServerSideEncryption": "AES256"}
         named = {} if self._options.kms_key_id is None else {"SSEKMSKeyId": self._options.kms_key_id}
         return {"ServerSideEncryption": "aws:kms", **named}
-
-
-def _new_client(options: S3Options) -> Any:
-    """Called in a thread: importing the library and reading its models takes most of a second."""
-    from aiobotocore.config import AioConfig
-    from aiobotocore.session import get_session
-
-    config = AioConfig(
-        connect_timeout=options.connect_timeout_secs,
-        read_timeout=options.read_timeout_secs,
-        max_pool_connections=_CONNECTIONS,
-        retries={"total_max_attempts": 1},
-        request_checksum_calculation="when_required",  # SigV4's SHA-256 covers bodies; many stores know no trailers
-        response_checksum_validation="when_required",
-        parameter_validation=False,
-        warm_up_loader_caches=True,
-        s3={"addressing_style": "path" if options.endpoint else "auto"},
-    )
-    return get_session().create_client(
-        "s3",
-        region_name=options.region,
-        endpoint_url=options.endpoint,
-        aws_access_key_id=options.access_key,
-        aws_secret_access_key=options.secret_key,
-        config=config,
-    )
 
 
 def _reply(answer: Mapping[str, Any], body: bytes = b"", size: int = 0) -> Reply:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from akidb.errors import AkiDBError, ConfigurationError, InvalidInputError, StorageFullError, UnavailableError
 from akidb.storage.object_store import Reply, Status
-
-if TYPE_CHECKING:
-    from akidb.storage.s3 import S3Options
+from akidb.storage.s3_client import S3Options
 
 _STATUSES = {
     304: Status.NOT_MODIFIED,
@@ -18,6 +16,7 @@ _STATUSES = {
     412: Status.CONDITION_FAILED,
 }
 _FULL = {"XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "QuotaExceeded", "InsufficientStorage"}
+_BUSY = {"RequestTimeout", "Throttling", "ThrottlingException", "RequestLimitExceeded"}  # some stores send them as 400
 _BAD_KEYS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "TokenRefreshRequired"}
 _BAD_REGION = {
     "AuthorizationHeaderMalformed",
@@ -103,7 +102,7 @@ def _refused(code: str, http_status: int, text: str, options: S3Options) -> AkiD
         return InvalidInputError(f"the byte range lies past the object's end ({code})", code="bad_range")
     if http_status == 501:
         return ConfigurationError(f"{where} lacks what AkiDB needs ({code}: {text})")
-    if 400 <= http_status < 500 and http_status not in (408, 409, 425, 429):
+    if 400 <= http_status < 500 and http_status not in (408, 409, 425, 429) and code not in _BUSY:
         return ConfigurationError(
             f"{where} refused the request ({http_status} {code}: {text}): check the AKIDB_S3_ settings"
         )
