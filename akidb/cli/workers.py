@@ -36,6 +36,7 @@ class Worker:
         self.process = subprocess.Popen(  # noqa: S603  our own interpreter and module
             command, stdin=subprocess.PIPE, pass_fds=[listener.fileno()]
         )
+        log.info("worker started", extra={"pid": self.process.pid})
 
     def stop(self, *, patient: bool) -> None:
         if patient:
