@@ -1,4 +1,4 @@
-"""Sorting many byte strings in pieces: `sorted` on a million keys would hold the GIL, hence the event loop, for long."""
+"""Sorting many byte strings in pieces: `sorted` on a million keys would hold the GIL, and the event loop, for long."""
 
 from __future__ import annotations
 
@@ -47,6 +47,6 @@ def order(keys: Sequence[bytes]) -> npt.NDArray[np.int64]:
         differs = np.ones(len(items) + 1, np.bool_)
         differs[1:-1] = (words[1:] != words[:-1]) | (have[1:] != have[:-1]) | (groups[1:] != groups[:-1])
         tied = np.flatnonzero(~(differs[:-1] & differs[1:]))
-        places, items, groups = places[tied], items[tied], np.cumsum(differs[:-1])[tied]
+        places, items, groups = places[tied], items[tied], np.cumsum(differs[:-1], dtype=np.int64)[tied]
         depth += _WORD
     return result

@@ -186,8 +186,7 @@ class _Texts:
             raise view._bad("the lengths in a text column do not add up")
         offsets = data[at : at + 16 * (keys + 1) + 16 * large + 8].cast("Q")  # indexed one by one, where NumPy is slow
         self._key_ends, self._small_ends = offsets[: keys + 1], offsets[keys + 1 : 2 * keys + 2]
-        self._large_ends = offsets[2 * keys + 2 + large :]
-        self._large = np.frombuffer(data, "<u8", large, at + 16 * (keys + 1))
+        self._large, self._large_ends = offsets[2 * keys + 2 : 2 * keys + 2 + large], offsets[2 * keys + 2 + large :]
         at += len(offsets) * 8
         self._small = np.frombuffer(data, "<u4", small, at)
         at += 4 * small
@@ -217,7 +216,7 @@ class _Texts:
         slices, bitmaps = [], [BitMap()]
         for start, end in spans:
             slices.append(self._small[self._between(self._small_ends, start, end, len(self._small))])
-            for i in range(*np.searchsorted(self._large, (start, end)).tolist()):
+            for i in range(bisect.bisect_left(self._large, start), bisect.bisect_left(self._large, end)):
                 data = self._bitmap_bytes[self._between(self._large_ends, i, i + 1, len(self._bitmap_bytes))]
                 bitmaps.append(self._view._bitmap(data))
         return self._view._with_rows(BitMap.union(*bitmaps), slices)

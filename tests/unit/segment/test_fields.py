@@ -1,4 +1,4 @@
-"""The growing field index: what it refuses, what readers in other threads see, and bytes that depend on content alone."""
+"""The growing field index: refusals, what readers in other threads see, and bytes that depend on content alone."""
 
 from __future__ import annotations
 
