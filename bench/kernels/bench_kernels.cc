@@ -1,5 +1,5 @@
-// Speed of the distance kernels: every operation at every level this machine has, over rows that lie in L1, in L2 and
-// in memory.
+// Speed of the distance kernels: every operation at every level
+// this machine has, over rows that lie in L1, in L2 and in memory.
 //   cmake -S . -B build/bench -DAKIDB_BUILD_BENCH=ON && cmake --build build/bench &&
 //   build/bench/bench/kernels/bench_kernels
 // ns/row is the time per row compared; GB/s counts the bytes of the rows (10^9 bytes per second; the query stays in L1

@@ -9,9 +9,9 @@ constexpr std::size_t kCacheLineBytes = 64;  // Apple's lines of 128 bytes are t
 
 inline void prefetch(const void* address) noexcept { __builtin_prefetch(address, 0, 3); }
 
-// The first `bytes` of a range, line by line. Hardware prefetchers follow a stream once it has begun, so a long vector
-// needs its first few lines only; asking for more fills the queue of outstanding misses and delays the next vector's
-// first line.
+// The first `bytes` of a range, line by line. Hardware prefetchers follow a stream
+// once it has begun, so a long vector needs its first few lines only; asking for more
+// fills the queue of outstanding misses and delays the next vector's first line.
 inline void prefetch_range(const void* address, std::size_t bytes) noexcept {
   const char* line = static_cast<const char*>(address);
   for (std::size_t offset = 0; offset < bytes; offset += kCacheLineBytes) prefetch(line + offset);

@@ -15,8 +15,8 @@ namespace akidb {
 
 namespace {
 
-// One call of parallel_for. Helpers hold it by shared_ptr: one that arrives after the call has returned finds no index
-// left.
+// One call of parallel_for. Helpers hold it by shared_ptr: one
+// that arrives after the call has returned finds no index left.
 class Job {
  public:
   Job(std::size_t count, const ThreadPool::Body& body) : count_(count), body_(body) {}

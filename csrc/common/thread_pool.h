@@ -12,8 +12,8 @@ unsigned hardware_threads();
 
 class ThreadPool {
  public:
-  // body(index, worker): worker < threads is this thread's number within the call, so that scratch space can be kept
-  // per worker.
+  // body(index, worker): worker < threads is this thread's number
+  // within the call, so that scratch space can be kept per worker.
   using Body = std::function<void(std::size_t index, unsigned worker)>;
 
   static constexpr unsigned kThreadsMax = 256;

@@ -5,8 +5,8 @@
 
 namespace akidb {
 
-// Within one architecture a higher value contains the lower ones. kAvx512 means the server set F, BW, DQ and VL
-// together.
+// Within one architecture a higher value contains the lower
+// ones. kAvx512 means the server set F, BW, DQ and VL together.
 enum class SimdLevel : std::uint32_t { kScalar = 0, kNeon = 1, kAvx2 = 2, kAvx512 = 3 };
 
 const char* to_string(SimdLevel level);  // "scalar", "neon", "avx2", "avx512": the words of AKIDB_SIMD_LEVEL

@@ -1,5 +1,5 @@
-// Distances between float32 vectors. Inside AkiDB smaller is nearer, for every metric. README.md has the numeric
-// contract.
+// Distances between float32 vectors. Inside AkiDB smaller is
+// nearer, for every metric. README.md has the numeric contract.
 #pragma once
 
 #include <cstddef>

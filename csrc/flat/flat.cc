@@ -14,8 +14,8 @@ namespace akidb::flat {
 
 namespace {
 
-// A block is read from memory once and then from L2 for every query of a tile; half of a 512 KiB L2 (the smallest of
-// our machines).
+// A block is read from memory once and then from L2 for every query
+// of a tile; half of a 512 KiB L2 (the smallest of our machines).
 constexpr std::size_t kBlockBytes = std::size_t{256} << 10;
 constexpr std::size_t kBlockRowsMax = 4096;
 // Enough queries per pass over the rows that arithmetic, not memory, is the limit; few enough that workers x queries

@@ -27,10 +27,10 @@ struct Request {
   Stop stop = {};                         // checked per block of rows
 };
 
-// For each query the k nearest rows, nearest first, equal distances by smaller row. out_rows and out_distances hold
-// query_count x k; where fewer than k rows are allowed, row -1 and distance +inf pad. A distance that is not a number
-// (overflow) counts as +inf. Throws Error: kDeadlineExceeded or kCancelled as request.stop says; the output is then
-// unspecified.
+// For each query the k nearest rows, nearest first, equal distances by smaller row. out_rows
+// and out_distances hold query_count x k; where fewer than k rows are allowed, row -1 and
+// distance +inf pad. A distance that is not a number (overflow) counts as +inf. Throws Error:
+// kDeadlineExceeded or kCancelled as request.stop says; the output is then unspecified.
 void search(const Rows& rows, const Request& request, std::int64_t* out_rows, float* out_distances);
 
 // out[i] = inverse_norm(row i), count values.

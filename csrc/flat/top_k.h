@@ -14,8 +14,8 @@ struct Candidate {
   float distance;
   std::int64_t row;
 
-  // Nearer first, equal distances by smaller row: a total order, so the k nearest are one definite set however the rows
-  // were split.
+  // Nearer first, equal distances by smaller row: a total order, so
+  // the k nearest are one definite set however the rows were split.
   friend bool operator<(const Candidate& a, const Candidate& b) {
     return a.distance != b.distance ? a.distance < b.distance : a.row < b.row;
   }

@@ -10,9 +10,9 @@
 //   for kSums each load(p), load_tail(p, n) kLanes floats; n < kLanes floats and zeros, reading nothing beyond zero(),
 //   add(a, b), sub(a, b), fma(a, b, c) = a * b + c, total(r) = sum of the lanes
 //
-// Every row has kSums sums whatever the number of rows at once, added up in one fixed order: that is why a batch equals
-// single calls bit for bit. Fewer sums per row in the batch would save registers on AVX2 and NEON, and was rejected for
-// that reason.
+// Every row has kSums sums whatever the number of rows at once, added up in one fixed
+// order: that is why a batch equals single calls bit for bit. Fewer sums per row in
+// the batch would save registers on AVX2 and NEON, and was rejected for that reason.
 #pragma once
 
 #include <cstddef>

@@ -195,8 +195,8 @@ TEST(a_passed_deadline_and_a_raised_flag_are_errors_of_their_kind) {
 }
 
 TEST(a_search_under_way_stops_at_its_deadline) {
-  // Half a minute of work at least, so the deadline falls into it; were it checked at the start only, an answer would
-  // come.
+  // Half a minute of work at least, so the deadline falls into
+  // it; were it checked at the start only, an answer would come.
   constexpr std::size_t kCount = 100'000;
   const std::vector<float> vectors = coarse_vectors(kCount * 16, 11);
   const flat::Rows rows{vectors.data(), nullptr, kCount, 16, Metric::kL2};
