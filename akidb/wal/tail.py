@@ -62,6 +62,7 @@ class Tail:
         self._state = state
         self._heads = heads
         self._changing = asyncio.Lock()  # a reload awaits; nothing may be applied to the state it replaces
+        self._attempts: set[asyncio.Task[Put | Slot]] = set()
         self._width = 1
         self._at_end = False
 
@@ -111,6 +112,16 @@ class Tail:
             StorageFullError: this put wrote nothing.
             CorruptionError: the slot that is there can't be read.
         """
+        if not self._log.store.can_delete:
+            return await self._put(lsn, body)
+        # Cancelled, it must keep the lock until the store is done with it: a put that outlives its lock could create a
+        # slot again that was folded and deleted.
+        attempt = asyncio.create_task(self._put(lsn, body))
+        self._attempts.add(attempt)
+        attempt.add_done_callback(self._attempts.discard)
+        return await asyncio.shield(attempt)
+
+    async def _put(self, lsn: Lsn, body: bytes) -> Put | Slot:
         store = self._log.store
         async with store.lock(self._log.prefix, exclusive=False):
             if store.can_delete and (await self._heads.read())[0].garbage > lsn:

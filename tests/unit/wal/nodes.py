@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Callable
 from uuid import UUID
 
 import numpy as np
@@ -96,6 +98,12 @@ class Node:
 
 def soon(seconds: float = 30.0) -> float:
     return time.monotonic() + seconds
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Lets others have their turns until `condition`, which only the component under test can make true."""
+    while not condition():  # noqa: ASYNC110 - the components have no event for it, and need none
+        await asyncio.sleep(0)
 
 
 def upsert(*ids: str, value: float = 1.0, dim: int = 3) -> Upsert:

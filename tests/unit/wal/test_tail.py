@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -14,7 +15,7 @@ from akidb.wal.collect import collect
 from akidb.wal.record import Batch
 from akidb.wal.tail import Put, Tail
 from tests.unit.stores import FaultyStore
-from tests.unit.wal.nodes import PREFIX, SHARD, Node, soon
+from tests.unit.wal.nodes import PREFIX, SHARD, Node, soon, until
 
 
 def _tail(node: Node) -> Tail:
@@ -200,3 +201,21 @@ async def test_catch_up_sees_what_was_acknowledged_before_it() -> None:
         lsn = await node.say(str(i))
         assert await reader.appender.catch_up(deadline=soon()) >= lsn
         assert reader.state.at[b"%d" % i] == lsn
+
+
+async def test_a_cancelled_put_keeps_its_lock_until_the_store_is_done_with_it() -> None:
+    store = FaultyStore()
+    writer = await Node.start(store)
+    store.gates["put_if_absent"] = asyncio.Event()
+    body, _ = encode_slot(Slot(1, SHARD, SHARD, bytes(16), []))
+    putting = asyncio.create_task(_tail(writer).put(1, body))
+    await until(lambda: store.counts["put_if_absent"] == 2)
+    putting.cancel()
+    await asyncio.wait({putting})
+    collecting = asyncio.create_task(collect(writer.log, writer.heads))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not collecting.done()
+    store.gates["put_if_absent"].set()
+    await collecting
+    assert (await store.get(writer.log.key(1))).ok
