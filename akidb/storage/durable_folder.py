@@ -233,6 +233,6 @@ def translated(failed: OSError, root: Path) -> AkiDBError:
         return StorageFullError(f"no room left in {root}: free space or move AKIDB_DATA_DIR")
     if failed.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return ConfigurationError(f"the data folder cannot be used: {reason}; check AKIDB_DATA_DIR and its owner")
-    if failed.errno in (errno.ENOTDIR, errno.EISDIR):
+    if failed.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
         return InvalidInputError(f"a key lies below or above another object: {reason}", code="bad_key")
     return UnavailableError(f"the data folder failed: {reason}")
