@@ -78,9 +78,12 @@ class CacheFolder:
         """Synced first: after power loss a renamed file of the right size could otherwise hold zeros."""
         try:
             sync(claimed)
-            return self._part(name).replace(self.root / name)
-        finally:
-            os.close(claimed)
+            path = self._part(name).replace(self.root / name)
+        except OSError:
+            self.abandon(name, claimed)
+            raise
+        os.close(claimed)
+        return path
 
     def abandon(self, name: str, claimed: int) -> None:
         with contextlib.suppress(OSError):

@@ -10,16 +10,17 @@ import asyncio
 import secrets
 import shutil
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
-from akidb.errors import ConfigurationError, StorageFullError
+from akidb.errors import StorageFullError
 from akidb.storage.keys import check_key, check_prefix, check_range
 from akidb.storage.object_store import Body, ObjectInfo, Reply, Status
 from akidb.storage.s3_client import S3Options, new_client, send_bodies_at_once
-from akidb.storage.s3_errors import http_time, is_missing_bucket, status_of, translated
+from akidb.storage.s3_errors import http_time, is_missing_bucket, refused, status_of, translated
 from akidb.storage.s3_multipart import MULTIPART_BYTES_MIN, upload
 
 _DELETES_MAX = 1000  # per request, by the S3 interface
@@ -38,6 +39,7 @@ class S3Store:
         self._bucket_found = False
         self._connecting = asyncio.Lock()
         self._folder: Path | None = None
+        self._folder_made = threading.Lock()
 
     @property
     def location(self) -> str:
@@ -124,10 +126,9 @@ class S3Store:
             except Exception as failed:
                 raise translated(failed, self._options) from failed
             for error in answer.get("Errors", ()):
-                message = (
-                    f"{self.location} did not delete {error.get('Key')}: {error.get('Code')} {error.get('Message')}"
-                )
-                raise ConfigurationError(message)
+                code = error.get("Code", "")
+                status = 403 if code == "AccessDenied" else 500
+                raise refused(code, status, f"{error.get('Key')}: {error.get('Message')}", self._options)
 
     async def local_path(self, key: str) -> Path | None:
         """Fetches the whole object into a temporary file that lives as long as this store; FileCachedStore does
@@ -135,17 +136,19 @@ class S3Store:
         reply = await self.get(key)
         if not reply.ok:
             return None
-        if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="akidb-s3-"))
-            self._stack.callback(shutil.rmtree, self._folder, ignore_errors=True)
-        path = self._folder / secrets.token_hex(16)
         try:
-            await asyncio.to_thread(path.write_bytes, reply.body)
+            return await asyncio.to_thread(self._write_temporary, reply.body)
         except OSError as failed:
-            message = (
-                f"no room for a copy of {key} in {self._folder} ({failed.strerror}): give AKIDB_CACHE_HOT_PATH more"
-            )
+            message = f"no room for a copy of {key} ({failed.strerror}): give AKIDB_CACHE_HOT_PATH or TMPDIR more"
             raise StorageFullError(message) from failed
+
+    def _write_temporary(self, data: bytes) -> Path:
+        with self._folder_made:
+            if self._folder is None:
+                self._folder = Path(tempfile.mkdtemp(prefix="akidb-s3-"))
+                self._stack.callback(shutil.rmtree, self._folder, ignore_errors=True)
+        path = self._folder / secrets.token_hex(16)
+        path.write_bytes(data)
         return path
 
     def lock(self, prefix: str, *, exclusive: bool) -> AbstractAsyncContextManager[None]:

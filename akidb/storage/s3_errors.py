@@ -57,7 +57,7 @@ def translated(failed: Exception, options: S3Options) -> AkiDBError:
     """The error to raise. No message holds a key or a secret: of the store's answer only code and text are used."""
     code, http_status, _ = _parts(failed)
     if code is not None:
-        return _refused(code, http_status, _text(failed), options)
+        return refused(code, http_status, _text(failed), options)
     from botocore.exceptions import (
         ConnectTimeoutError,
         EndpointConnectionError,
@@ -78,7 +78,8 @@ def translated(failed: Exception, options: S3Options) -> AkiDBError:
     return UnavailableError(f"{where} failed: {type(failed).__name__}: {failed}")
 
 
-def _refused(code: str, http_status: int, text: str, options: S3Options) -> AkiDBError:
+def refused(code: str, http_status: int, text: str, options: S3Options) -> AkiDBError:
+    """The error for an answer of the store that is none of `status_of`'s."""
     where = options.location
     if code == "NoSuchBucket":
         return ConfigurationError(

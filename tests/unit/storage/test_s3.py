@@ -217,3 +217,15 @@ async def test_a_failed_part_ends_the_upload() -> None:
         with pytest.raises(UnavailableError):
             await store.put("seg/1", bytes(20 << 20))
     assert asked[-1] == "DELETE uploadId=u1"
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"), [("AccessDenied", ConfigurationError), ("InternalError", UnavailableError)]
+)
+async def test_a_key_that_was_not_deleted_is_a_failure(code: str, expected: type[AkiDBError]) -> None:
+    error = f"<Error><Key>a</Key><Code>{code}</Code><Message>scripted</Message></Error>"
+    told: Answer = (200, {}, f"<DeleteResult>{error}</DeleteResult>".encode())
+    scripted = scripted_s3(lambda method, *_: told if method == "POST" else EMPTY_LIST)
+    async with scripted as endpoint, _opened(_options(endpoint)) as store:
+        with pytest.raises(expected, match=code):
+            await store.delete_many(["a"])
