@@ -289,6 +289,7 @@ async def test_under_random_faults_what_was_acknowledged_is_there_once(seed: int
     await asyncio.gather(*(client(number) for number in range(4)), folder())
     store.before = None
     store.faults["put_if_absent"] = []
+    await until(lambda: all(node.appender._task is None for node in nodes))  # what nobody waits for is decided too
     logs = [await node.heard() for node in nodes]
     assert logs[0] == logs[1] == logs[2]
     assert len(set(logs[0])) == len(logs[0])

@@ -1,0 +1,69 @@
+"""Golden files of every version stay readable; the documents' worked examples are the bytes that are written."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from uuid import UUID
+
+import numpy as np
+import pytest
+
+from akidb.codec import encode
+from akidb.codec.frame import KIND_FORMAT
+from akidb.manifest import Head, SegmentRef, decode_head, encode_head
+from akidb.wal import CHAIN_START, Batch, Slot, Upsert, decode_slot, encode_slot
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = Path(__file__).parent / "golden"
+SHARD, WRITER, BATCH = UUID(int=0x11), UUID(int=0x22), UUID(int=0x33)
+UPSERT = Upsert(["a"], np.array([[1.0, -2.0]], np.float32), [b'{"n":1}'])
+SLOT = Slot(1, SHARD, WRITER, CHAIN_START, [Batch(BATCH, [UPSERT])])
+SEGMENT = SegmentRef(UUID(int=0x66), "t/seg/0-66", 1, 1, 4096, 1)
+
+
+def _head() -> Head:
+    chain = encode_slot(SLOT)[1].digest
+    commits = UUID(int=0x44), UUID(int=0x55)
+    return Head(1, commits[1], commits, (SEGMENT,), folded=2, garbage=1, chain=chain, live_count=1)
+
+
+def _written() -> dict[str, bytes]:
+    return {
+        "frame": encode(KIND_FORMAT, SHARD, {"format": b"{}"}),
+        "slot": encode_slot(SLOT)[0],
+        "head": encode_head(_head(), shard=SHARD),
+    }
+
+
+@pytest.mark.parametrize("name", ["frame", "slot", "head"])
+def test_the_worked_example_is_what_is_written(name: str) -> None:
+    text = (ROOT / "docs" / "formats" / f"{name}.md").read_text()
+    (dump,) = re.findall(r"```\n(0000 .*?)```", text, re.DOTALL)
+    told = bytes.fromhex("".join(line[6:] for line in dump.splitlines()))
+    assert told == _written()[name]
+
+
+def test_the_slots_digest_is_told_right() -> None:
+    assert encode_slot(SLOT)[1].digest.hex() in (ROOT / "docs" / "formats" / "slot.md").read_text()
+
+
+def test_slot_1_0_is_read() -> None:
+    body = (GOLDEN / "slot-1.0.bin").read_bytes()
+    slot = decode_slot(body, lsn=1, shard=SHARD, name="slot-1.0.bin")
+    (batch,) = slot.batches
+    (upsert,) = batch.operations
+    assert (slot.writer, slot.prev_hash, batch.uuid) == (WRITER, CHAIN_START, BATCH)
+    assert isinstance(upsert, Upsert)
+    assert (upsert.ids, upsert.payloads) == (["a"], [b'{"n":1}'])
+    np.testing.assert_array_equal(upsert.vectors, UPSERT.vectors)
+
+
+def test_head_1_0_is_read() -> None:
+    body = (GOLDEN / "head-1.0.bin").read_bytes()
+    assert decode_head(body, shard=SHARD, name="head-1.0.bin") == _head()
+
+
+@pytest.mark.parametrize("name", ["slot", "head"])
+def test_golden_files_of_this_version_are_what_is_written(name: str) -> None:
+    assert (GOLDEN / f"{name}-1.0.bin").read_bytes() == _written()[name]
