@@ -2,83 +2,17 @@
 
 from __future__ import annotations
 
-import http.client
-import json
-import os
-import socket
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from akidb.config import Settings
+from tests.nodes import Node, running
 
 DIM = 8
-START_SECS_MAX = 60
-
-
-class Node:
-    """One running akidb-api."""
-
-    def __init__(self, port: int) -> None:
-        self.port = port
-
-    def call(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        try:
-            connection.request(
-                method, path, None if body is None else json.dumps(body), {"Content-Type": "application/json"}
-            )
-            answer = connection.getresponse()
-            text = answer.read()
-            return answer.status, json.loads(text) if text else None
-        finally:
-            connection.close()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@contextmanager
-def running(environment: dict[str, str], folder: Path) -> Iterator[Node]:
-    port = free_port()
-    with open(folder / f"node-{port}.log", "wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "akidb.cli.api", "--bind", f"127.0.0.1:{port}"],
-            env={**os.environ, "AKIDB_API_DRAIN_DELAY_SECS": "0", **environment},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        wait_ready(Node(port), process, folder / f"node-{port}.log")
-        yield Node(port)
-    finally:
-        process.terminate()
-        assert process.wait(timeout=28) == 0
-
-
-def wait_ready(node: Node, process: subprocess.Popen[bytes], log: Path) -> None:
-    until = time.monotonic() + START_SECS_MAX
-    while True:
-        assert process.poll() is None, log.read_text()
-        try:
-            if node.call("GET", "/health/ready")[0] == 200:
-                return
-        except OSError:
-            pass
-        assert time.monotonic() < until, log.read_text()
-        time.sleep(0.05)
 
 
 def run(environment: dict[str, str], folder: Path) -> None:
