@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from akidb.api.route import Route, json_response
 from akidb.api.schemas import Root
@@ -42,7 +41,7 @@ async def metrics(request: web.Request) -> web.Response:
     service = request.app[SERVICE]
     await _count_vectors(service)
     text = await asyncio.to_thread(_exposition, service.metrics.registry)
-    return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_PLAIN_1_0_0})
+    return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 def _exposition(registry: CollectorRegistry) -> bytes:

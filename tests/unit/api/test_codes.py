@@ -4,8 +4,11 @@ import re
 from pathlib import Path
 
 import akidb
+from akidb.api.app import ROUTES
 from akidb.api.codes import CODES
+from akidb.api.errors import STATUS_OF_CODE, STATUS_OF_KIND
 
+DOCUMENT = Path(__file__).parents[3] / "docs/rest.md"
 ROOT = Path(akidb.__file__).parent
 ENGINE = ("api", "collection", "database", "filter", "query", "segment")
 
@@ -33,3 +36,20 @@ def test_every_explained_code_is_somewhere_in_the_source():
 
 def test_explanations_are_sentences():
     assert all(text.endswith(".") for text in CODES.values())
+
+
+def test_the_document_holds_the_table_as_it_is():
+    rows = [f"| `{code}` | {text} |" for code, text in CODES.items()]
+    assert DOCUMENT.read_text("utf-8").endswith("\n".join(["| code | meaning |", "|---|---|", *rows]) + "\n")
+
+
+def test_the_document_names_every_route_and_no_other():
+    named = set(re.findall(r"`((?:GET|POST|PATCH|DELETE) /[^`?]*)`", DOCUMENT.read_text("utf-8")))
+    assert named == {f"{route.method} {route.path}" for route in ROUTES}
+
+
+def test_the_document_names_every_status():
+    statuses = {status for _, status in STATUS_OF_KIND} | set(STATUS_OF_CODE.values()) | {405, 500}
+    statuses -= {403}  # akidb-api never opens its store read-only
+    listed = {int(status) for status in re.findall(r"^\| (\d{3}) \|", DOCUMENT.read_text("utf-8"), re.MULTILINE)}
+    assert listed == statuses

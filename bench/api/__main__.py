@@ -1,0 +1,5 @@
+"""python -m bench.api"""
+
+from bench.api.run import main
+
+main()
