@@ -95,6 +95,10 @@ class Point:
     def payload(self) -> Any:
         return None if self.payload_json is None else json.loads(self.payload_json)
 
+    def __repr__(self) -> str:
+        vector = "" if self.vector is None else f", vector=<{len(self.vector)} float32>"
+        return f"Point(id={self.id!r}, payload={self.payload!r}{vector})"
+
 
 @dataclass(frozen=True, slots=True)
 class ScoredPoint:
@@ -108,6 +112,10 @@ class ScoredPoint:
     @property
     def payload(self) -> Any:
         return None if self.payload_json is None else json.loads(self.payload_json)
+
+    def __repr__(self) -> str:
+        vector = "" if self.vector is None else f", vector=<{len(self.vector)} float32>"
+        return f"ScoredPoint(id={self.id!r}, score={self.score:.6g}, payload={self.payload!r}{vector})"
 
 
 @dataclass(frozen=True, slots=True)
