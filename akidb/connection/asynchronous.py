@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from akidb.client import RemoteCollection, RemoteDatabase
 from akidb.config import Settings
 from akidb.connection.embedded import EmbeddedCollection, EmbeddedDatabase
 from akidb.database import Database
@@ -13,8 +12,11 @@ from akidb.errors import ConflictError, NotFoundError
 from akidb.storage import open_location
 from akidb.types import Metric
 
-AsyncConnection: TypeAlias = EmbeddedDatabase | RemoteDatabase
-AsyncCollection: TypeAlias = EmbeddedCollection | RemoteCollection
+if TYPE_CHECKING:
+    from akidb.client import RemoteCollection, RemoteDatabase
+
+AsyncConnection: TypeAlias = "EmbeddedDatabase | RemoteDatabase"
+AsyncCollection: TypeAlias = "EmbeddedCollection | RemoteCollection"
 
 
 async def connect_async(
@@ -27,6 +29,8 @@ async def connect_async(
     """`connect` for asyncio: the same calls, awaited. What it gives belongs to the running event loop."""
     text = os.fspath(where)
     if text.startswith(("http://", "https://")):
+        from akidb.client import RemoteDatabase  # aiohttp takes a third of a second that embedded use need not spend
+
         return await RemoteDatabase.connect(text, api_key=api_key, read_only=read_only)
     chosen = settings or Settings()
     store = open_location(text, chosen)

@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from akidb.client import RemoteCollection
 from akidb.config import Settings
 from akidb.connection.asynchronous import AsyncCollection, AsyncConnection, connect_async, get_or_create
+from akidb.connection.embedded import EmbeddedCollection
 from akidb.types import CollectionInfo, Consistency, IndexParams, Metric, Point, ScoredPoint
 
 T = TypeVar("T")
@@ -119,7 +119,7 @@ class Collection:
     ) -> list[list[ScoredPoint]]:
         """`search` for each row of `vectors`, shape (n, dim), in order."""
         inner = self._inner
-        if isinstance(inner, RemoteCollection):
+        if not isinstance(inner, EmbeddedCollection):
             return IoLoop.run(
                 inner.search_batch(vectors, top_k, timeout_ms=timeout_ms, consistency=consistency, **options)
             )
