@@ -2,9 +2,9 @@
 
     python scripts/make_sample.py debian-packages.parquet queries.parquet sample
 
-The first rows alone would hold no answer to any query. Embeddings were rounded to float16's precision where they were made,
-so byte-stream split and zstd bring float32 down to little more than two bytes a number, and every reader gets plain float32.
-The output is the same bytes for the same input and the same pyarrow.
+The first rows alone would hold no answer to any query. Embeddings were rounded to float16's precision where they were
+made, so byte-stream split and zstd bring float32 down to little more than two bytes a number, and every reader gets
+plain float32. The output is the same bytes for the same input and the same pyarrow.
 """
 
 from __future__ import annotations
@@ -17,8 +17,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-SEARCHES = ("a small web server", "chess game with graphics", "password manager")
-"""The queries whose request bodies `make run` shows; the files are bodies for curl's -d @file."""
+SEARCHES: tuple[tuple[str, str, dict[str, object] | None], ...] = (
+    ("a small web server", "a-small-web-server", None),
+    ("chess game with graphics", "chess-game-with-graphics", None),
+    (
+        "password manager",
+        "small-password-manager",
+        {"must": [{"field": "installed_kib", "range": {"lte": 1024}}]},
+    ),
+)
+"""Searches that `make run` shows: the query, the file's name, the filter. The files are bodies for curl's -d @file."""
 
 
 def embeddings(table: pa.Table) -> np.ndarray:
@@ -48,10 +56,10 @@ def write(table: pa.Table, path: Path) -> None:
     )
 
 
-def write_search(path: Path, vector: np.ndarray) -> None:
+def write_search(path: Path, vector: np.ndarray, where: dict[str, object] | None) -> None:
     # Rounded to float16 already, so six digits name the same float16 and a float32 as good as it.
     body = {"vector": [float(f"{value:.6g}") for value in vector.tolist()], "top_k": 5}
-    path.write_text(json.dumps(body) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(body if where is None else {"filter": where, **body}) + "\n", encoding="utf-8")
 
 
 @click.command()
@@ -70,8 +78,8 @@ def main(packages: Path, queries: Path, folder: Path, rows: int, neighbours: int
     write(package_table.take(pa.array(chosen)), folder / "debian-packages.parquet")
     write(query_table, folder / "queries.parquet")
     texts = query_table["query"].to_pylist()
-    for text in SEARCHES:
-        write_search(folder / "searches" / f"{text.replace(' ', '-')}.json", query_vectors[texts.index(text)])
+    for text, name, where in SEARCHES:
+        write_search(folder / "searches" / f"{name}.json", query_vectors[texts.index(text)], where)
     click.echo(f"{len(chosen)} packages and {len(texts)} queries in {folder}")
 
 

@@ -25,8 +25,8 @@ TABLE: tuple[Setting, ...] = tuple(rows(Settings))
 BY_PATH = {row.path: row for row in TABLE}
 BY_ENV = {name: row for row in TABLE for name in row.env}
 
-OTHER_VARIABLES = ("AKIDB_CONFIG", "AKIDB_SIMD_LEVEL", "AKIDB_PURE_PYTHON")
-"""Variables that are no settings: where the file is, and switches of the native core and the codecs."""
+OTHER_VARIABLES = ("AKIDB_CONFIG", "AKIDB_API_KEY", "AKIDB_SIMD_LEVEL", "AKIDB_PURE_PYTHON")
+"""Variables that are no settings: where the file is, the key of a client, switches of the native core and codecs."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
