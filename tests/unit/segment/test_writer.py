@@ -143,7 +143,7 @@ def test_write_segment_refuses_a_damaged_source(
     data = bytearray(made.path.read_bytes())
     data[data.index(made.vectors[17].tobytes()) + 3] ^= 0x10
     damaged = Segment(memoryview(bytes(data)), name="seg/damaged")
-    with pytest.raises(CorruptionError, match="seg/damaged.*vectors"):
+    with pytest.raises(CorruptionError, match=r"seg/damaged.*vectors"):
         write_segment(tmp_path / "x", uuid=UUID_1, spec=spec, sources=[Source(damaged)], graph=graph)
     assert list(tmp_path.iterdir()) == [made.path]
 
