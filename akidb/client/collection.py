@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
@@ -25,7 +24,8 @@ BATCH_MAX = 100
 ANSWER_MARGIN_SECS = 5.0
 """How much longer than a search's own timeout the client waits, so that the server's 504 arrives."""
 
-POLL_FIRST_SECS, POLL_LONGEST_SECS = 0.05, 2.0
+WAIT_MS_MAX = 30_000
+"""Longest time of one request that waits for the index: idle connections are cut by some proxies after a minute."""
 
 
 class RemoteCollection:
@@ -152,14 +152,15 @@ class RemoteCollection:
     async def wait_indexed(self, timeout_ms: int = 600_000) -> None:
         """Returns when every point that is to be in a graph is in one; DeadlineExceededError past `timeout_ms`."""
         deadline = time.monotonic() + timeout_ms / 1000
-        pause = POLL_FIRST_SECS
-        while (state := (await self.info()).index).pending:
-            if time.monotonic() + pause > deadline:
-                raise DeadlineExceededError(
-                    f"{state.pending} points of {self.name!r} are not indexed after {timeout_ms} ms"
-                )
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, POLL_LONGEST_SECS)
+        while True:
+            wait_ms = min(max(int((deadline - time.monotonic()) * 1000), 0), WAIT_MS_MAX)
+            path, patience = f"{self._path}/index?wait_ms={wait_ms}", wait_ms / 1000 + ANSWER_MARGIN_SECS
+            body = await self._transport.send("GET", path, repeatable=True, timeout_secs=patience)
+            pending = msgspec.json.decode(body, type=schemas.IndexAnswer).index.pending
+            if not pending:
+                return
+            if time.monotonic() >= deadline:
+                raise DeadlineExceededError(f"{pending} points of {self.name!r} are not indexed after {timeout_ms} ms")
 
     async def _write(self, path: str, body: Mapping[str, Any]) -> int:
         if self._read_only:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import numpy as np
 
@@ -61,6 +63,10 @@ class Index(msgspec.Struct):
     ef_search: int = 200
 
 
+class IndexAnswer(msgspec.Struct):
+    index: Index
+
+
 class CollectionDescription(msgspec.Struct):
     name: str
     vector_dim: int
@@ -71,11 +77,12 @@ class CollectionDescription(msgspec.Struct):
     lsn: int = 0
     version: int = 0
     index: Index = msgspec.field(default_factory=Index)
+    payload_schema: dict[str, Any] | None = None
 
     def info(self) -> CollectionInfo:
         index = IndexParams(self.index.type, self.index.m, self.index.ef_construction, self.index.ef_search)  # type: ignore[arg-type]
         return CollectionInfo(
-            spec=CollectionSpec(self.name, self.vector_dim, Metric.parse(self.distance), index),
+            spec=CollectionSpec(self.name, self.vector_dim, Metric.parse(self.distance), index, self.payload_schema),
             count=self.vector_count,
             segments=self.segments,
             bytes=self.bytes,

@@ -33,8 +33,8 @@ DESCRIPTION = {
 }
 
 
-def described(pending: int) -> dict[str, object]:
-    return DESCRIPTION | {"index": {"indexed": 5 - pending, "pending": pending}}
+def index_with(pending: int) -> dict[str, object]:
+    return {"collection": "a b", "index": {"indexed": 5 - pending, "pending": pending}}
 
 
 @pytest.fixture
@@ -136,10 +136,10 @@ async def test_get_keeps_the_order_and_the_gaps(server: ScriptedServer, collecti
 
 
 async def test_wait_indexed_asks_until_nothing_is_pending(server: ScriptedServer, collection: RemoteCollection) -> None:
-    server.answers = [described(2), described(0)]
+    server.answers = [index_with(2), index_with(0)]
     await collection.wait_indexed()
-    assert len(server.asked) == 2
-    server.answers = [described(2)]
+    assert [path for _, path, _ in server.asked] == ["/collections/a%20b/index?wait_ms=30000"] * 2
+    server.answers = [index_with(2)]
     with pytest.raises(DeadlineExceededError, match="2 points of 'a b' are not indexed"):
         await collection.wait_indexed(timeout_ms=0)
 
