@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 
 .PHONY: help run develop test test-fast test-ci test-s3 test-cpp test-sanitizers test-neon lint format clean distclean
-.PHONY: bench-ann bench-api bench-scale bench-codec bench-kernels
+.PHONY: bench-ann bench-api bench-scale bench-codec bench-filter bench-kernels
 
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z0-9-]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | tr '@' '\t' | expand -t 26
@@ -74,11 +74,21 @@ bench-api: ## REST latencies, also of /health/live under load
 
 bench-scale: ## a million vectors: ingest, restart, search
 	@scripts/setup.sh bench
-	$(BIN)/python -m bench.scale
+	$(BIN)/python -m bench.scale.run
 
 bench-codec: ## the Cython codecs against their Python twins
 	@scripts/setup.sh bench
-	$(BIN)/python -m bench.codec
+	$(BIN)/python -m bench.codec.run
+
+bench-filter: ## the field index and filters over it
+	@scripts/setup.sh bench
+	$(BIN)/python -m bench.filter.run
+
+bench-kernels: ## the distance kernels at every instruction set
+	@scripts/setup.sh
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S . -B build/bench -DAKIDB_BUILD_BENCH=ON >/dev/null
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/bench --parallel $(JOBS)
+	build/bench/bench/kernels/bench_kernels
 
 clean: ## remove what was built; data and .venv stay
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .venv/.akidb-build
