@@ -18,66 +18,23 @@ import asyncio
 import itertools
 import random
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from uuid import uuid4
 
 from akidb.codec.frame import Buffer
 from akidb.config import Settings
-from akidb.errors import AkiDBError, CorruptionError, DeadlineExceededError, InvalidInputError, UnavailableError
+from akidb.errors import AkiDBError, CorruptionError, InvalidInputError
 from akidb.manifest import HeadStore
 from akidb.telemetry.metrics import METRICS
 from akidb.types import Lsn
 from akidb.wal.log import THREAD_BYTES_MIN, Log
 from akidb.wal.probe import Probe
-from akidb.wal.record import BATCH_BYTES_MAX, Batch, Operation, Seal, encode_operation, estimate_bytes
-from akidb.wal.slot import SLOT_BYTES_TARGET, Slot, encode_slot
+from akidb.wal.queue import Group, Queue, Request, outcome_unknown, too_late
+from akidb.wal.record import BATCH_BYTES_MAX, Batch, Operation, encode_operation, estimate_bytes
+from akidb.wal.slot import Slot, encode_slot
 from akidb.wal.tail import Put, State, Tail
 
-GROUP_BATCHES_MAX = 1000
-QUEUE_BYTES_MAX = 256 << 20
 CLOSE_TIMEOUT_SECS = 10.0
-
-
-@dataclass(eq=False, slots=True)
-class _Request:
-    """One caller's batch on its way. `proposed` while some put may carry it to an undecided slot."""
-
-    batch: Batch
-    encoded: list[list[Buffer]]
-    size: int
-    deadline: float
-    check: Callable[[], None] | None
-    exact: bool
-    done: asyncio.Future[Lsn]
-    proposed: bool = False
-    abandoned: bool = False
-
-    @property
-    def seals(self) -> bool:
-        return any(isinstance(operation, Seal) for operation in self.batch.operations)
-
-    def settle(self, answer: Lsn | BaseException) -> None:
-        if self.abandoned or self.done.done():
-            return
-        if isinstance(answer, BaseException):
-            self.done.set_exception(answer)
-        else:
-            self.done.set_result(answer)
-
-
-@dataclass(eq=False, slots=True)
-class _Group:
-    """Requests that share a slot. `ambiguous` once an answer of the store about the present slot was lost."""
-
-    requests: list[_Request]
-    ambiguous: bool = False
-    losses: int = field(default=0)
-
-    def settle(self, answer: Lsn | BaseException) -> None:
-        for request in self.requests:
-            request.settle(answer)
 
 
 class Appender:
@@ -91,11 +48,9 @@ class Appender:
         self._probe = Probe(self._tail.follow)
         self._retry = settings.storage.retry
         self._interval = settings.wal.commit_interval_ms / 1000
-        self._queue: deque[_Request] = deque()
+        self._queue = Queue()
         self._task: asyncio.Task[None] | None = None
         self._next_put = 0.0
-        self._unknown = False  # a caller left with outcome_unknown, and the slot is still undecided
-        self._closing = False
 
     async def append(
         self,
@@ -110,23 +65,19 @@ class Appender:
         Args:
             deadline: time.monotonic() seconds.
             check: called before each put, when the state holds every slot before the one aimed at; what it raises is
-                raised
-                here and nothing is written. Other batches of the same group may come before this one in the slot.
-            exact: no batch may: what `check` saw is what this batch is applied to. Costs a slot of its own per exact
-                batch.
+                raised here and nothing is written. Other batches of its group may come before this one in the slot.
+            exact: none may: what `check` saw is what this batch is applied to. Costs each exact batch a slot.
 
         Raises:
             InvalidInputError: the operations can't be encoded, or are more than BATCH_BYTES_MAX.
             DeadlineExceededError: `deadline_exceeded`: nothing was written, nor will be. `outcome_unknown`: it may or
-                may not
-                have been, which any read after a later acknowledged write shows.
+                may not have been, which any read after a later acknowledged write shows.
             UnavailableError: too much is waiting already (`overloaded`), or HEAD can't be read; nothing was written.
             StorageFullError: nothing was written.
             CorruptionError: the log can't be continued; names the object.
         """
         request = await self._prepare(list(operations), deadline, check, exact)
-        self._admit(request.size)
-        self._queue.append(request)
+        self._queue.add(request)
         if self._task is None:
             self._task = asyncio.create_task(self._run())
         try:
@@ -135,18 +86,16 @@ class Appender:
                 return request.done.result()
         finally:
             request.abandoned = True  # also when this caller was cancelled: the others of the group must not notice
-            if request in self._queue:
-                self._queue.remove(request)
+            self._queue.discard(request)
             if request.done.done():
                 request.done.exception()  # heard, though a cancelled caller does not tell it
         if not request.proposed:
-            raise _too_late()
-        self._unknown = True
-        raise _unknown()
+            raise too_late()
+        self._queue.behind_unknown = True
+        raise outcome_unknown()
 
     async def catch_up(self, *, deadline: float) -> Lsn:
-        """Applies everything acknowledged by any node before this call; returns the last LSN. Concurrent calls share
-        reads.
+        """Applies all that any node acknowledged before this call; returns the last LSN. Concurrent calls share reads.
 
         Raises:
             DeadlineExceededError, UnavailableError, CorruptionError.
@@ -155,7 +104,7 @@ class Appender:
 
     async def close(self) -> None:
         """Refuses new batches, lets those under way be decided, and stops."""
-        self._closing = True
+        self._queue.closed = True
         if self._task is not None:
             await asyncio.wait({self._task}, timeout=CLOSE_TIMEOUT_SECS)
         if self._task is not None:
@@ -165,7 +114,7 @@ class Appender:
 
     async def _prepare(
         self, operations: list[Operation], deadline: float, check: Callable[[], None] | None, exact: bool
-    ) -> _Request:
+    ) -> Request:
         def encode() -> list[list[Buffer]]:
             return [encode_operation(operation) for operation in operations]
 
@@ -178,61 +127,27 @@ class Appender:
                 code="batch_too_large",
             )
         done: asyncio.Future[Lsn] = asyncio.get_running_loop().create_future()
-        return _Request(Batch(uuid4(), operations), encoded, size, deadline, check, exact, done)
-
-    def _admit(self, size: int) -> None:
-        """Refuses what would only wait: after an unknown outcome one group may queue behind it, otherwise
-        QUEUE_BYTES_MAX.
-        """
-        if self._closing:
-            raise UnavailableError("the log is being closed", code="closing")
-        queued = sum(request.size for request in self._queue)
-        limit = SLOT_BYTES_TARGET if self._unknown else QUEUE_BYTES_MAX
-        crowded = self._unknown and len(self._queue) >= GROUP_BATCHES_MAX
-        if self._queue and (crowded or queued + size > limit):
-            METRICS.wal_operations.labels("append", "shed").inc()
-            raise UnavailableError(
-                f"{len(self._queue)} batches ({queued:,} bytes) wait for the store already; nothing was written",
-                code="overloaded",
-            )
+        return Request(Batch(uuid4(), operations), encoded, size, deadline, check, exact, done)
 
     # The one task that puts.
 
     async def _run(self) -> None:
-        group = _Group([])
+        group = Group([])
         try:
             while self._queue:
                 await asyncio.sleep(max(0.0, self._next_put - time.monotonic()))
-                group = self._take()
+                group = self._queue.take()
                 try:
                     await self._commit(group)
                 except Exception as error:  # a caller learns of our bug; the next group must not wait for ever
                     group.settle(error)
-                self._unknown = False
+                self._queue.behind_unknown = False
         finally:
             self._task = None
             for request in (*group.requests, *self._queue):
-                request.settle(_unknown() if request.proposed else _too_late())
+                request.settle(outcome_unknown() if request.proposed else too_late())
 
-    def _take(self) -> _Group:
-        """The next group: in order of arrival, up to SLOT_BYTES_TARGET unless the first alone is larger.
-
-        An exact batch begins a group, so that the state its check sees is the state it is applied to. A seal ends one:
-        what came after it would be acknowledged and never applied.
-        """
-        taken: list[_Request] = []
-        size = 0
-        while self._queue and len(taken) < GROUP_BATCHES_MAX:
-            request = self._queue[0]
-            if taken and (request.exact or size + request.size > SLOT_BYTES_TARGET):
-                break
-            taken.append(self._queue.popleft())
-            size += request.size
-            if request.seals:
-                break
-        return _Group(taken)
-
-    async def _commit(self, group: _Group) -> None:
+    async def _commit(self, group: Group) -> None:
         """Puts the group at one slot after another until it has one, or nobody is left in it."""
         try:
             await self._tail.reach()
@@ -250,7 +165,7 @@ class Appender:
             METRICS.wal_operations.labels("append", "error").inc()
             group.settle(error)
 
-    def _recheck(self, group: _Group) -> bool:
+    def _recheck(self, group: Group) -> bool:
         """Drops who is gone, late or refused by the state as it is now. True if any request is left."""
         kept = []
         for request in group.requests:
@@ -258,7 +173,7 @@ class Appender:
             if request.abandoned:
                 continue
             if request.deadline <= time.monotonic():
-                request.settle(_too_late())
+                request.settle(too_late())
                 continue
             try:
                 if request.check is not None:
@@ -270,7 +185,7 @@ class Appender:
         group.requests = kept
         return bool(kept)
 
-    async def _propose(self, group: _Group) -> bool:
+    async def _propose(self, group: Group) -> bool:
         """Puts the group at slot applied + 1 until that slot is decided. True if it is the group's.
 
         Raises:
@@ -296,7 +211,7 @@ class Appender:
                 case Put.GONE:
                     await self._tail.reload()
                     if group.ambiguous:
-                        raise _unknown()
+                        raise outcome_unknown()
                     return False
                 case Put.UNKNOWN:
                     group.ambiguous = True
@@ -304,7 +219,7 @@ class Appender:
             await asyncio.sleep(self._backoff(attempt))
         raise AssertionError("the loop ends by a decision")
 
-    async def _put(self, lsn: Lsn, body: bytes, group: _Group) -> Put | Slot:
+    async def _put(self, lsn: Lsn, body: bytes, group: Group) -> Put | Slot:
         """One attempt. A refusal says nothing about an earlier attempt whose answer was lost: the slot stays
         undecided.
         """
@@ -317,18 +232,18 @@ class Appender:
                 raise
             return Put.UNKNOWN
 
-    async def _encode(self, slot: Slot, group: _Group) -> tuple[bytes, Slot]:
+    async def _encode(self, slot: Slot, group: Group) -> tuple[bytes, Slot]:
         def encode() -> tuple[bytes, Slot]:
             return encode_slot(slot, kind=self._log.kind, encoded=[request.encoded for request in group.requests])
 
-        large = sum(request.size for request in group.requests) >= THREAD_BYTES_MIN
+        large = group.size >= THREAD_BYTES_MIN
         return await asyncio.to_thread(encode) if large else encode()
 
-    async def _decided(self, slot: Slot, group: _Group) -> None:
+    async def _decided(self, slot: Slot, group: Group) -> None:
         await self._tail.apply(slot)
         group.settle(slot.lsn)
 
-    def _pause_after(self, group: _Group, began: float) -> float:
+    def _pause_after(self, group: Group, began: float) -> float:
         """When the next put may begin. Who won against others pauses about one round trip, so that they get their
         turn.
         """
@@ -340,14 +255,3 @@ class Appender:
             self._retry.max_backoff_ms, self._retry.initial_backoff_ms * self._retry.backoff_multiplier**attempt
         )
         return random.uniform(0, longest) / 1000  # noqa: S311 - jitter
-
-
-def _too_late() -> DeadlineExceededError:
-    return DeadlineExceededError("the deadline passed before the write could begin; nothing was written")
-
-
-def _unknown() -> DeadlineExceededError:
-    return DeadlineExceededError(
-        "the store did not answer in time: the write may or may not have happened; read to find out",
-        code="outcome_unknown",
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from dataclasses import replace
 
 import pytest
@@ -17,7 +18,7 @@ from akidb.errors import (
 )
 from akidb.manifest import Head
 from akidb.storage.object_store import Reply, Status
-from akidb.wal import appender, collect
+from akidb.wal import Entry, collect, queue
 from tests.unit.stores import FaultyStore
 from tests.unit.wal.nodes import Node, until
 
@@ -123,7 +124,7 @@ async def test_callers_of_an_unknown_group_with_time_left_are_served() -> None:
 
 
 async def test_after_an_unknown_one_group_waits_and_the_rest_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(appender, "SLOT_BYTES_TARGET", 1000)
+    monkeypatch.setattr(queue, "SLOT_BYTES_TARGET", 1000)
     store = FaultyStore()
     node = await Node.start(store)
     await node.heard()
@@ -161,6 +162,23 @@ async def test_a_deadline_that_passed_writes_nothing() -> None:
         await node.say("a", seconds=-1.0)
     assert await node.say("b") == 1
     assert await node.heard() == [b"b"]
+
+
+async def test_a_deadline_that_passes_while_its_group_is_made_up_writes_nothing() -> None:
+    node = await Node.start(FaultyStore())
+    await node.heard()
+    deadline = time.monotonic() + 0.01
+
+    def slow() -> None:
+        while time.monotonic() <= deadline:
+            pass
+
+    late = node.appender.append([Entry(b"late")], deadline=deadline)
+    answers = await asyncio.gather(node.say("slow", check=slow), late, return_exceptions=True)
+    assert answers[0] == 1
+    assert isinstance(answers[1], DeadlineExceededError)
+    assert answers[1].code == "deadline_exceeded"
+    assert await node.heard() == [b"slow"]
 
 
 @pytest.mark.parametrize("failure", [StorageFullError("full"), ConfigurationError("no access")], ids=str)

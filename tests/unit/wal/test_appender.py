@@ -11,7 +11,7 @@ import pytest
 
 from akidb.errors import ConflictError, DeadlineExceededError, InvalidInputError, NotFoundError, UnavailableError
 from akidb.storage.memory import MemoryStore
-from akidb.wal import Delete, Entry, Patch, Seal, Upsert, appender
+from akidb.wal import Delete, Entry, Patch, Seal, Upsert, appender, queue
 from tests.unit.stores import FaultyStore
 from tests.unit.wal.nodes import Node, soon, until, upsert
 
@@ -63,7 +63,7 @@ async def test_what_arrives_at_once_shares_the_first_slot() -> None:
 
 
 async def test_a_group_ends_at_its_target_size_but_one_batch_is_never_split(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(appender, "SLOT_BYTES_TARGET", 3000)
+    monkeypatch.setattr(queue, "SLOT_BYTES_TARGET", 3000)
     node = await Node.start(MemoryStore())
     sizes = [1000, 1000, 1000, 5000, 100, 100]
     lsns = await asyncio.gather(*(node.appender.append([Entry(b"x" * n)], deadline=soon()) for n in sizes))
@@ -275,7 +275,7 @@ async def test_close_ends_what_the_store_never_decides(monkeypatch: pytest.Monke
 
 
 async def test_the_queue_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(appender, "QUEUE_BYTES_MAX", 2000)
+    monkeypatch.setattr(queue, "QUEUE_BYTES_MAX", 2000)
     store = FaultyStore()
     node = await Node.start(store)
     store.gates["put_if_absent"] = asyncio.Event()
@@ -288,6 +288,44 @@ async def test_the_queue_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.code == "overloaded"
     store.gates["put_if_absent"].set()
     assert await asyncio.gather(*tasks) == [1, 2]
+
+
+async def test_who_leaves_the_queue_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue, "QUEUE_BYTES_MAX", 2000)
+    store = FaultyStore()
+    node = await Node.start(store)
+    store.gates["put_if_absent"] = asyncio.Event()
+    first = asyncio.create_task(node.say("a"))
+    await _puts(store, 2)
+    gone = asyncio.create_task(node.say("b" * 1500))
+    await _queued(node, 1)
+    gone.cancel()
+    await asyncio.wait({gone})
+    stays = asyncio.create_task(node.say("c" * 1500))
+    await _queued(node, 1)
+    store.gates["put_if_absent"].set()
+    assert [await first, await stays] == [1, 2]
+
+
+async def test_a_lost_slot_costs_one_read_and_the_next_put() -> None:
+    store = FaultyStore(can_delete=False)
+    node, other = await Node.start(store), await Node.start(store)
+    await node.heard()
+    await other.say("theirs")
+    store.counts.clear()
+    assert await node.say("mine") == 2
+    assert store.counts == {"put_if_absent": 2, "get": 1}
+
+
+async def test_a_writer_far_behind_reads_to_the_end_instead_of_losing_slot_by_slot() -> None:
+    store = FaultyStore()
+    node, other = await Node.start(store), await Node.start(store)
+    await node.heard()
+    for i in range(20):
+        await other.say(str(i))
+    store.counts.clear()
+    assert await node.say("mine") == 21
+    assert store.counts["put_if_absent"] == 3
 
 
 async def test_commits_keep_their_interval(monkeypatch: pytest.MonkeyPatch) -> None:

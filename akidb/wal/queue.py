@@ -1,0 +1,142 @@
+"""Batches that wait for a slot, and how they share one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from akidb.codec.frame import Buffer
+from akidb.errors import DeadlineExceededError, UnavailableError
+from akidb.telemetry.metrics import METRICS
+from akidb.types import Lsn
+from akidb.wal.record import Batch, Seal
+from akidb.wal.slot import SLOT_BYTES_TARGET
+
+GROUP_BATCHES_MAX = 1000
+QUEUE_BYTES_MAX = 256 << 20
+
+
+@dataclass(eq=False, slots=True)
+class Request:
+    """One caller's batch on its way. `proposed` while some put may carry it to a slot that is not decided."""
+
+    batch: Batch
+    encoded: list[list[Buffer]]
+    size: int
+    deadline: float
+    check: Callable[[], None] | None
+    exact: bool
+    done: asyncio.Future[Lsn]
+    queued: bool = False
+    proposed: bool = False
+    abandoned: bool = False
+
+    @property
+    def seals(self) -> bool:
+        return any(isinstance(operation, Seal) for operation in self.batch.operations)
+
+    def settle(self, answer: Lsn | BaseException) -> None:
+        """Answers the caller, if there still is one and it has no answer yet."""
+        if self.abandoned or self.done.done():
+            return
+        if isinstance(answer, BaseException):
+            self.done.set_exception(answer)
+        else:
+            self.done.set_result(answer)
+
+
+@dataclass(eq=False, slots=True)
+class Group:
+    """Requests that share a slot. `ambiguous` once an answer about the present slot was lost; `losses` counts slots
+    that others took.
+    """
+
+    requests: list[Request]
+    ambiguous: bool = False
+    losses: int = 0
+
+    @property
+    def size(self) -> int:
+        return sum(request.size for request in self.requests)
+
+    def settle(self, answer: Lsn | BaseException) -> None:
+        for request in self.requests:
+            request.settle(answer)
+
+
+class Queue:
+    """Requests in order of arrival. `behind_unknown` while the slot before them is undecided though its caller gave
+    up.
+    """
+
+    def __init__(self) -> None:
+        self.behind_unknown = False
+        self.closed = False
+        self._waiting: deque[Request] = deque()
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def __iter__(self) -> Iterator[Request]:
+        return iter(self._waiting)
+
+    def add(self, request: Request) -> None:
+        """Raises UnavailableError for what would only wait: behind an unknown outcome one group may, else
+        QUEUE_BYTES_MAX.
+        """
+        if self.closed:
+            raise UnavailableError("the log is being closed", code="closing")
+        limit = SLOT_BYTES_TARGET if self.behind_unknown else QUEUE_BYTES_MAX
+        crowded = self.behind_unknown and len(self._waiting) >= GROUP_BATCHES_MAX
+        if self._waiting and (crowded or self._bytes + request.size > limit):
+            METRICS.wal_operations.labels("append", "shed").inc()
+            raise UnavailableError(
+                f"{len(self._waiting)} batches ({self._bytes:,} bytes) wait for the store already; nothing was written",
+                code="overloaded",
+            )
+        self._waiting.append(request)
+        self._bytes += request.size
+        request.queued = True
+
+    def discard(self, request: Request) -> None:
+        """Takes a request out whose caller is gone, if no group has it yet."""
+        if request.queued:
+            self._waiting.remove(request)
+            self._forget(request)
+
+    def take(self) -> Group:
+        """The next group: up to SLOT_BYTES_TARGET, unless the first request alone is larger.
+
+        An exact request begins a group, so that the state its check sees is the state it is applied to. A seal ends
+        one: what came after it would be acknowledged and never applied.
+        """
+        taken: list[Request] = []
+        size = 0
+        while self._waiting and len(taken) < GROUP_BATCHES_MAX:
+            request = self._waiting[0]
+            if taken and (request.exact or size + request.size > SLOT_BYTES_TARGET):
+                break
+            taken.append(self._waiting.popleft())
+            self._forget(request)
+            size += request.size
+            if request.seals:
+                break
+        return Group(taken)
+
+    def _forget(self, request: Request) -> None:
+        request.queued = False
+        self._bytes -= request.size
+
+
+def too_late() -> DeadlineExceededError:
+    return DeadlineExceededError("the deadline passed before the write could begin; nothing was written")
+
+
+def outcome_unknown() -> DeadlineExceededError:
+    return DeadlineExceededError(
+        "the store did not answer in time: the write may or may not have happened; read to find out",
+        code="outcome_unknown",
+    )
