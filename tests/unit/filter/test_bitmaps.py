@@ -31,6 +31,7 @@ def masks() -> dict[str, Mask]:
         "dense": rng.random(300_000) < 0.4,
         "edges": edges,
         "runs": runs,
+        "many runs": np.arange(200_000) % 100 < 50,
         "array at its limit": few,
         "bitset at its limit": many,
     }

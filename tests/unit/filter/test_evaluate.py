@@ -124,6 +124,28 @@ def test_evaluate_equals_the_judge(objects: list[Any], written: list[Any]) -> No
             assert rows(parse(condition), source) == expected
 
 
+POOL: list[Any] = [
+    *("", "a", "a\0", "b", "é", LONG, LONG + "w", LONG + "ww", LONG + "wx", "x" * 128, "x" * 129),
+    *(-2.5, -1, 0, 0.5, 1, 1.5, 2, 1e300, True, False),
+    *(2**53, 2**53 + 1, 2**63 - 1, 2**63, 2**64 - 1025, 2**64 - 1, 2.0**64, -(2**63), -(2.0**63) - 2048),
+]
+
+
+@pytest.mark.parametrize("operator", ["match", "gt", "gte", "lt", "lte"])
+def test_evaluate_compares_every_pair_of_values_as_the_judge_does(operator: str) -> None:
+    objects = [{"a": value} for value in POOL] + [{"a": POOL}, {"a": []}]
+    sources = both(index_of(objects))
+    for operand in POOL:
+        is_bound = operator != "match"
+        if is_bound and (isinstance(operand, bool) or (isinstance(operand, str) and len(operand) > 128)):
+            continue  # parse refuses these
+        condition = {"field": "a", "range": {operator: operand}} if is_bound else {"field": "a", "match": operand}
+        filter_ = parse(condition)
+        expected = [row for row, obj in enumerate(objects) if holds(condition, obj)]
+        for source in sources:
+            assert rows(filter_, source) == expected, condition
+
+
 CASES: list[tuple[str, Any, Any, bool]] = [
     ("no clause", {}, {"a": 1}, True),
     ("empty must and must_not", {"must": [], "must_not": []}, {}, True),

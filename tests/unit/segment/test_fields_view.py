@@ -79,6 +79,19 @@ def test_view_reads_any_buffer(data: bytes) -> None:
         assert list(FieldIndexView(buffer).match(FILTERS[2])) == [17]  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("count", [1, 63, 64, 65, 66])
+def test_view_keeps_short_and_long_postings_apart(count: int) -> None:
+    index = FieldIndex()
+    index.add(0, [b'{"a": "m"}'] * count + [b'{"a": "a"}', b'{"a": "z"}'] * 3)
+    view = FieldIndexView(index.to_bytes())
+    assert list(evaluate(parse({"field": "a", "match": "m"}), view)) == list(range(count))
+    assert list(evaluate(parse({"field": "a", "match": "a"}), view)) == list(range(count, count + 6, 2))
+    assert list(evaluate(parse({"field": "a", "range": {"gte": "m"}}), view)) == [
+        *range(count),
+        *range(count + 1, count + 6, 2),
+    ]
+
+
 def test_view_of_no_rows() -> None:
     view = FieldIndexView(FieldIndex().to_bytes())
     assert [list(evaluate(filter_, view)) for filter_ in FILTERS] == [[]] * len(FILTERS)
