@@ -1,0 +1,3 @@
+from bench.ann.run import main
+
+main()
