@@ -110,8 +110,7 @@ def encode(kind: int, uuid: UUID, sections: Mapping[str, Section], *, alignment:
 
 
 def decode(data: Buffer, *, kind: int, name: str, verify: bool = True) -> Frame:
-    """Opens an object of `kind`; `name` is its key, for the message. `verify=False` leaves the sections' checksums
-    unread.
+    """Opens an object of `kind`; `name` is its key, for the message. `verify=False` leaves the sections unread.
 
     Raises:
         CorruptionError: anything does not fit; a newer major or an unknown must-understand bit says so.

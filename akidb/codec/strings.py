@@ -24,9 +24,7 @@ def pack(items: Sequence[bytes | None]) -> tuple[npt.NDArray[np.uint64], bytes]:
 
 
 def unpack(offsets: npt.NDArray[np.uint64], blob: bytes | memoryview) -> list[bytes]:
-    """The inverse of pack (None comes back as b""). Raises CorruptionError if the offsets do not rise inside the
-    blob.
-    """
+    """The inverse of pack (None comes back as b""). Raises CorruptionError if offsets fall or leave the blob."""
     bounds = _checked(offsets, len(blob))
     data = bytes(blob)
     return [data[start:end] for start, end in pairwise(bounds)]

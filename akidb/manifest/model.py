@@ -1,6 +1,4 @@
-"""HEAD: the one object of a shard that changes, by compare-and-swap. What it holds, and nothing about how it is
-stored.
-"""
+"""HEAD: the one object of a shard that changes, by compare-and-swap. What it holds; not how it is stored."""
 
 from __future__ import annotations
 

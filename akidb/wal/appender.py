@@ -1,7 +1,6 @@
 """Writing to the log: group commit, one put at a time, and honest answers when the store gives none.
 
-What arrives while a put is under way is the next group. A group is bound to the slot it was put at until that slot is
-decided:
+What arrives while a put is under way is the next group. A group is bound to its slot until that slot is decided:
 
     won                     applied, acknowledged
     taken, by this group    the same: an earlier put of it had landed and its answer was lost
@@ -158,7 +157,7 @@ class Appender:
                     self._next_put = self._pause_after(group, began)
                     return
                 METRICS.wal_operations.labels("append", "lost_slot").inc()
-                group.losses += 1
+                group.lose()
                 if group.losses > 1:  # others are faster: read to the end rather than lose slot by slot
                     await self._tail.follow()
         except AkiDBError as error:
@@ -169,7 +168,6 @@ class Appender:
         """Drops who is gone, late or refused by the state as it is now. True if any request is left."""
         kept = []
         for request in group.requests:
-            request.proposed = False
             if request.abandoned:
                 continue
             if request.deadline <= time.monotonic():
@@ -191,12 +189,10 @@ class Appender:
         Raises:
             AkiDBError: nothing of the group is in the log, or (DeadlineExceededError) that can't be told any more.
         """
-        for request in group.requests:
-            request.proposed = True
+        group.mark(proposed=True)
         batches = [request.batch for request in group.requests]
         slot = Slot(self._state.applied + 1, self._log.shard, self.writer, self._state.chain, batches)
         body, slot = await self._encode(slot, group)
-        group.ambiguous = False
         for attempt in itertools.count():
             match await self._put(slot.lsn, body, group):
                 case Put.WON:
@@ -220,9 +216,7 @@ class Appender:
         raise AssertionError("the loop ends by a decision")
 
     async def _put(self, lsn: Lsn, body: bytes, group: Group) -> Put | Slot:
-        """One attempt. A refusal says nothing about an earlier attempt whose answer was lost: the slot stays
-        undecided.
-        """
+        """One attempt. After a lost answer a refusal decides nothing: the earlier attempt may have landed."""
         try:
             return await self._tail.put(lsn, body)
         except CorruptionError:
@@ -244,14 +238,11 @@ class Appender:
         group.settle(slot.lsn)
 
     def _pause_after(self, group: Group, began: float) -> float:
-        """When the next put may begin. Who won against others pauses about one round trip, so that they get their
-        turn.
-        """
+        """When the next put may begin. Who won against others pauses for about one round trip: their turn."""
         fair = random.uniform(0.5, 1.5) * (time.monotonic() - began) if group.losses else 0.0  # noqa: S311 - jitter
         return max(began + self._interval, time.monotonic() + fair)
 
     def _backoff(self, attempt: int) -> float:
-        longest = min(
-            self._retry.max_backoff_ms, self._retry.initial_backoff_ms * self._retry.backoff_multiplier**attempt
-        )
+        growth = self._retry.backoff_multiplier ** min(attempt, 64)  # a put may be tried for days; a float ends
+        longest = min(self._retry.max_backoff_ms, self._retry.initial_backoff_ms * growth)
         return random.uniform(0, longest) / 1000  # noqa: S311 - jitter

@@ -1,6 +1,4 @@
-"""The log of one shard on the store: its keys, and reading its slots. It only says what is there; `tail.py` says what
-that means.
-"""
+"""The log of one shard on the store: its keys, and its slots as they are; what they mean is said by `tail.py`."""
 
 from __future__ import annotations
 
@@ -17,15 +15,11 @@ from akidb.wal.slot import Slot, decode_slot
 READS_AT_ONCE = 64
 READ_BYTES_AT_ONCE = 64 << 20
 THREAD_BYTES_MIN = 256 << 10
-"""Slots from this size on are packed, checked and unpacked in a thread: it takes longer than the event loop may stand
-still.
-"""
+"""Larger slots are packed and checked in a thread: it takes longer than the event loop may stand still."""
 
 
 def slot_key(prefix: str, lsn: Lsn) -> str:
-    """`<prefix>/wal/<lsn / 4096>/<lsn>` in hex of fixed width: key order is LSN order, and no folder grows without
-    end.
-    """
+    """`<prefix>/wal/<lsn / 4096>/<lsn>` in hex of fixed width: key order is LSN order, and folders stay small."""
     return f"{prefix}/wal/{lsn // 4096:013x}/{lsn:016x}"
 
 
@@ -63,8 +57,7 @@ class Log:
         return await asyncio.gather(*(self.read(lsn + i) for i in range(count)))
 
     async def read_from(self, lsn: Lsn, *, chain: bytes | None = None) -> AsyncIterator[Slot]:
-        """Slots from `lsn` to the end, in order: a list, parallel reads of what it names, then one by one until one is
-        missing.
+        """Slots from `lsn` to the end, in order: a list, parallel reads of what it names, then single reads.
 
         `chain` is the digest of slot lsn - 1 where the caller knows it. That the end is an end, and not a slot folded
         away, the caller checks: HEAD's `garbage` must not be above it.
@@ -75,7 +68,7 @@ class Log:
         async for group in self._groups(lsn):
             for slot in await self.read_run(lsn, group):
                 if slot is None:
-                    return  # listed, then folded away
+                    return  # a gap: what was listed is folded away or lost
                 yield self._continues(slot, chain)
                 lsn, chain = lsn + 1, slot.digest
         while (found := await self.read(lsn)) is not None:
@@ -83,17 +76,13 @@ class Log:
             lsn, chain = lsn + 1, found.digest
 
     async def _groups(self, lsn: Lsn) -> AsyncIterator[int]:
-        """How many slots to read at once, from `lsn` on, so that memory holds READ_BYTES_AT_ONCE (or one slot) of
-        them.
-        """
+        """How many slots to read at once, from `lsn` on: READ_BYTES_AT_ONCE of them, or one."""
         count = size = 0
         async for info in self.store.list_from(f"{self.prefix}/wal/", self.key(lsn - 1)):
-            if info.key != self.key(lsn):
-                break
             if count and (count == READS_AT_ONCE or size + info.size > READ_BYTES_AT_ONCE):
                 yield count
                 count = size = 0
-            lsn, count, size = lsn + 1, count + 1, size + info.size
+            count, size = count + 1, size + info.size
         if count:
             yield count
 

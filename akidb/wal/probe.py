@@ -19,12 +19,10 @@ class Probe:
         self._queued: asyncio.Task[Lsn] | None = None
 
     async def fresh(self, deadline: float) -> Lsn:
-        """The answer of a `follow` that begins during this call: one under way may have missed what was acknowledged
-        since.
+        """The answer of a `follow` that begins during this call; one under way may have missed what came since.
 
         Raises:
-            DeadlineExceededError: `deadline` (time.monotonic() seconds) passed; the look goes on for those who still
-                wait.
+            DeadlineExceededError: `deadline` (time.monotonic() seconds) passed; the look goes on for the others.
         """
         if self._queued is None:
             self._queued = asyncio.create_task(self._look(self._running))

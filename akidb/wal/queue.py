@@ -49,9 +49,7 @@ class Request:
 
 @dataclass(eq=False, slots=True)
 class Group:
-    """Requests that share a slot. `ambiguous` once an answer about the present slot was lost; `losses` counts slots
-    that others took.
-    """
+    """Requests that share a slot. `ambiguous`: an answer about it was lost; `losses`: slots that others took."""
 
     requests: list[Request]
     ambiguous: bool = False
@@ -61,15 +59,23 @@ class Group:
     def size(self) -> int:
         return sum(request.size for request in self.requests)
 
+    def mark(self, *, proposed: bool) -> None:
+        for request in self.requests:
+            request.proposed = proposed
+
+    def lose(self) -> None:
+        """Another's slot is where this group was put: nothing of it is in the log, so it may be put again."""
+        self.losses += 1
+        self.ambiguous = False
+        self.mark(proposed=False)
+
     def settle(self, answer: Lsn | BaseException) -> None:
         for request in self.requests:
             request.settle(answer)
 
 
 class Queue:
-    """Requests in order of arrival. `behind_unknown` while the slot before them is undecided though its caller gave
-    up.
-    """
+    """Requests in order of arrival. `behind_unknown` while they wait for a slot whose caller was told `unknown`."""
 
     def __init__(self) -> None:
         self.behind_unknown = False
@@ -84,9 +90,7 @@ class Queue:
         return iter(self._waiting)
 
     def add(self, request: Request) -> None:
-        """Raises UnavailableError for what would only wait: behind an unknown outcome one group may, else
-        QUEUE_BYTES_MAX.
-        """
+        """Raises UnavailableError for more than may wait: QUEUE_BYTES_MAX, but one group behind an unknown outcome."""
         if self.closed:
             raise UnavailableError("the log is being closed", code="closing")
         limit = SLOT_BYTES_TARGET if self.behind_unknown else QUEUE_BYTES_MAX

@@ -24,8 +24,7 @@ BATCH_BYTES_MAX = 64 << 20
 class Upsert:
     """Whole points: what is stored under these ids is replaced.
 
-    vectors is float32 of shape (n, dim); payloads holds JSON text or None. Of an id that comes twice the last one
-    stays.
+    vectors is float32 of shape (n, dim); payloads holds JSON text or None. Of an id given twice the last one stays.
     """
 
     ids: Sequence[str]
@@ -80,8 +79,7 @@ def encode_operation(operation: Operation) -> list[Buffer]:
     """The parts of an operation's section; vectors and blobs are not copied, so they must not change until it is put.
 
     Raises:
-        InvalidInputError: lengths that differ, a text that is not UTF-8, an empty payload, or more than
-            BATCH_BYTES_MAX.
+        InvalidInputError: lengths differ, a text is not UTF-8, a payload is empty, or it is above BATCH_BYTES_MAX.
     """
     match operation:
         case Upsert(ids, vectors, payloads):

@@ -1,5 +1,4 @@
-"""The end of a log as one node knows it: which answers about a slot are to be believed, and a state kept in step with
-them.
+"""The end of a log as one node knows it: which answers about a slot to believe, and a state kept in step with them.
 
 On a store that deletes folded slots a missing slot may be one that was folded away, and a slot may be created a second
 time. So a missing slot is the end only if HEAD's `garbage`, read afterwards, is not above it; and a slot is put only
@@ -22,9 +21,7 @@ from akidb.wal.log import Log, check_chain
 from akidb.wal.slot import Slot
 
 _ACTIVE_WIDTH = 4
-"""Slots probed at once while other writers are active; 1 otherwise. Without it a busy log could keep a reader
-chasing.
-"""
+"""Slots probed at once while others write, 1 otherwise. Without it a busy log could keep a reader chasing."""
 
 
 class State(Protocol):
@@ -74,8 +71,7 @@ class Tail:
                 self._state.apply(slot)
 
     async def follow(self) -> Lsn:
-        """Applies all that was in the log at some moment during this call; returns the last LSN. One read if there is
-        none.
+        """Applies all that was in the log at some moment during this call; returns the last LSN.
 
         Raises:
             CorruptionError: a slot can't be read, does not fit, or is missing though later ones are there.

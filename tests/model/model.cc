@@ -1,11 +1,12 @@
-// Explicit-state model of the commit protocol (docs/formats/slot.md, akidb/wal): visits every state and names a broken rule.
+// Explicit-state model of the commit protocol of akidb/wal: visits every state and names the first rule that is broken.
 //
 //   model <s3 | local> <batches of writer 0> <batches of writer 1> <mutant, "" for the protocol itself>
 //
 // s3:    nothing is deleted; a put whose answer was lost may land at any later time.
-// local: folded slots are deleted under the exclusive lock; puts run under the shared one, so none lands after its call.
-// Two writers (each a node that also follows the log), a strong reader, a folder on any node, a collector. Any node may follow, fold
-// or read at any time; answers may be lost, callers may give up, writers may crash. A batch is a number; a slot holds one batch.
+// local: folded slots are deleted under the exclusive lock; puts run under the shared one, none lands after its call.
+//
+// Two writers, each a node that also follows the log; a strong reader; a folder on any node; a collector. Their steps
+// come in any order; answers may be lost, callers may give up, writers may crash. A batch is a number; a slot holds one.
 #include <array>
 #include <cstdint>
 #include <cstdio>
@@ -29,9 +30,9 @@ struct Writer {
 };
 
 struct State {
-  uint8_t log[kSlots];   // what the store has now
+  uint8_t log[kSlots];    // what the store has now
   uint8_t first[kSlots];  // what was there first: the truth
-  uint8_t late[kSlots];  // bit b: a put of batch b to this slot is still under way
+  uint8_t late[kSlots];   // bit b: a put of batch b to this slot is still under way
   uint8_t folded, garbage, gc;
   uint8_t acked, refused;  // bit b: its caller was told "durable" / "nothing was written"
   uint8_t applied[kWriters + 1];
@@ -74,9 +75,7 @@ void reload(State& s, int node) {
   if (s.applied[node] < s.folded - 1) s.applied[node] = static_cast<uint8_t>(s.folded - 1);
 }
 
-void finish(State& s, int w) {
-  s.writers[w] = {static_cast<uint8_t>(s.writers[w].next + 1), kIdle, 0, 0, 0};
-}
+void finish(State& s, int w) { s.writers[w] = {static_cast<uint8_t>(s.writers[w].next + 1), kIdle, 0, 0, 0}; }
 
 void acknowledge(State& s, int w) {
   if (!s.writers[w].left) s.acked |= bit(batch_of(s, w));
@@ -302,7 +301,8 @@ struct Seen {  // open addressing over indices into `states`
   }
   size_t find(const State& s) const {
     size_t at = hash(s) & (table.size() - 1);
-    while (table[at] != UINT32_MAX && std::memcmp(&states[table[at]], &s, sizeof s) != 0) at = (at + 1) & (table.size() - 1);
+    while (table[at] != UINT32_MAX && std::memcmp(&states[table[at]], &s, sizeof s) != 0)
+      at = (at + 1) & (table.size() - 1);
     return at;
   }
 };

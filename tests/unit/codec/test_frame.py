@@ -72,6 +72,33 @@ def test_every_truncation_and_any_growth_is_noticed() -> None:
         decode(body + b"\0", kind=KIND_SLOT, name="x")
 
 
+@pytest.mark.parametrize(("fill", "fine"), [(bytes(8), True), (bytes(7) + b"x", False)], ids=["zeros", "else"])
+def test_only_zeros_may_lie_before_the_directory(fill: bytes, fine: bool) -> None:
+    body = encode(KIND_SLOT, SHARD, {"a": b"12345678"})
+    at = HEADER.size + 8
+    moved = bytearray(body[:at] + fill + body[at:])
+    struct.pack_into("<QQ", moved, 16, len(moved), at + 8)
+    moved[: HEADER.size] = _sealed(bytes(moved[: HEADER.size]))
+    if fine:
+        assert bytes(decode(moved, kind=KIND_SLOT, name="x").sections["a"]) == b"12345678"
+    else:
+        with pytest.raises(CorruptionError, match="padding before the directory"):
+            decode(moved, kind=KIND_SLOT, name="x")
+
+
+@pytest.mark.parametrize("second", ["a", "b"])
+def test_sections_that_overlap_or_come_twice_are_refused(second: str) -> None:
+    body = bytearray(encode(KIND_SLOT, SHARD, {"a": b"12345678", "c": b"12345678"}))
+    directory = HEADER.size + 16
+    body[directory + 32 : directory + 40] = second.encode().ljust(8, b"\0")
+    offset = HEADER.size if second == "b" else HEADER.size + 8
+    struct.pack_into("<Q", body, directory + 40, offset)
+    struct.pack_into("<I", body, 52, crc32c(bytes(body[directory:])))
+    body[: HEADER.size] = _sealed(bytes(body[: HEADER.size]))
+    with pytest.raises(CorruptionError, match=f"section {second} lies"):
+        decode(body, kind=KIND_SLOT, name="x")
+
+
 @pytest.mark.parametrize(("at", "fmt", "value"), [(10, "<H", 2), (14, "<H", 1)], ids=["major", "must_understand"])
 def test_a_newer_format_says_so(at: int, fmt: str, value: int) -> None:
     body = bytearray(encode(KIND_SLOT, SHARD, SECTIONS))

@@ -126,6 +126,28 @@ async def test_a_lost_request_is_sent_again() -> None:
     assert store.counts["put_if_match"] == 3
 
 
+async def test_a_request_that_lands_late_is_not_done_twice() -> None:
+    """Sent again as other bytes, the change would be made once by each."""
+    store = FaultyStore()
+    heads = _heads(store)
+    await heads.create()
+    store.faults["put_if_match"] = ["lost"]
+    sent: list[tuple[str, bytes, str]] = []
+    real = store.put_if_match
+
+    async def lands_late(key: str, body: bytes, etag: str) -> Reply:
+        if sent:
+            await store.inner.put_if_match(*sent[0])
+        sent.append((key, body, etag))
+        return await real(key, body, etag)
+
+    store.put_if_match = lands_late  # type: ignore[method-assign,assignment]
+    new = await heads.swap(_raised)
+    assert new is not None
+    assert (new.version, new.gc_epoch) == (1, 1)
+    assert (await heads.read())[0] == new
+
+
 async def test_a_hidden_repeat_that_refuses_its_own_success_counts_as_success() -> None:
     store = FaultyStore()
     heads = _heads(store)
