@@ -145,7 +145,8 @@ async def test_a_store_that_is_away_names_the_endpoint() -> None:
 async def test_a_stalled_store_is_given_up(silent: str, size: int) -> None:
     """With the large body the kernel's buffers fill, so the request is never sent to its end."""
     stalled = scripted_s3(lambda method, *_: None if method == silent else EMPTY_LIST)
-    async with asyncio.timeout(60), stalled as endpoint, _opened(_options(endpoint)) as store:
+    limits = {"connect_timeout_secs": 0.2, "read_timeout_secs": 0.2, "upload_bytes_per_sec_min": 1 << 30}
+    async with asyncio.timeout(60), stalled as endpoint, _opened(_options(endpoint, **limits)) as store:
         with pytest.raises(UnavailableError, match="did not answer"):
             await store.put_if_absent("a", bytes(size))
 
@@ -213,7 +214,7 @@ async def test_a_failed_part_ends_the_upload() -> None:
             return 200, {}, b"<InitiateMultipartUploadResult><UploadId>u1</UploadId></InitiateMultipartUploadResult>"
         return s3_error(503, "SlowDown") if method == "PUT" else EMPTY_LIST
 
-    async with scripted_s3(answer) as endpoint, _opened(_options(endpoint, read_timeout_secs=5)) as store:
+    async with scripted_s3(answer) as endpoint, _opened(_options(endpoint)) as store:
         with pytest.raises(UnavailableError):
             await store.put("seg/1", bytes(20 << 20))
     assert asked[-1] == "DELETE uploadId=u1"
