@@ -15,10 +15,10 @@ from typing import TypeVar
 from akidb.errors import DeadlineExceededError
 from akidb.index import scan
 from akidb.query.merge import Hits, points
-from akidb.query.plan import Batch, SearchQuery, batches, scan_is_cheaper
+from akidb.query.plan import Batch, SearchQuery, batches, scan_is_cheaper, walk_evaluations
 from akidb.query.snapshot import Part, Snapshot
 from akidb.telemetry.tracing import span
-from akidb.types import Metric, ScoredPoint
+from akidb.types import CollectionSpec, Metric, ScoredPoint
 
 T = TypeVar("T")
 
@@ -42,11 +42,11 @@ def execute(
     """
     groups = batches(queries, snapshot.spec)
     jobs = [(batch, part) for batch in groups for part in snapshot.parts if part.live_rows]
-    work = sum(_work(batch, part) for batch, part in jobs)
+    work = sum(_work(part, batch, snapshot.spec) for batch, part in jobs)
     workers = max_parallel if work >= _PARALLEL_WORK_MIN else 1
     threads = max(1, workers // max(1, len(jobs)))
     metric = snapshot.spec.metric
-    hits = run([partial(_search, part, batch, metric, deadline, threads) for batch, part in jobs], workers)
+    hits = run([partial(_search, part, batch, snapshot.spec, deadline, threads) for batch, part in jobs], workers)
     answers: list[list[ScoredPoint]] = [[] for _ in queries]
     for batch in groups:
         found = [hit for (other, _), hit in zip(jobs, hits, strict=True) if other is batch and hit is not None]
@@ -56,15 +56,15 @@ def execute(
     return answers
 
 
-def _work(batch: Batch, part: Part) -> int:
-    """Products that answering takes at most, roughly."""
+def _work(part: Part, batch: Batch, spec: CollectionSpec) -> int:
+    """Products that answering takes without a filter, roughly."""
     rows = part.columns.rows
     if not batch.exact and part.columns.graph is not None:
-        rows = min(rows, 16 * batch.ef_search)
+        rows = min(rows, walk_evaluations(batch, spec.index.m))
     return rows * batch.vectors.size
 
 
-def _search(part: Part, batch: Batch, metric: Metric, deadline: float | None, threads: int) -> Hits | None:
+def _search(part: Part, batch: Batch, spec: CollectionSpec, deadline: float | None, threads: int) -> Hits | None:
     """One part's answer to a batch, None if no row matches."""
     if deadline is not None and time.monotonic() >= deadline:
         raise DeadlineExceededError("the search's time ran out before all parts were searched")
@@ -74,9 +74,9 @@ def _search(part: Part, batch: Batch, metric: Metric, deadline: float | None, th
         return None
     columns, k = part.columns, min(batch.top_k, matches)
     graph = None if batch.exact else columns.graph
-    if graph is None or scan_is_cheaper(columns.rows, matches, batch.ef_search):
+    if graph is None or scan_is_cheaper(columns.rows, matches, batch, spec.index.m):
         rows, distances = scan(
-            columns.vectors, metric.native, batch.vectors, k,
+            columns.vectors, spec.metric.native, batch.vectors, k,
             allowed=allowed, deadline=deadline, threads=threads, inverse_norms=columns.inverse_norms,
         )  # fmt: skip
     else:

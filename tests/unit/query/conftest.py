@@ -1,4 +1,4 @@
-"""A shard in miniature: memtable, segments and live masks as a collection keeps them; and the dict that is the truth."""
+"""A shard in miniature: memtable, segments and live masks as a collection keeps them, and the dict that is true."""
 
 from __future__ import annotations
 

@@ -49,8 +49,17 @@ def test_batches_refuse_top_k_below_one() -> None:
 
 
 def test_few_matches_are_scanned_and_many_are_walked_to() -> None:
-    assert scan_is_cheaper(100_000, 1_000, 200)
-    assert not scan_is_cheaper(100_000, 100_000, 200)
-    assert scan_is_cheaper(500, 500, 200)
-    matches = [n for n in range(1, 1_000_001, 1000) if scan_is_cheaper(1_000_000, n, 100)]
-    assert matches == list(range(1, matches[-1] + 1, 1000)), "one threshold, below which all are scanned"
+    (one,) = batches([query(0, ef_search=200)], SPEC)
+    (many,) = batches([query(0, ef_search=200)] * 50, SPEC)
+    assert scan_is_cheaper(100_000, 10_000, one, 16)
+    assert not scan_is_cheaper(100_000, 50_000, one, 16)
+    assert scan_is_cheaper(100_000, 50_000, many, 16), "queries share what a scan loads"
+    assert not scan_is_cheaper(100_000, 100_000, many, 16)
+    assert scan_is_cheaper(500, 500, one, 16)
+
+
+def test_one_share_divides_scans_from_walks() -> None:
+    (one,) = batches([query(0, ef_search=100)], SPEC)
+    matches = [n for n in range(1, 1_000_001, 1000) if scan_is_cheaper(1_000_000, n, one, 16)]
+    assert matches == list(range(1, matches[-1] + 1, 1000))
+    assert 10_000 < matches[-1] < 500_000
