@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -203,7 +204,7 @@ class Collection:
             UnavailableError: the store did not answer a strong read.
         """
         prepared = await self.prepare(queries, timeout_ms=timeout_ms, consistency=consistency)
-        return await asyncio.get_running_loop().run_in_executor(self._shard.workers.search, prepared.run)
+        return await self._in_thread(prepared.run)
 
     async def prepare(
         self, queries: Sequence[SearchQuery], *, timeout_ms: int = 1000, consistency: Consistency | None = None
@@ -234,7 +235,7 @@ class Collection:
             raise refuse("dimension_mismatch", (*loc, "vector"), f"has {shape}, the collection has {self.spec.dim}")
         with np.errstate(over="ignore"):
             vector = np.ascontiguousarray(vector, np.float32)
-        check_values(vector[None], self.spec.metric, ("queries",))
+        check_values(vector[None], self.spec.metric, ("queries",), first=position)
         return replace(search, vector=vector)
 
     async def count(self, filter: Filter | None = None, *, consistency: Consistency | None = None) -> int:
@@ -293,7 +294,9 @@ class Collection:
         return Consistency(self._settings.query.consistency)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._shard.workers.search, work)
+        """Runs `work` off the event loop, inside the caller's span."""
+        run = copy_context().run
+        return await asyncio.get_running_loop().run_in_executor(self._shard.workers.search, run, work)
 
     async def close(self) -> None:
         """Decides the writes under way and stops the background work."""

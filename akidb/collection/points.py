@@ -83,21 +83,24 @@ def check_vectors(
     return array
 
 
-def check_values(array: VectorArray, metric: Metric, loc: tuple[str | int, ...]) -> None:
-    """Refuses what no metric can compare: NaN, infinity, a norm past float32, and a zero vector under Cosine."""
+def check_values(array: VectorArray, metric: Metric, loc: tuple[str | int, ...], *, first: int = 0) -> None:
+    """Refuses what no metric can compare: NaN, infinity, a norm past float32, and a zero vector under Cosine.
+
+    `first` is the position of the first row in the caller's list.
+    """
     squares = np.einsum("ij,ij->i", array, array)
     if not np.isfinite(squares).all():
         row = int(np.argmin(np.isfinite(squares)))
         column = int(np.argmin(np.isfinite(array[row])))
         if np.isfinite(array[row, column]):
-            raise refuse("not_finite", (*loc, row, "vector"), "is so long that its square overflows float32")
+            raise refuse("not_finite", (*loc, first + row, "vector"), "is so long that its square overflows float32")
         value = array[row, column]
-        raise refuse("not_finite", (*loc, row, "vector", column), f"is {value}, expected a finite float32")
+        raise refuse("not_finite", (*loc, first + row, "vector", column), f"is {value}, expected a finite float32")
     if metric is Metric.COSINE and not squares.all():
         row = int(np.argmin(squares))
         raise refuse(
             "zero_vector",
-            (*loc, row, "vector"),
+            (*loc, first + row, "vector"),
             "is a zero vector (or too short for float32), which has no direction to compare by cosine",
         )
 

@@ -241,3 +241,15 @@ async def test_read_only_handle_refuses_writes(store: MemoryStore, collection: C
     with pytest.raises(ReadOnlyError):
         await reader.create_collection(CollectionSpec("other", DIM))
     await reader.close()
+
+
+async def test_bad_queries_are_named_by_their_position(collection: Collection) -> None:
+    good = SearchQuery(np.ones(DIM))
+    for bad, message in (
+        (SearchQuery(np.full(DIM, np.nan)), r"queries\.1\.vector\.0: is nan"),
+        (SearchQuery(np.ones(DIM + 1)), r"queries\.1\.vector: has 9 dimensions"),
+        (SearchQuery(np.ones(DIM), top_k=0), r"queries\.1\.top_k: is 0, expected 1 to 1000"),
+        (SearchQuery(np.ones(DIM), ef_search=0), r"queries\.1\.ef_search: is 0"),
+    ):
+        with pytest.raises(InvalidInputError, match=message):
+            await collection.search([good, bad])
