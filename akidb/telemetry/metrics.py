@@ -63,7 +63,7 @@ class Metrics:
         )
         self.storage_latency = histogram(
             "akidb_storage_latency_seconds",
-            "Time of one operation on the store, repeats included.",
+            "Time of one operation on the store; each repeat counts by itself.",
             ("operation",),
             _STORAGE_SECONDS,
         )
