@@ -6,7 +6,7 @@
 // local: folded slots are deleted under the exclusive lock; puts run under the shared one, none lands after its call.
 //
 // Two writers, each a node that also follows the log; a strong reader; a folder on any node; a collector. Their steps
-// come in any order; answers may be lost, callers may give up, writers may crash. A batch is a number; a slot holds one.
+// come in any order; answers may be lost, callers may give up, writers may crash. A slot holds one batch.
 #include <array>
 #include <cstdint>
 #include <cstdio>

@@ -200,6 +200,46 @@ async def test_a_full_store_decides_nothing_about_an_earlier_lost_answer() -> No
     assert await node.heard() == [b"a"]
 
 
+async def test_a_slot_lost_to_another_ends_the_ambiguity_about_it() -> None:
+    store = FaultyStore()
+    node, other = await Node.start(store), await Node.start(store)
+    await node.heard()
+    steps = ["lost", None, StorageFullError("full")]
+
+    async def other_between(name: str, key: str) -> None:
+        if name == "put_if_absent" and steps:
+            step, remaining = steps[0], steps[1:]
+            steps.clear()
+            if len(remaining) == 1:
+                await other.say("theirs")
+            steps.extend(remaining)
+            store.faults[name] = [step]
+
+    store.before = other_between
+    with pytest.raises(StorageFullError):
+        await node.say("mine")
+    assert await other.heard() == [b"theirs"]
+
+
+async def test_a_deadline_after_a_lost_slot_means_that_nothing_was_written() -> None:
+    store = FaultyStore()
+    node, other = await Node.start(store), await Node.start(store)
+    await node.heard()
+    await other.say("1")
+    await other.say("2")
+
+    async def hang_at_the_end(name: str, key: str) -> None:
+        if name == "get" and key == node.log.key(3):
+            await asyncio.Event().wait()
+
+    store.before = hang_at_the_end
+    with pytest.raises(DeadlineExceededError) as caught:
+        await node.say("mine", seconds=0.05)
+    assert caught.value.code == "deadline_exceeded"
+    store.before = None
+    assert await other.heard() == [b"1", b"2"]
+
+
 async def test_head_out_of_reach_before_a_put_is_unavailable_and_not_unknown() -> None:
     store = FaultyStore()
     node = await Node.start(store)

@@ -122,6 +122,17 @@ async def test_a_missing_slot_before_others_is_corruption(lost: int) -> None:
     assert reader.state.applied == lost - 1
 
 
+async def test_a_fresh_writer_does_not_fill_a_gap() -> None:
+    store = FaultyStore()
+    writer, fresh = await Node.start(store), await Node.start(store)
+    for i in range(3):
+        await writer.say(str(i))
+    await store.delete_many([writer.log.key(2)])
+    with pytest.raises(CorruptionError, match=writer.log.key(2)):
+        await fresh.say("mine")
+    assert (await store.get(writer.log.key(2))).status is Status.NOT_FOUND
+
+
 async def test_a_slot_missing_among_those_probed_together_is_corruption() -> None:
     store = FaultyStore()
     writer, reader = await Node.start(store), await Node.start(store)
