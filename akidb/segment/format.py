@@ -6,7 +6,7 @@ A segment is a frame of akidb.codec.frame whose sections, here called regions, a
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, TypeAlias
@@ -15,7 +15,6 @@ from uuid import UUID
 import google_crc32c
 import numpy as np
 import numpy.typing as npt
-import xxhash
 
 from akidb.codec import frame
 from akidb.types import Metric
@@ -68,11 +67,6 @@ class Meta:
         if self.metric is Metric.COSINE:
             sizes["norms"] = 4 * rows
         return sizes
-
-
-def id_hashes(keys: Sequence[bytes]) -> npt.NDArray[np.uint64]:
-    """XXH3-64 (seed 0) of each UTF-8 encoded id, uint64 (n,)."""
-    return np.fromiter(map(xxhash.xxh3_64_intdigest, keys), U64, len(keys))
 
 
 class FrameWriter:

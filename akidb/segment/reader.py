@@ -21,7 +21,8 @@ from akidb.index import GraphIndex
 from akidb.segment.blocks import SHARED_BLOCKS, BlockCache, decode_block
 from akidb.segment.columns import Mask, Rows
 from akidb.segment.fields import FieldIndexView
-from akidb.segment.format import F32, META, METRICS, U32, U64, Meta, id_hashes
+from akidb.segment.format import F32, META, METRICS, U32, U64, Meta
+from akidb.segment.ids import id_hashes
 from akidb.types import Metric, VectorArray
 
 T = TypeVar("T", bound=np.generic)

@@ -20,12 +20,13 @@ from akidb.errors import AkiDBError, StorageFullError
 from akidb.filter import PayloadSchema
 from akidb.segment.columns import Columns, Mask, Rows
 from akidb.segment.fields import FieldIndex
-from akidb.segment.format import PAYLOAD_BLOCK_BYTES, U32, U64, FrameWriter, Meta, id_hashes
+from akidb.segment.format import PAYLOAD_BLOCK_BYTES, U32, U64, FrameWriter, Meta
+from akidb.segment.ids import id_hashes, id_order
 from akidb.segment.reader import Segment
 from akidb.types import CollectionSpec, Metric
 
 _CHUNK_BYTES = 4 << 20
-_PAYLOAD_CHUNK_ROWS = 4096
+_CHUNK_ROWS = 4096
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,7 +145,10 @@ def _inverse_norms(columns: Columns) -> npt.NDArray[np.float32]:
 
 
 def _write_ids(out: FrameWriter, selections: Sequence[_Selection]) -> None:
-    keys = [id_.encode() for columns, rows in selections for id_ in columns.id_at(rows)]
+    keys: list[bytes] = []
+    for columns, rows in selections:
+        for at in range(0, len(rows), _CHUNK_ROWS):
+            keys += [id_.encode() for id_ in columns.id_at(rows[at : at + _CHUNK_ROWS])]
     offsets, text = pack(keys)
     hashes = id_hashes(keys)
     by_hash = np.argsort(hashes, kind="stable")
@@ -156,7 +160,7 @@ def _write_ids(out: FrameWriter, selections: Sequence[_Selection]) -> None:
     out.put("idtext", text)
     out.put("idhash", hashes)
     out.put("idrow", by_hash.astype(U32))
-    out.put("idorder", np.fromiter(sorted(range(len(keys)), key=keys.__getitem__), U32, len(keys)))
+    out.put("idorder", id_order(offsets, text).astype(U32))
 
 
 def _write_payloads(out: FrameWriter, spec: CollectionSpec, count: int, selections: Sequence[_Selection]) -> None:
@@ -168,8 +172,8 @@ def _write_payloads(out: FrameWriter, spec: CollectionSpec, count: int, selectio
     with out.section("paydata") as section:
         blocks = _Blocks(section.write)
         for columns, rows in selections:
-            for at in range(0, len(rows), _PAYLOAD_CHUNK_ROWS):
-                payloads = columns.payloads(rows[at : at + _PAYLOAD_CHUNK_ROWS])
+            for at in range(0, len(rows), _CHUNK_ROWS):
+                payloads = columns.payloads(rows[at : at + _CHUNK_ROWS])
                 fields.add(row, payloads)
                 present[row : row + len(payloads)] = [payload is not None for payload in payloads]
                 for payload in payloads:

@@ -12,7 +12,7 @@ import pytest
 
 from akidb.codec.frame import crc32c
 from akidb.errors import CorruptionError
-from akidb.segment import BlockCache, Segment, format, reader, writer
+from akidb.segment import BlockCache, Segment, reader, writer
 from akidb.types import CollectionSpec
 from tests.unit.segment.conftest import Made
 
@@ -118,7 +118,7 @@ def test_find_compares_ids_that_share_a_hash(make: Callable[..., Made], monkeypa
     def clash(keys: list[bytes]) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
         return np.array([len(key) for key in keys], np.uint64)
 
-    for module in (format, reader, writer):
+    for module in (reader, writer):
         monkeypatch.setattr(module, "id_hashes", clash)
     made = make(120)
     wanted = [*reversed(made.ids), "id-1-x", "z", "id-1-120"]
