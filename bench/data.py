@@ -1,10 +1,12 @@
-"""Generated vectors that are as hard to search as real ones, for benchmarks and recall tests; and a reader for files of vectors.
+"""Generated vectors that are as hard to search as real ones, for benchmarks and recall tests; and a reader for files of
+vectors.
 
-Independent Gaussian values would be useless here: their intrinsic dimension is their dimension, no neighbour is much nearer than another, and
-a layout or an encoding that gains on real embeddings gains nothing on them. So: a mixture of about n / 1000 clusters whose sizes follow a
-power law, each on a random subspace of its own with a decaying spectrum, around centres that share a global decaying spectrum, plus a little
-noise in all directions. The constants are set so that the local intrinsic dimension is about 20: image descriptors have 15 to 25, the sentence
-embeddings of the Debian sample 24. `local_intrinsic_dimension` measures it, and tests assert it.
+Independent Gaussian values would be useless here: their intrinsic dimension is their dimension, no neighbour is much
+nearer than another, and a layout or an encoding that gains on real embeddings gains nothing on them. So: a mixture of
+about n / 1000 clusters whose sizes follow a power law, each on a random subspace of its own with a decaying spectrum,
+around centres that share a global decaying spectrum, plus a little noise in all directions. The constants are set so
+that the local intrinsic dimension is about 20: image descriptors have 15 to 25, the sentence embeddings of the Debian
+sample 24. `local_intrinsic_dimension` measures it, and tests assert it.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ _BLOCK = 1 << 16
 
 @dataclass(frozen=True)
 class Dataset:
-    """base (n, dim), queries (q, dim) of the same process, shifted (q, dim) of a distribution moved away from it; float32."""
+    """base (n, dim), queries (q, dim) of the same process, shifted (q, dim) of a distribution moved away from it;
+    float32.
+    """
 
     base: Vectors
     queries: Vectors
@@ -81,7 +85,8 @@ def _spectrum(dim: int, decay: float) -> npt.NDArray[np.float64]:
 
 
 def local_intrinsic_dimension(distances: npt.NDArray[np.floating]) -> float:
-    """Mean of the maximum-likelihood estimates (Levina and Bickel, 2004) from each query's distances (q, k) to its k neighbours, nearest first.
+    """Mean of the maximum-likelihood estimates (Levina and Bickel, 2004) from each query's distances (q, k) to its k
+    neighbours, nearest first.
 
     Distances are Euclidean (not squared) and positive.
     """

@@ -54,6 +54,8 @@ def _as_numbers(values: npt.ArrayLike, what: str) -> VectorArray:
         raise InvalidInputError(f"{what} are no rectangular array: {error}") from error
     if array.dtype.kind not in "fiub" and array.size > 0:
         raise InvalidInputError(f"{what} have dtype {array.dtype}, expected real numbers")
+    if array.ndim == 0:
+        raise InvalidInputError(f"{what} have 0 dimensions, expected an array of vectors")
     with np.errstate(over="ignore"):  # a float64 too large becomes infinity, which is refused by name of its row
         return np.ascontiguousarray(array, dtype=np.float32)
 

@@ -168,7 +168,6 @@ class FlatIndex:
         threads: int = 0,
     ) -> SearchResult:
         """The exact k nearest, in the form of HnswIndex.search."""
-        single = is_single(queries)
         points = as_vectors(queries, self._dim, "queries")
         check_finite(points, self._metric, "query")
         table = self._table
@@ -184,7 +183,7 @@ class FlatIndex:
             inverse_norms=table.inverse_norms[: table.count] if self._metric == "cosine" else None,
         )
         found = ids_of_rows(ids, rows)
-        return SearchResult(found[0], distances[0]) if single else SearchResult(found, distances)
+        return SearchResult(found[0], distances[0]) if is_single(queries) else SearchResult(found, distances)
 
     def _places(self, ids: IdArray) -> npt.NDArray[np.intp]:
         try:

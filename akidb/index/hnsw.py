@@ -175,7 +175,6 @@ class HnswIndex:
         allowed. `threads` 0 is one per processor; one query uses one thread. Raises InvalidInputError, and
         DeadlineExceededError after timeout_ms.
         """
-        single = is_single(queries)
         rows = as_vectors(queries, self._dim, "queries")
         allowed_ids, mask = as_filter(filter)
         ids, distances = self._native.search(
@@ -187,7 +186,7 @@ class HnswIndex:
             seconds_of(timeout_ms),
             check_integer(threads, "threads", 0, THREADS_MAX),
         )
-        return SearchResult(ids[0], distances[0]) if single else SearchResult(ids, distances)
+        return SearchResult(ids[0], distances[0]) if is_single(queries) else SearchResult(ids, distances)
 
     def get(self, ids: npt.ArrayLike) -> VectorArray:
         """The vectors of ids as they were sent, float32 (n, dim), or (dim,) for one id. Raises NotFoundError for an
@@ -270,7 +269,6 @@ class HnswView:
         threads: int = 0,
     ) -> SearchResult:
         """As HnswIndex.search."""
-        single = is_single(queries)
         points = as_vectors(queries, self.dim, "queries")
         check_finite(points, self._metric, "query")
         rows, distances = self._graph.search(
@@ -282,7 +280,7 @@ class HnswView:
             threads=check_integer(threads, "threads", 0, THREADS_MAX),
         )
         ids = ids_of_rows(self._ids, rows)
-        return SearchResult(ids[0], distances[0]) if single else SearchResult(ids, distances)
+        return SearchResult(ids[0], distances[0]) if is_single(queries) else SearchResult(ids, distances)
 
     def get(self, ids: npt.ArrayLike) -> VectorArray:
         """As HnswIndex.get."""

@@ -1,4 +1,4 @@
-"""The libraries under test behind one face, each set up as its own documentation says for cosine, L2 and inner product."""
+"""The libraries under test behind one face, each set up as its documentation says for the metric."""
 
 from __future__ import annotations
 

@@ -1,11 +1,12 @@
-"""Queries per second over recall, build time and memory of AkiDB's HNSW and its peers, same data, m, ef_construction and threads.
+"""Queries per second over recall, build time and memory of AkiDB's HNSW and its peers, same data, m, ef_construction
+and threads.
 
     pip install hnswlib faiss-cpu usearch
     python -m bench.ann --n 100000 --dim 128 --metric l2
     python -m bench.ann --data debian-packages.parquet --metric cosine
 
-Libraries take turns at every point of the curve, so what else the machine does hits all of them; the figure of a point is the median of its
-rounds. Beside wall time stands CPU time, which a loaded machine distorts less.
+Libraries take turns at every point of the curve, so what else the machine does hits all of them; the figure of a point
+is the median of its rounds. Beside wall time stands CPU time, which a loaded machine distorts less.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +35,9 @@ RECALLS = (0.90, 0.95, 0.99)
 
 @dataclass
 class Point:
-    """Medians at one ef. qps_one: one query per call, one thread; qps_cpu: the same by CPU time; qps_all: all queries in one call, all threads."""
+    """Medians at one ef. qps_one: one query per call, one thread; qps_cpu: the same by CPU time; qps_all: all queries
+    in one call, all threads.
+    """
 
     ef: int
     recall: float
@@ -51,7 +55,7 @@ class Result:
     curve: list[Point] = field(default_factory=list)
 
     def at(self, recall: float, figure: str) -> float | None:
-        """A figure at a recall, interpolated between the neighbouring points of the curve; None where it isn't reached."""
+    """Medians at one ef. qps_one: one query per call, one thread; qps_cpu: the same by CPU time; qps_all: all in one call."""
         for left, right in zip(self.curve, self.curve[1:], strict=False):
             if left.recall < recall <= right.recall:
                 share = (recall - left.recall) / (right.recall - left.recall)
@@ -94,6 +98,10 @@ def timed(work: Callable[[], Sequence[Ids]], queries: int) -> tuple[float, float
     return queries / (time.perf_counter() - start), queries / (time.process_time() - cpu), found
 
 
+def one_by_one(library: Library, queries: Vectors, k: int) -> list[Ids]:
+    return [library.search_one(query, k) for query in queries]
+
+
 def measure(libraries: list[Library], results: list[Result], queries: Vectors, true: Ids, rounds: int) -> None:
     k = true.shape[1]
     done: set[str] = set()
@@ -105,8 +113,8 @@ def measure(libraries: list[Library], results: list[Result], queries: Vectors, t
                 if library.name in done:
                     continue
                 library.set_ef(ef)
-                one, cpu, found = timed(lambda ours=library: [ours.search_one(q, k) for q in queries], len(queries))  # type: ignore[misc]
-                every, _, _ = timed(lambda ours=library: ours.search_all(queries, k), len(queries))  # type: ignore[misc]
+                one, cpu, found = timed(partial(one_by_one, library, queries, k), len(queries))
+                every, _, _ = timed(partial(library.search_all, queries, k), len(queries))
                 quality[library.name] = recall(np.asarray(found), true)
                 taken[library.name].append((one, cpu, every))
         for library, result in zip(libraries, results, strict=True):
@@ -119,7 +127,9 @@ def measure(libraries: list[Library], results: list[Result], queries: Vectors, t
 
 
 def table(results: list[Result]) -> str:
-    head = "| library | build s (CPU s) | MiB | " + " | ".join(f"QPS at {r:.2f}: one (CPU) / all" for r in RECALLS) + " |"
+    head = (
+        "| library | build s (CPU s) | MiB | " + " | ".join(f"QPS at {r:.2f}: one (CPU) / all" for r in RECALLS) + " |"
+    )
     lines = [head, "|" + " --- |" * (head.count("|") - 1)]
     for result in results:
         cells = [result.library, f"{result.build_seconds:.1f} ({result.build_cpu_seconds:.1f})"]
@@ -144,7 +154,9 @@ def machine() -> dict[str, object]:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench.ann", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.ann", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, help="a .npy, .fvecs, .fbin or .parquet file; default: generated vectors")
     parser.add_argument("--n", type=int, default=100_000, help="vectors to generate, or at most to read")
     parser.add_argument("--dim", type=int, default=128, help="of generated vectors")

@@ -1,6 +1,7 @@
 // What all bindings need: checking shapes, and letting Python interrupt native work.
 //
-// Dtype, layout and meaning of arguments are the business of akidb/index; what is checked here is what would lead outside memory.
+// Dtype, layout and meaning of arguments are the business of akidb/index; what is checked here is what would lead
+// outside memory.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -45,7 +46,8 @@ inline std::size_t rows_of(const FloatArray& array, std::size_t dim, const char*
 }
 
 inline std::size_t length_of(const py::array& array, const char* name) {
-  if (array.ndim() != 1) throw_invalid(std::string(name) + ": expected one dimension, got " + std::to_string(array.ndim()));
+  if (array.ndim() != 1)
+    throw_invalid(std::string(name) + ": expected one dimension, got " + std::to_string(array.ndim()));
   return static_cast<std::size_t>(array.shape(0));
 }
 
@@ -58,15 +60,17 @@ inline Stop stop_after(std::optional<double> seconds) {
 // k nearest of each query, as two arrays of shape (queries, k).
 struct Answer {
   Answer(std::size_t queries, std::size_t k)
-      : ids({static_cast<py::ssize_t>(queries), static_cast<py::ssize_t>(k)}), distances({static_cast<py::ssize_t>(queries), static_cast<py::ssize_t>(k)}) {}
+      : ids({static_cast<py::ssize_t>(queries), static_cast<py::ssize_t>(k)}),
+        distances({static_cast<py::ssize_t>(queries), static_cast<py::ssize_t>(k)}) {}
   py::tuple tuple() { return py::make_tuple(std::move(ids), std::move(distances)); }
 
   IdArray ids;
   FloatArray distances;
 };
 
-// Called by native work now and then without the GIL: runs signal handlers (Ctrl-C), the caller's progress(done, total), and asks the caller's
-// stop event. What Python raises meanwhile is kept, stops the work, and is raised again by rethrow() once the work has ended.
+// Called by native work now and then without the GIL: runs signal handlers (Ctrl-C), the caller's progress(done,
+// total), and asks the caller's stop event. What Python raises meanwhile is kept, stops the work, and is raised again
+// by rethrow() once the work has ended.
 class Watch {
  public:
   Watch(py::object progress, py::object stop) : progress_(std::move(progress)), stop_(std::move(stop)) {}

@@ -15,7 +15,8 @@ py::tuple scan(const FloatArray& vectors, const std::string& metric, const Float
   rows.dim = static_cast<std::size_t>(vectors.shape(1));
   rows.metric = parse_metric(metric);
   if (inverse_norms) {
-    if (length_of(*inverse_norms, "inverse_norms") != rows.count) throw_invalid("inverse_norms: expected one per vector");
+    if (length_of(*inverse_norms, "inverse_norms") != rows.count)
+      throw_invalid("inverse_norms: expected one per vector");
     rows.inverse_norms = inverse_norms->data();
   }
   flat::Request request;
@@ -41,9 +42,9 @@ py::tuple scan(const FloatArray& vectors, const std::string& metric, const Float
 }  // namespace
 
 void bind_flat(py::module_& module) {
-  module.def("scan", scan, py::arg("vectors").noconvert(), py::arg("metric"), py::arg("queries").noconvert(), py::arg("k"), py::kw_only(),
-             py::arg("allowed").noconvert() = py::none(), py::arg("seconds") = py::none(), py::arg("threads") = 1,
-             py::arg("inverse_norms").noconvert() = py::none());
+  module.def("scan", scan, py::arg("vectors").noconvert(), py::arg("metric"), py::arg("queries").noconvert(),
+             py::arg("k"), py::kw_only(), py::arg("allowed").noconvert() = py::none(), py::arg("seconds") = py::none(),
+             py::arg("threads") = 1, py::arg("inverse_norms").noconvert() = py::none());
 }
 
 }  // namespace akidb::bindings

@@ -12,8 +12,8 @@ namespace akidb::bindings {
 
 namespace {
 
-py::bytes build_graph(const FloatArray& array, const std::string& metric, unsigned m, unsigned ef_construction, unsigned threads,
-                      std::uint64_t seed, py::object progress, py::object stop) {
+py::bytes build_graph(const FloatArray& array, const std::string& metric, unsigned m, unsigned ef_construction,
+                      unsigned threads, std::uint64_t seed, py::object progress, py::object stop) {
   if (array.ndim() != 2) throw_invalid("vectors: expected shape (n, dim)");
   const auto count = static_cast<std::size_t>(array.shape(0));
   const auto dim = static_cast<std::size_t>(array.shape(1));
@@ -42,17 +42,20 @@ py::bytes build_graph(const FloatArray& array, const std::string& metric, unsign
 
 class GraphIndex {
  public:
-  GraphIndex(FloatArray vectors, const py::buffer& graph, const std::string& metric, std::optional<FloatArray> inverse_norms)
+  GraphIndex(FloatArray vectors, const py::buffer& graph, const std::string& metric,
+             std::optional<FloatArray> inverse_norms)
       : array_(std::move(vectors)), norms_(std::move(inverse_norms)), buffer_(graph.request()) {
     bytes_ = static_cast<const std::uint8_t*>(buffer_.ptr);
     info_ = hnsw::read_header(bytes_, static_cast<std::size_t>(buffer_.size * buffer_.itemsize));
     view_ = hnsw::open(bytes_, info_);
     if (array_.ndim() != 2) throw_invalid("vectors: expected shape (n, dim)");
     dim_ = static_cast<std::size_t>(array_.shape(1));
-    if (info_.count != static_cast<std::size_t>(array_.shape(0)) || info_.dim != dim_ || info_.metric != parse_metric(metric)) {
-      throw Error(ErrorKind::kCorruption, "the graph was built over " + std::to_string(info_.count) + " vectors of " + std::to_string(info_.dim) +
-                                              " dimensions under " + to_word(info_.metric) + ", not over these " + std::to_string(array_.shape(0)) +
-                                              " of " + std::to_string(dim_) + " under " + metric);
+    if (info_.count != static_cast<std::size_t>(array_.shape(0)) || info_.dim != dim_ ||
+        info_.metric != parse_metric(metric)) {
+      throw Error(ErrorKind::kCorruption, "the graph was built over " + std::to_string(info_.count) + " vectors of " +
+                                              std::to_string(info_.dim) + " dimensions under " + to_word(info_.metric) +
+                                              ", not over these " + std::to_string(array_.shape(0)) + " of " +
+                                              std::to_string(dim_) + " under " + metric);
     }
     vectors_ = {array_.data(), dim_, dim_, nullptr, info_.metric};
     if (info_.metric != Metric::kCosine) return;
@@ -67,8 +70,8 @@ class GraphIndex {
     }
   }
 
-  py::tuple search(const FloatArray& queries, std::size_t k, std::size_t ef_search, const std::optional<MaskArray>& allowed,
-                   std::optional<double> seconds, unsigned threads) const {
+  py::tuple search(const FloatArray& queries, std::size_t k, std::size_t ef_search,
+                   const std::optional<MaskArray>& allowed, std::optional<double> seconds, unsigned threads) const {
     hnsw::Request request;
     request.queries = queries.data();
     request.query_count = rows_of(queries, dim_, "queries");
@@ -127,14 +130,17 @@ void bind_graph(py::module_& module) {
   module.def("build_graph", build_graph, py::arg("vectors").noconvert(), py::arg("metric"), py::kw_only(), py::arg("m"),
              py::arg("ef_construction"), py::arg("threads"), py::arg("seed"), py::arg("progress"), py::arg("stop"));
   py::class_<GraphIndex>(module, "GraphIndex")
-      .def(py::init<FloatArray, const py::buffer&, const std::string&, std::optional<FloatArray>>(), py::arg("vectors").noconvert(),
-           py::arg("graph"), py::arg("metric"), py::arg("inverse_norms").noconvert() = py::none())
-      .def("search", &GraphIndex::search, py::arg("queries").noconvert(), py::arg("k"), py::kw_only(), py::arg("ef_search"),
-           py::arg("allowed").noconvert() = py::none(), py::arg("seconds") = py::none(), py::arg("threads") = 1)
+      .def(py::init<FloatArray, const py::buffer&, const std::string&, std::optional<FloatArray>>(),
+           py::arg("vectors").noconvert(), py::arg("graph"), py::arg("metric"),
+           py::arg("inverse_norms").noconvert() = py::none())
+      .def("search", &GraphIndex::search, py::arg("queries").noconvert(), py::arg("k"), py::kw_only(),
+           py::arg("ef_search"), py::arg("allowed").noconvert() = py::none(), py::arg("seconds") = py::none(),
+           py::arg("threads") = 1)
       .def("validate", &GraphIndex::validate)
       .def("__len__", &GraphIndex::size)
       .def_property_readonly("m", [](const GraphIndex& self) { return self.info().params.m; })
-      .def_property_readonly("ef_construction", [](const GraphIndex& self) { return self.info().params.ef_construction; })
+      .def_property_readonly("ef_construction",
+                             [](const GraphIndex& self) { return self.info().params.ef_construction; })
       .def_property_readonly("seed", [](const GraphIndex& self) { return self.info().params.seed; });
 }
 

@@ -22,7 +22,8 @@ Index::Rows rows(const Index& index, const std::optional<IdArray>& ids, const Fl
   return rows;
 }
 
-void add(Index& index, const std::optional<IdArray>& ids, const FloatArray& vectors, unsigned threads, py::object progress) {
+void add(Index& index, const std::optional<IdArray>& ids, const FloatArray& vectors, unsigned threads,
+         py::object progress) {
   const Index::Rows in = rows(index, ids, vectors);
   Watch(std::move(progress), py::none()).run([&](const hnsw::Progress& watch) { index.add(in, threads, watch); });
 }
@@ -39,8 +40,9 @@ void remove(Index& index, const IdArray& ids) {
   index.remove(data, count);
 }
 
-py::tuple search(const Index& index, const FloatArray& queries, std::size_t k, std::size_t ef_search, const std::optional<IdArray>& allowed_ids,
-                 const std::optional<MaskArray>& id_mask, std::optional<double> seconds, unsigned threads) {
+py::tuple search(const Index& index, const FloatArray& queries, std::size_t k, std::size_t ef_search,
+                 const std::optional<IdArray>& allowed_ids, const std::optional<MaskArray>& id_mask,
+                 std::optional<double> seconds, unsigned threads) {
   Index::Query query;
   query.queries = queries.data();
   query.query_count = rows_of(queries, index.dim(), "queries");
@@ -76,7 +78,8 @@ IdArray ids(const Index& index) {
   return IdArray(static_cast<py::ssize_t>(list.size()), list.data());
 }
 
-// Arrays over the index's own memory, kept alive by it. Valid until the next write: akidb/index writes them to a file at once.
+// Arrays over the index's own memory, kept alive by it. Valid until the next write: akidb/index writes them to a file
+// at once.
 py::dict parts(Index& index) {
   std::unique_ptr<Index::Parts> parts;
   {
@@ -90,7 +93,8 @@ py::dict parts(Index& index) {
   py::dict out;
   const py::capsule owner(parts.release(), [](void* held) { delete static_cast<Index::Parts*>(held); });
   out["ids"] = IdArray({count}, p.ids, owner);
-  out["vectors"] = py::array_t<float>({count, static_cast<py::ssize_t>(index.dim())}, {stride * kFloatBytes, kFloatBytes}, p.vectors, owner);
+  out["vectors"] = py::array_t<float>({count, static_cast<py::ssize_t>(index.dim())},
+                                      {stride * kFloatBytes, kFloatBytes}, p.vectors, owner);
   out["norms"] = FloatArray({p.inverse_norms == nullptr ? 0 : count}, p.inverse_norms, owner);
   out["graph"] = py::array_t<std::uint8_t>({static_cast<py::ssize_t>(p.graph.size())}, p.graph.data(), owner);
   return out;
@@ -100,7 +104,8 @@ void restore(Index& index, const IdArray& ids, const FloatArray& vectors, const 
   const std::size_t count = rows_of(vectors, index.dim(), "vectors");
   if (length_of(ids, "ids") != count) throw_invalid("ids: expected one per vector");
   const py::buffer_info bytes = graph.request();
-  const std::span<const std::uint8_t> span(static_cast<const std::uint8_t*>(bytes.ptr), static_cast<std::size_t>(bytes.size * bytes.itemsize));
+  const std::span<const std::uint8_t> span(static_cast<const std::uint8_t*>(bytes.ptr),
+                                           static_cast<std::size_t>(bytes.size * bytes.itemsize));
   const std::int64_t* id_data = ids.data();
   const float* vector_data = vectors.data();
   const py::gil_scoped_release release;
@@ -125,15 +130,18 @@ py::dict validate(Index& index) {
 
 void bind_hnsw(py::module_& module) {
   py::class_<Index>(module, "HnswIndex")
-      .def(py::init([](std::size_t dim, const std::string& metric, unsigned m, unsigned ef_construction, std::uint64_t seed) {
+      .def(py::init([](std::size_t dim, const std::string& metric, unsigned m, unsigned ef_construction,
+                       std::uint64_t seed) {
              return std::make_unique<Index>(dim, parse_metric(metric), hnsw::Params{m, ef_construction, seed});
            }),
            py::arg("dim"), py::arg("metric"), py::arg("m"), py::arg("ef_construction"), py::arg("seed"))
-      .def("add", add, py::arg("ids").noconvert(), py::arg("vectors").noconvert(), py::arg("threads"), py::arg("progress"))
-      .def("update", update, py::arg("ids").noconvert(), py::arg("vectors").noconvert(), py::arg("threads"), py::arg("progress"))
+      .def("add", add, py::arg("ids").noconvert(), py::arg("vectors").noconvert(), py::arg("threads"),
+           py::arg("progress"))
+      .def("update", update, py::arg("ids").noconvert(), py::arg("vectors").noconvert(), py::arg("threads"),
+           py::arg("progress"))
       .def("remove", remove, py::arg("ids").noconvert())
-      .def("search", search, py::arg("queries").noconvert(), py::arg("k"), py::arg("ef_search"), py::arg("allowed_ids").noconvert(),
-           py::arg("id_mask").noconvert(), py::arg("seconds"), py::arg("threads"))
+      .def("search", search, py::arg("queries").noconvert(), py::arg("k"), py::arg("ef_search"),
+           py::arg("allowed_ids").noconvert(), py::arg("id_mask").noconvert(), py::arg("seconds"), py::arg("threads"))
       .def("get", get, py::arg("ids").noconvert())
       .def("contains", &Index::contains, py::arg("id"))
       .def("ids", ids)

@@ -1,5 +1,5 @@
-// The sets a walk keeps: which nodes it has seen, and which are the nearest so far. Kept per thread and reused, so that a search in its
-// steady state allocates nothing.
+// The sets a walk keeps: which nodes it has seen, and which are the nearest so far. Kept per thread and reused, so that
+// a search in its steady state allocates nothing.
 #pragma once
 
 #include <algorithm>
@@ -22,8 +22,8 @@ struct Candidate {
   }
 };
 
-// One byte per node: seen when it holds the number of the current walk. Clearing happens once in 255 walks; a byte and not two, because a
-// million nodes then fit into a core's L2 cache.
+// One byte per node: seen when it holds the number of the current walk. Clearing happens once in 255 walks; a byte and
+// not two, because a million nodes then fit into a core's L2 cache.
 class Visited {
  public:
   void begin(std::size_t nodes) {
@@ -45,8 +45,8 @@ class Visited {
   std::uint8_t walk_ = 0;
 };
 
-// The nearest `size` candidates in ascending order, each with a mark that says whether its neighbours were looked at. Sorted by insertion:
-// moving a few hundred entries of 8 bytes costs less than the unpredictable branches of two heaps.
+// The nearest `size` candidates in ascending order, each with a mark that says whether its neighbours were looked at.
+// Sorted by insertion: moving a few hundred entries of 8 bytes costs less than the unpredictable branches of two heaps.
 class SortedPool {
  public:
   void reset(std::size_t capacity) {
@@ -115,8 +115,8 @@ class SortedPool {
   std::size_t cursor_ = 0;
 };
 
-// For walks that pass through nodes they must not return: what is to be expanded and what was found are then two sets. Binary heaps, since
-// the first may grow to many times ef.
+// For walks that pass through nodes they must not return: what is to be expanded and what was found are then two sets.
+// Binary heaps, since the first may grow to many times ef.
 class TwoHeaps {
  public:
   void reset(std::size_t capacity) {

@@ -10,8 +10,8 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little);
 
-// Tables for eight bytes at a time: about 2 GB/s everywhere. The CRC instructions of both architectures are faster but would need a unit of
-// their own per instruction set, for work that is bound by the disk it accompanies.
+// Tables for eight bytes at a time: about 2 GB/s everywhere. The CRC instructions of both architectures are faster but
+// would need a unit of their own per instruction set, for work that is bound by the disk it accompanies.
 constexpr std::array<std::array<std::uint32_t, 256>, 8> make_tables() {
   constexpr std::uint32_t kPolynomial = 0x82F63B78U;  // reflected
   std::array<std::array<std::uint32_t, 256>, 8> tables{};

@@ -12,7 +12,8 @@ namespace {
 
 class Repair {
  public:
-  Repair(const Store& from, Store& to, const std::vector<Node>& new_number) : from_(from), to_(to), new_number_(new_number), vectors_(to.vectors()) {}
+  Repair(const Store& from, Store& to, const std::vector<Node>& new_number)
+      : from_(from), to_(to), new_number_(new_number), vectors_(to.vectors()) {}
 
   // Writes the links of a node that stays, given by its old number.
   void operator()(Node old) const {
@@ -32,7 +33,8 @@ class Repair {
  private:
   bool stays(Node old) const { return new_number_[old] != kNoNode; }
 
-  // The links that stay are kept without a new trial: many are there only as somebody's link back, and a trial would thin the row out.
+  // The links that stay are kept without a new trial: many are there only as somebody's link back, and a trial would
+  // thin the row out.
   std::vector<Node> choose(Node old, std::vector<Node> kept, const Node* row, std::size_t used, unsigned level) const {
     std::vector<Candidate> candidates = neighbors_of_lost(old, kept, row, used, level);
     for (const Candidate& candidate : candidates) {
@@ -44,7 +46,8 @@ class Repair {
   }
 
   // Nearest first.
-  std::vector<Candidate> neighbors_of_lost(Node old, const std::vector<Node>& kept, const Node* row, std::size_t used, unsigned level) const {
+  std::vector<Candidate> neighbors_of_lost(Node old, const std::vector<Node>& kept, const Node* row, std::size_t used,
+                                           unsigned level) const {
     std::vector<Node> nodes;
     for (std::size_t i = 0; i < used; ++i) {
       if (stays(row[i])) continue;
@@ -93,7 +96,8 @@ std::shared_ptr<Store> without_removed(const Store& from, std::size_t capacity) 
     stay.push_back(node);
     levels.push_back(static_cast<std::uint8_t>(from.graph.level(node)));
   }
-  auto to = std::make_shared<Store>(from.graph.params(), std::max(capacity, stay.size()), from.dim, from.metric, levels);
+  auto to =
+      std::make_shared<Store>(from.graph.params(), std::max(capacity, stay.size()), from.dim, from.metric, levels);
   for (const Node node : stay) to->copy_node(from, node, new_number[node]);
   to->count = stay.size();
   if (stay.size() * 2 < count) {

@@ -7,7 +7,8 @@ namespace akidb::hnsw {
 
 Graph::Graph(const Params& params, std::size_t capacity, std::span<const std::uint8_t> levels) : params_(params) {
   params_.check();
-  if (capacity > kNodesMax) throw_invalid(std::to_string(capacity) + " vectors, a graph holds at most " + std::to_string(kNodesMax));
+  if (capacity > kNodesMax)
+    throw_invalid(std::to_string(capacity) + " vectors, a graph holds at most " + std::to_string(kNodesMax));
   levels_ = AlignedBuffer<std::uint8_t>(capacity);
   upper_starts_ = AlignedBuffer<std::uint32_t>(capacity);
   std::size_t upper_rows = 0;

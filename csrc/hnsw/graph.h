@@ -1,8 +1,8 @@
-// The two forms of a graph. `Graph` grows: any number of threads insert into it and search it at once. `GraphView` lies still, as bytes in
-// memory it does not own (a mapped file), and is searched without atomics.
+// The two forms of a graph. `Graph` grows: any number of threads insert into it and search it at once. `GraphView` lies
+// still, as bytes in memory it does not own (a mapped file), and is searched without atomics.
 //
-// Both keep a node's links as a row of fixed length, used from the front and filled up with kNoNode: 2m on level 0, m on each level above.
-// A row of fixed length needs no offset table, and at m = 16 is exactly two cache lines.
+// Both keep a node's links as a row of fixed length, used from the front and filled up with kNoNode: 2m on level 0, m
+// on each level above. A row of fixed length needs no offset table, and at m = 16 is exactly two cache lines.
 #pragma once
 
 #include <atomic>
@@ -29,7 +29,14 @@ class GraphView {
   GraphView() = default;
   GraphView(unsigned m, std::size_t count, EntryPoint entry, const Node* base, const std::uint8_t* levels,
             const std::uint32_t* upper_starts, const Node* upper, std::size_t upper_rows)
-      : m_(m), count_(count), entry_(entry), base_(base), levels_(levels), upper_starts_(upper_starts), upper_(upper), upper_rows_(upper_rows) {}
+      : m_(m),
+        count_(count),
+        entry_(entry),
+        base_(base),
+        levels_(levels),
+        upper_starts_(upper_starts),
+        upper_(upper),
+        upper_rows_(upper_rows) {}
 
   unsigned m() const { return m_; }
   unsigned degree(unsigned level) const { return level == 0 ? 2 * m_ : m_; }
@@ -41,7 +48,8 @@ class GraphView {
   static Node load(const Node* link) { return *link; }
 
   const Node* base_row(Node node) const { return base_ + static_cast<std::size_t>(node) * 2 * m_; }
-  // Null where the bytes lie about the node's level: opening checks sizes only, so that it reads no pages of a mapped graph.
+  // Null where the bytes lie about the node's level: opening checks sizes only, so that it reads no pages of a mapped
+  // graph.
   const Node* upper_row(Node node, unsigned level) const {
     const std::size_t row = std::size_t{upper_starts_[node]} + level - 1;
     return level <= levels_[node] && row < upper_rows_ ? upper_ + row * m_ : nullptr;
@@ -54,13 +62,15 @@ class GraphView {
   EntryPoint entry_;
   const Node* base_ = nullptr;
   const std::uint8_t* levels_ = nullptr;
-  const std::uint32_t* upper_starts_ = nullptr;  // number of the node's row for level 1; its rows for higher levels follow
+  const std::uint32_t* upper_starts_ =
+      nullptr;  // number of the node's row for level 1; its rows for higher levels follow
   const Node* upper_ = nullptr;
   std::size_t upper_rows_ = 0;
 };
 
-// Locks for writers of links. Readers take none: they load link by link, and meet an old row, a new row or a mixture, all of which name
-// nodes that exist. A lock per stripe and not per node costs 16 KiB in all; two nodes rarely share one at the same moment.
+// Locks for writers of links. Readers take none: they load link by link, and meet an old row, a new row or a mixture,
+// all of which name nodes that exist. A lock per stripe and not per node costs 16 KiB in all; two nodes rarely share
+// one at the same moment.
 class StripedLocks {
  public:
   class Guard {
@@ -96,7 +106,9 @@ class Graph {
   std::size_t capacity() const { return levels_.size(); }
   std::size_t limit() const { return levels_.size(); }
   unsigned level(Node node) const { return levels_[node]; }
-  std::size_t bytes() const { return levels_.size() + (upper_starts_.size() + base_.size() + upper_.size()) * sizeof(Node); }
+  std::size_t bytes() const {
+    return levels_.size() + (upper_starts_.size() + base_.size() + upper_.size()) * sizeof(Node);
+  }
   std::span<const std::uint8_t> levels(std::size_t count) const { return {levels_.data(), count}; }
 
   EntryPoint entry() const {

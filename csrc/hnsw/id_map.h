@@ -9,8 +9,9 @@
 
 namespace akidb::hnsw {
 
-// A hash table of nodes only: the ids themselves are where the nodes keep them. 6 to 12 bytes per id; std::unordered_map takes about 50.
-// Linear probing with backward shift, so erasing leaves no marks behind. Callers lock.
+// A hash table of nodes only: the ids themselves are where the nodes keep them. 6 to 12 bytes per id;
+// std::unordered_map takes about 50. Linear probing with backward shift, so erasing leaves no marks behind. Callers
+// lock.
 class IdMap {
  public:
   std::size_t size() const { return size_; }
@@ -61,7 +62,8 @@ class IdMap {
 
  private:
   std::size_t home(std::int64_t id) const {
-    return static_cast<std::size_t>((static_cast<std::uint64_t>(id) * 0x9E3779B97F4A7C15ULL) >> 20) & (table_.size() - 1);
+    return static_cast<std::size_t>((static_cast<std::uint64_t>(id) * 0x9E3779B97F4A7C15ULL) >> 20) &
+           (table_.size() - 1);
   }
   std::size_t next(std::size_t i) const { return (i + 1) & (table_.size() - 1); }
   void place(Node node, const std::int64_t* ids) {

@@ -16,8 +16,8 @@ namespace akidb::hnsw {
 
 namespace {
 
-// The store is built anew without its removed nodes when they are this share of it: a node's links are then repaired a few times in its
-// life, and a search walks through at most a third more nodes than it may return.
+// The store is built anew without its removed nodes when they are this share of it: a node's links are then repaired a
+// few times in its life, and a search walks through at most a third more nodes than it may return.
 constexpr std::size_t kRemovedShare = 4;
 constexpr std::size_t kRemovedMin = 64;  // below, copying costs more than walking around
 
@@ -25,7 +25,8 @@ constexpr std::size_t kRemovedMin = 64;  // below, copying costs more than walki
 bool is_finite(const float* vector, std::size_t dim) {
   constexpr std::uint32_t kExponent = 0x7F800000U;
   std::uint32_t bad = 0;
-  for (std::size_t i = 0; i < dim; ++i) bad |= static_cast<std::uint32_t>((std::bit_cast<std::uint32_t>(vector[i]) & kExponent) == kExponent);
+  for (std::size_t i = 0; i < dim; ++i)
+    bad |= static_cast<std::uint32_t>((std::bit_cast<std::uint32_t>(vector[i]) & kExponent) == kExponent);
   return bad == 0;
 }
 
@@ -36,7 +37,8 @@ std::string at_position(std::int64_t id, std::size_t position) {
 }  // namespace
 
 Index::Index(std::size_t dim, Metric metric, const Params& params) : dim_(dim), metric_(metric), params_(params) {
-  if (dim < 1 || dim > kDimMax) throw_invalid("dim is " + std::to_string(dim) + ", expected 1 to " + std::to_string(kDimMax));
+  if (dim < 1 || dim > kDimMax)
+    throw_invalid("dim is " + std::to_string(dim) + ", expected 1 to " + std::to_string(kDimMax));
   params.check();
   store_ = std::make_shared<Store>(params, 0, dim, metric);
 }
@@ -77,7 +79,8 @@ void Index::check_ids(const Rows& rows) const {
 
 void Index::check_existing(const std::int64_t* ids, std::size_t count) const {
   for (std::size_t i = 0; i < count; ++i) {
-    if (nodes_.find(ids[i], store_->ids.data()) == kNoNode) throw Error(ErrorKind::kNotFound, at_position(ids[i], i) + " does not exist");
+    if (nodes_.find(ids[i], store_->ids.data()) == kNoNode)
+      throw Error(ErrorKind::kNotFound, at_position(ids[i], i) + " does not exist");
   }
 }
 
@@ -133,7 +136,8 @@ void Index::append(const Rows& rows, bool replaces, unsigned threads, const Prog
   }
 }
 
-// Room for `count` more nodes. The first rows get exactly the room they need, since a bulk load is often all there ever is.
+// Room for `count` more nodes. The first rows get exactly the room they need, since a bulk load is often all there ever
+// is.
 void Index::reserve(std::size_t count) {
   const std::size_t used = store_->count;
   if (count > kNodesMax - used) throw_invalid("an index holds at most " + std::to_string(kNodesMax) + " vectors");
@@ -259,7 +263,8 @@ Index::Parts Index::parts() {
   return parts;
 }
 
-void Index::restore(std::size_t count, const std::int64_t* ids, const float* vectors, std::span<const std::uint8_t> bytes) {
+void Index::restore(std::size_t count, const std::int64_t* ids, const float* vectors,
+                    std::span<const std::uint8_t> bytes) {
   const GraphInfo info = read_header(bytes.data(), bytes.size());
   check_body(bytes.data(), info);
   if (info.count != count || info.dim != dim_ || info.metric != metric_) {

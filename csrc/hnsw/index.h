@@ -17,11 +17,13 @@
 
 namespace akidb::hnsw {
 
-// Thread safety: any number of threads may search and read while one writes; writers wait for each other (each insert uses all processors).
+// Thread safety: any number of threads may search and read while one writes; writers wait for each other (each insert
+// uses all processors).
 //
-// All that a search touches is a `Store` held by shared_ptr. A writer adds to it in place as long as it has room. To grow it, or to drop
-// removed nodes, a writer makes a new one and swaps the pointer; searches under way finish on the old one, which goes with its last user.
-// So a node's number means one vector for the life of a Store, and a search never waits for a writer.
+// All that a search touches is a `Store` held by shared_ptr. A writer adds to it in place as long as it has room. To
+// grow it, or to drop removed nodes, a writer makes a new one and swaps the pointer; searches under way finish on the
+// old one, which goes with its last user. So a node's number means one vector for the life of a Store, and a search
+// never waits for a writer.
 class Index {
  public:
   Index(std::size_t dim, Metric metric, const Params& params);
@@ -31,13 +33,13 @@ class Index {
     const float* vectors = nullptr;     // count x dim
     std::size_t count = 0;
   };
-  // Adds all rows or, if it throws, none. Error: kInvalidInput (negative, repeated or existing id; a vector with NaN or infinity; a zero vector
-  // under cosine), kCancelled (progress returned false).
+  // Adds all rows or, if it throws, none. Error: kInvalidInput (negative, repeated or existing id; a vector with NaN or
+  // infinity; a zero vector under cosine), kCancelled (progress returned false).
   void add(const Rows& rows, unsigned threads, const Progress& progress);
   // Replaces the vectors of existing ids. Error as add, and kNotFound.
   void update(const Rows& rows, unsigned threads, const Progress& progress);
-  // From here on the ids are in no result. Error: kNotFound; then nothing was removed. Links of the graph are repaired once a quarter of
-  // the nodes is removed.
+  // From here on the ids are in no result. Error: kNotFound; then nothing was removed. Links of the graph are repaired
+  // once a quarter of the nodes is removed.
   void remove(const std::int64_t* ids, std::size_t count);
 
   struct Query {
@@ -47,7 +49,8 @@ class Index {
     std::size_t ef = 0;
     bool filtered = false;
     std::span<const std::int64_t> allowed_ids;  // with `filtered`: only these ids...
-    std::span<const std::uint8_t> id_mask;      // ...or, where not empty, only ids whose byte is not 0; ids past its end are not allowed
+    std::span<const std::uint8_t>
+        id_mask;  // ...or, where not empty, only ids whose byte is not 0; ids past its end are not allowed
     unsigned threads = 1;
     Stop stop;
   };
@@ -78,7 +81,8 @@ class Index {
   };
   // Drops removed nodes first.
   Parts parts();
-  // Fills an empty index with saved ids, vectors (count x dim) and graph, which are copied; the graph is checked whole. Error: kCorruption, kInvalidInput.
+  // Fills an empty index with saved ids, vectors (count x dim) and graph, which are copied; the graph is checked whole.
+  // Error: kCorruption, kInvalidInput.
   void restore(std::size_t count, const std::int64_t* ids, const float* vectors, std::span<const std::uint8_t> graph);
 
  private:

@@ -15,7 +15,8 @@ struct Chosen {
   std::size_t count = 0;
 };
 
-// The other direction of a link: `owner` gets `node` as a neighbour, and where its row is full keeps the best by Algorithm 4.
+// The other direction of a link: `owner` gets `node` as a neighbour, and where its row is full keeps the best by
+// Algorithm 4.
 void link_back(Graph& graph, const Vectors& vectors, Node owner, Candidate node, unsigned level) {
   const StripedLocks::Guard guard(graph.locks(), owner);
   Node* row = graph.row(owner, level);
@@ -59,7 +60,8 @@ bool nearer_to_any(const Probe& probe, std::span<const Node> chosen, float dista
   return false;
 }
 
-std::size_t select_neighbors(const Vectors& vectors, std::span<const Candidate> candidates, std::size_t limit, Candidate* chosen) {
+std::size_t select_neighbors(const Vectors& vectors, std::span<const Candidate> candidates, std::size_t limit,
+                             Candidate* chosen) {
   std::array<Node, kDegreeMax> nodes;
   std::size_t count = 0;
   for (const Candidate& candidate : candidates) {
@@ -95,10 +97,12 @@ void insert(Graph& graph, const Vectors& vectors, Node node, Scratch& scratch) {
   for (unsigned l = linked_level + 1; l-- > 0;) {
     search_layer(graph, probe, nearest, l, graph.params().ef_construction, nullptr, scratch);
     nearest = *scratch.pool.begin();
-    chosen[l].count = select_neighbors(vectors, {scratch.pool.begin(), scratch.pool.end()}, graph.m(), chosen[l].links.data());
+    chosen[l].count =
+        select_neighbors(vectors, {scratch.pool.begin(), scratch.pool.end()}, graph.m(), chosen[l].links.data());
   }
 
-  // Own links on every level come before the first link back: whoever meets the node can go on from it, on any level. Hence no lock here.
+  // Own links on every level come before the first link back: whoever meets the node can go on from it, on any level.
+  // Hence no lock here.
   for (unsigned l = 0; l <= linked_level; ++l) {
     Node* row = graph.row(node, l);
     for (std::size_t i = 0; i < chosen[l].count; ++i) Graph::store(row + i, chosen[l].links[i].node);

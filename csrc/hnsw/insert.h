@@ -13,18 +13,22 @@ namespace akidb::hnsw {
 // Whether the probe's point is nearer to any of the nodes than `distance`.
 bool nearer_to_any(const Probe& probe, std::span<const Node> nodes, float distance);
 
-// Algorithm 4 of the paper, SELECT-NEIGHBORS-HEURISTIC: of candidates in ascending order of distance to a point, those that are nearer to
-// the point than to any already chosen, at most `limit`. Returns how many were written to `chosen`.
-std::size_t select_neighbors(const Vectors& vectors, std::span<const Candidate> candidates, std::size_t limit, Candidate* chosen);
+// Algorithm 4 of the paper, SELECT-NEIGHBORS-HEURISTIC: of candidates in ascending order of distance to a point, those
+// that are nearer to the point than to any already chosen, at most `limit`. Returns how many were written to `chosen`.
+std::size_t select_neighbors(const Vectors& vectors, std::span<const Candidate> candidates, std::size_t limit,
+                             Candidate* chosen);
 
-// Algorithm 1 of the paper, INSERT. The vector must be in place; any number of threads may insert different nodes, and search.
+// Algorithm 1 of the paper, INSERT. The vector must be in place; any number of threads may insert different nodes, and
+// search.
 void insert(Graph& graph, const Vectors& vectors, Node node, Scratch& scratch);
 
-// Told now and then, on the calling thread, how many of how many nodes are in; false stops the work with Error(kCancelled).
+// Told now and then, on the calling thread, how many of how many nodes are in; false stops the work with
+// Error(kCancelled).
 using Progress = std::function<bool(std::size_t done, std::size_t total)>;
 
-// Inserts nodes [first, first + count) on `threads` threads (0: one per processor). With one thread the graph depends on vectors and
-// params alone. If it throws, some of the nodes are linked and some are not.
-void build(Graph& graph, const Vectors& vectors, Node first, std::size_t count, unsigned threads, const Progress& progress);
+// Inserts nodes [first, first + count) on `threads` threads (0: one per processor). With one thread the graph depends
+// on vectors and params alone. If it throws, some of the nodes are linked and some are not.
+void build(Graph& graph, const Vectors& vectors, Node first, std::size_t count, unsigned threads,
+           const Progress& progress);
 
 }  // namespace akidb::hnsw

@@ -1,5 +1,5 @@
-// What a graph is built with. Names and limits follow Malkov & Yashunin, "Efficient and robust approximate nearest neighbor search using
-// Hierarchical Navigable Small World graphs", arXiv 1603.09320 ("the paper" in this folder).
+// What a graph is built with. Names and limits follow Malkov & Yashunin, "Efficient and robust approximate nearest
+// neighbor search using Hierarchical Navigable Small World graphs", arXiv 1603.09320 ("the paper" in this folder).
 #pragma once
 
 #include <algorithm>
@@ -32,15 +32,18 @@ struct Params {
 
   void check() const {
     if (m < kMMin || m > kMMax) {
-      throw_invalid("m is " + std::to_string(m) + ", expected " + std::to_string(kMMin) + " to " + std::to_string(kMMax));
+      throw_invalid("m is " + std::to_string(m) + ", expected " + std::to_string(kMMin) + " to " +
+                    std::to_string(kMMax));
     }
     if (ef_construction < 1 || ef_construction > kEfMax) {
-      throw_invalid("ef_construction is " + std::to_string(ef_construction) + ", expected 1 to " + std::to_string(kEfMax));
+      throw_invalid("ef_construction is " + std::to_string(ef_construction) + ", expected 1 to " +
+                    std::to_string(kEfMax));
     }
   }
 
-  // Section 4.1 of the paper: floor(-ln(U) / ln(m)). U comes from hashing the node's number and not from a stream of random numbers, so a
-  // level depends neither on the order of insertion nor on the number of threads, and room for upper links is known beforehand.
+  // Section 4.1 of the paper: floor(-ln(U) / ln(m)). U comes from hashing the node's number and not from a stream of
+  // random numbers, so a level depends neither on the order of insertion nor on the number of threads, and room for
+  // upper links is known beforehand.
   unsigned level_of(std::uint64_t node) const {
     std::uint64_t x = seed * 0x9E3779B97F4A7C15ULL + node + 1;  // the finalizer of splitmix64
     x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ULL;

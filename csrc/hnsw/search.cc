@@ -14,7 +14,8 @@ namespace {
 // Which nodes may be returned.
 class Passing {
  public:
-  explicit Passing(const Request& request) : count_(request.count), allowed_(request.allowed), removed_(request.removed) {}
+  explicit Passing(const Request& request)
+      : count_(request.count), allowed_(request.allowed), removed_(request.removed) {}
 
   bool everything() const { return allowed_ == nullptr && removed_ == nullptr; }
   bool operator()(Node node) const {
@@ -34,8 +35,8 @@ class Passing {
   const std::uint8_t* removed_;
 };
 
-// A walk looks at about m new nodes per hop and needs ef hops where all pass, ef / share where only a share does; a scan looks at what
-// passes, in order, at about a third of the price each. Measured on 100,000 x 128 and 40,000 x 384.
+// A walk looks at about m new nodes per hop and needs ef hops where all pass, ef / share where only a share does; a
+// scan looks at what passes, in order, at about a third of the price each. Measured on 100,000 x 128 and 40,000 x 384.
 bool scan_is_cheaper(std::size_t passing, std::size_t count, std::size_t ef, unsigned m) {
   constexpr double kScanPrice = 0.35;
   const double share = static_cast<double>(passing) / static_cast<double>(count);
@@ -132,7 +133,8 @@ class Searcher {
 }  // namespace
 
 template <class G>
-void search(const G& graph, const Vectors& vectors, const Request& request, std::int64_t* out_nodes, float* out_distances) {
+void search(const G& graph, const Vectors& vectors, const Request& request, std::int64_t* out_nodes,
+            float* out_distances) {
   const Searcher<G> searcher(graph, vectors, request);
   ThreadPool::shared().parallel_for(request.query_count, request.threads, [&](std::size_t query, unsigned) {
     searcher(query, out_nodes + query * request.k, out_distances + query * request.k);

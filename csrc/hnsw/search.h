@@ -17,17 +17,20 @@ struct Request {
   std::size_t ef = 0;                     // raised to k where it is less
   std::size_t count = 0;                  // nodes that may be found: those below it
   const std::uint8_t* allowed = nullptr;  // count bytes, a node may be returned where its byte is not 0; null: all
-  const std::uint8_t* removed = nullptr;  // count bytes, a node may be returned where its byte is 0; may change meanwhile; null: none is removed
-  unsigned threads = 1;                   // 0: one per processor
-  Stop stop;                              // checked every 256 hops
+  const std::uint8_t* removed =
+      nullptr;  // count bytes, a node may be returned where its byte is 0; may change meanwhile; null: none is removed
+  unsigned threads = 1;  // 0: one per processor
+  Stop stop;             // checked every 256 hops
 };
 
-// Algorithm 5 of the paper, K-NN-SEARCH, for each query: k nodes nearest first and their distances, padded with -1 and +inf.
-// Nodes that may not be returned are walked through all the same, so a filter doesn't cut the graph apart. Where so few may be returned that
-// comparing each of them is cheaper than walking, that is done instead, and the answer is exact.
-// Throws Error: kDeadlineExceeded or kCancelled as request.stop says, kCorruption when a link leads outside a GraphView.
+// Algorithm 5 of the paper, K-NN-SEARCH, for each query: k nodes nearest first and their distances, padded with -1 and
+// +inf. Nodes that may not be returned are walked through all the same, so a filter doesn't cut the graph apart. Where
+// so few may be returned that comparing each of them is cheaper than walking, that is done instead, and the answer is
+// exact. Throws Error: kDeadlineExceeded or kCancelled as request.stop says, kCorruption when a link leads outside a
+// GraphView.
 template <class G>
-void search(const G& graph, const Vectors& vectors, const Request& request, std::int64_t* out_nodes, float* out_distances);
+void search(const G& graph, const Vectors& vectors, const Request& request, std::int64_t* out_nodes,
+            float* out_distances);
 
 extern template void search(const Graph&, const Vectors&, const Request&, std::int64_t*, float*);
 extern template void search(const GraphView&, const Vectors&, const Request&, std::int64_t*, float*);

@@ -46,7 +46,9 @@ struct Layout {
     upper = upper_starts + padded(count * sizeof(std::uint32_t));
     end = upper + padded(upper_rows * m * sizeof(Node));
   }
-  static std::size_t padded(std::size_t bytes) { return (bytes + kGraphAlignment - 1) / kGraphAlignment * kGraphAlignment; }
+  static std::size_t padded(std::size_t bytes) {
+    return (bytes + kGraphAlignment - 1) / kGraphAlignment * kGraphAlignment;
+  }
 };
 
 std::size_t upper_rows_of(const Graph& graph, std::size_t count) {
@@ -73,7 +75,8 @@ void serialize(const Graph& graph, std::size_t count, Metric metric, std::size_t
     std::memcpy(out + layout.upper_starts + node * sizeof(std::uint32_t), &upper_rows, sizeof upper_rows);
     const std::size_t row_bytes = graph.m() * sizeof(Node);
     const unsigned level = graph.level(node);
-    if (level > 0) std::memcpy(out + layout.upper + upper_rows * row_bytes, graph.upper_row(node, 1), level * row_bytes);
+    if (level > 0)
+      std::memcpy(out + layout.upper + upper_rows * row_bytes, graph.upper_row(node, 1), level * row_bytes);
     upper_rows += level;
   }
   const EntryPoint entry = graph.entry();
@@ -102,20 +105,26 @@ GraphInfo read_header(const std::uint8_t* bytes, std::size_t size) {
   }
   std::memcpy(&header, bytes, sizeof header);
   if (std::memcmp(header.magic, kMagic, sizeof kMagic) != 0) throw_corrupt("does not begin with \"AkiGraph\"");
-  if (header.version != kVersion) throw_corrupt("has format version " + std::to_string(header.version) + ", this build reads " + std::to_string(kVersion));
-  if (header.header_crc != crc32c(&header, offsetof(Header, header_crc))) throw_corrupt("has a damaged header (CRC32C differs)");
-  // From here on a contradiction was written by a program, not by a failing disk; it must not lead outside the bytes all the same.
+  if (header.version != kVersion)
+    throw_corrupt("has format version " + std::to_string(header.version) + ", this build reads " +
+                  std::to_string(kVersion));
+  if (header.header_crc != crc32c(&header, offsetof(Header, header_crc)))
+    throw_corrupt("has a damaged header (CRC32C differs)");
+  // From here on a contradiction was written by a program, not by a failing disk; it must not lead outside the bytes
+  // all the same.
   GraphInfo info;
   info.params = {header.m, header.ef_construction, header.seed};
   info.params.check();
-  const bool plausible = header.metric <= static_cast<std::uint32_t>(Metric::kInnerProduct) && header.dim >= 1 && header.dim <= kDimMax &&
-                         header.count <= kNodesMax && header.upper_rows <= header.count * kLevelMax && header.entry_level <= kLevelMax &&
+  const bool plausible = header.metric <= static_cast<std::uint32_t>(Metric::kInnerProduct) && header.dim >= 1 &&
+                         header.dim <= kDimMax && header.count <= kNodesMax &&
+                         header.upper_rows <= header.count * kLevelMax && header.entry_level <= kLevelMax &&
                          (header.count == 0 ? header.entry_node == kNoNode : header.entry_node < header.count);
   if (!plausible) throw_corrupt("has impossible values in its header");
   if (Layout(header.count, header.upper_rows, header.m).end != header.bytes || header.bytes > size) {
     throw_corrupt("should have " + std::to_string(header.bytes) + " bytes, there are " + std::to_string(size));
   }
-  if (reinterpret_cast<std::uintptr_t>(bytes) % alignof(Node) != 0) throw_invalid("the graph's bytes begin at an address that isn't a multiple of 4");
+  if (reinterpret_cast<std::uintptr_t>(bytes) % alignof(Node) != 0)
+    throw_invalid("the graph's bytes begin at an address that isn't a multiple of 4");
   info.metric = static_cast<Metric>(header.metric);
   info.dim = header.dim;
   info.count = header.count;
@@ -139,14 +148,16 @@ GraphView open(const std::uint8_t* bytes, const GraphInfo& info) {
 }
 
 void check_body(const std::uint8_t* bytes, const GraphInfo& info) {
-  if (crc32c(bytes + sizeof(Header), info.bytes - sizeof(Header)) != info.body_crc) throw_corrupt("is damaged (CRC32C differs)");
+  if (crc32c(bytes + sizeof(Header), info.bytes - sizeof(Header)) != info.body_crc)
+    throw_corrupt("is damaged (CRC32C differs)");
 }
 
 void copy_links(const GraphView& view, Graph& graph) {
   for (Node node = 0; node < view.count(); ++node) {
     for (unsigned level = 0; level <= graph.level(node); ++level) {
       const Node* row = view.row(node, level);
-      if (row == nullptr) throw_corrupt("has no links for node " + std::to_string(node) + " on level " + std::to_string(level));
+      if (row == nullptr)
+        throw_corrupt("has no links for node " + std::to_string(node) + " on level " + std::to_string(level));
       std::copy_n(row, graph.degree(level), graph.row(node, level));
     }
   }

@@ -29,13 +29,15 @@ std::size_t serialized_bytes(const Graph& graph, std::size_t count);
 // Writes serialized_bytes() to `out`. No insert may run meanwhile.
 void serialize(const Graph& graph, std::size_t count, Metric metric, std::size_t dim, std::uint8_t* out);
 
-// Reads the header and compares the sizes that follow from it with `size`; touches no other byte. Throws Error(kCorruption) for bytes that are
-// no graph, are truncated or whose header is damaged, and Error(kInvalidInput) where `bytes` isn't aligned to 4.
+// Reads the header and compares the sizes that follow from it with `size`; touches no other byte. Throws
+// Error(kCorruption) for bytes that are no graph, are truncated or whose header is damaged, and Error(kInvalidInput)
+// where `bytes` isn't aligned to 4.
 GraphInfo read_header(const std::uint8_t* bytes, std::size_t size);
 GraphView open(const std::uint8_t* bytes, const GraphInfo& info);
 // Compares the checksum of everything after the header. Throws Error(kCorruption).
 void check_body(const std::uint8_t* bytes, const GraphInfo& info);
-// The graph as one that grows, with room for `capacity` nodes. Throws Error(kCorruption) where rows and levels don't fit each other.
+// The graph as one that grows, with room for `capacity` nodes. Throws Error(kCorruption) where rows and levels don't
+// fit each other.
 void copy_links(const GraphView& view, Graph& graph);
 
 }  // namespace akidb::hnsw

@@ -4,7 +4,8 @@
 
 namespace akidb::hnsw {
 
-Store::Store(const Params& params, std::size_t capacity, std::size_t dim_, Metric metric_, std::span<const std::uint8_t> levels)
+Store::Store(const Params& params, std::size_t capacity, std::size_t dim_, Metric metric_,
+             std::span<const std::uint8_t> levels)
     : dim(dim_),
       stride(stride_of(dim_)),
       metric(metric_),
@@ -26,7 +27,8 @@ void Store::copy_node(const Store& from, Node node, Node to) {
 }
 
 std::size_t Store::bytes() const {
-  return graph.bytes() + rows.size() * sizeof(float) + inverse_norms.size() * sizeof(float) + ids.size() * sizeof(std::int64_t) + removed.size();
+  return graph.bytes() + rows.size() * sizeof(float) + inverse_norms.size() * sizeof(float) +
+         ids.size() * sizeof(std::int64_t) + removed.size();
 }
 
 }  // namespace akidb::hnsw

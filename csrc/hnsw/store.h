@@ -12,11 +12,15 @@
 
 namespace akidb::hnsw {
 
-// Vectors, ids and graph of an index, with room for graph.capacity() nodes. Of a node all is written before the first link to it.
+// Vectors, ids and graph of an index, with room for graph.capacity() nodes. Of a node all is written before the first
+// link to it.
 struct Store {
-  Store(const Params& params, std::size_t capacity, std::size_t dim, Metric metric, std::span<const std::uint8_t> levels = {});
+  Store(const Params& params, std::size_t capacity, std::size_t dim, Metric metric,
+        std::span<const std::uint8_t> levels = {});
 
-  Vectors vectors() const { return {rows.data(), stride, dim, metric == Metric::kCosine ? inverse_norms.data() : nullptr, metric}; }
+  Vectors vectors() const {
+    return {rows.data(), stride, dim, metric == Metric::kCosine ? inverse_norms.data() : nullptr, metric};
+  }
   std::size_t capacity() const { return graph.capacity(); }
   std::size_t bytes() const;
   void hide(Node node) {

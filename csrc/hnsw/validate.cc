@@ -11,7 +11,8 @@ namespace akidb::hnsw {
 namespace {
 
 [[noreturn]] void throw_wrong(Node node, unsigned level, const char* what) {
-  throw Error(ErrorKind::kCorruption, "node " + std::to_string(node) + " of the graph " + what + " on level " + std::to_string(level));
+  throw Error(ErrorKind::kCorruption,
+              "node " + std::to_string(node) + " of the graph " + what + " on level " + std::to_string(level));
 }
 
 // Returns the number of links.
@@ -28,7 +29,8 @@ std::size_t check_row(const G& graph, std::size_t count, Node node, unsigned lev
     if (graph.level(link) < level) throw_wrong(node, level, "has a link to a node that does not reach up there");
   }
   std::sort(links.begin(), links.end());
-  if (std::adjacent_find(links.begin(), links.end()) != links.end()) throw_wrong(node, level, "has the same link twice");
+  if (std::adjacent_find(links.begin(), links.end()) != links.end())
+    throw_wrong(node, level, "has the same link twice");
   for (std::size_t i = used; i < degree; ++i) {
     if (G::load(row + i) != kNoNode) throw_wrong(node, level, "has a gap in its links");
   }

@@ -21,7 +21,8 @@ struct Vectors {
   const float* row(Node node) const { return data + static_cast<std::size_t>(node) * stride; }
 };
 
-// Distances from one point. The values equal those of exact search bit for bit: same kernels, same formula, same order of operations.
+// Distances from one point. The values equal those of exact search bit for bit: same kernels, same formula, same order
+// of operations.
 class Probe {
  public:
   Probe(const Vectors& vectors, const float* point, float inverse_norm_of_point)
@@ -43,7 +44,8 @@ class Probe {
   }
 
   void four(const Node* nodes, float* out) const {
-    const float* rows[4] = {vectors_.row(nodes[0]), vectors_.row(nodes[1]), vectors_.row(nodes[2]), vectors_.row(nodes[3])};
+    const float* rows[4] = {vectors_.row(nodes[0]), vectors_.row(nodes[1]), vectors_.row(nodes[2]),
+                            vectors_.row(nodes[3])};
     if (vectors_.metric == Metric::kL2) {
       kernels_.l2_batch4(point_, rows, vectors_.dim, out);
       for (int i = 0; i < 4; ++i) out[i] = number(out[i]);
@@ -60,10 +62,13 @@ class Probe {
 
  private:
   // inf - inf of overflowed products would break every comparison that follows.
-  static float number(float distance) { return distance == distance ? distance : std::numeric_limits<float>::infinity(); }
+  static float number(float distance) {
+    return distance == distance ? distance : std::numeric_limits<float>::infinity();
+  }
 
   float of_dot(float dot, Node node) const {
-    return number(vectors_.metric == Metric::kCosine ? cosine_distance(dot, inverse_norm_, vectors_.inverse_norms[node]) : -dot);
+    return number(vectors_.metric == Metric::kCosine ? cosine_distance(dot, inverse_norm_, vectors_.inverse_norms[node])
+                                                     : -dot);
   }
 
   const Vectors& vectors_;

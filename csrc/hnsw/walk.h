@@ -16,7 +16,8 @@ namespace akidb::hnsw {
 
 constexpr std::size_t kDegreeMax = 2 * kMMax;
 
-// What a thread needs to walk; one per thread for all graphs of the process, since only one walk runs on a thread at a time.
+// What a thread needs to walk; one per thread for all graphs of the process, since only one walk runs on a thread at a
+// time.
 struct Scratch {
   Visited visited;
   SortedPool pool;
@@ -34,8 +35,8 @@ struct Scratch {
   throw Error(ErrorKind::kCorruption, "the graph's links of node " + std::to_string(node) + " are damaged");
 }
 
-// The links of `row` not seen before, now marked as seen, go to `out`; their number is returned. Every link is compared with the number of
-// nodes, which also ends a row at kNoNode, so damaged bytes can't lead outside the graph.
+// The links of `row` not seen before, now marked as seen, go to `out`; their number is returned. Every link is compared
+// with the number of nodes, which also ends a row at kNoNode, so damaged bytes can't lead outside the graph.
 template <class G>
 std::size_t fresh_neighbors(const G& graph, Node node, const Node* row, unsigned degree, Visited& visited, Node* out) {
   const std::size_t limit = graph.limit();
@@ -52,10 +53,11 @@ std::size_t fresh_neighbors(const G& graph, Node node, const Node* row, unsigned
   return fresh;
 }
 
-// Calls take(distance, node) for the fresh neighbors of a node, in the order of its links. First all are gathered, then fetched ahead of
-// the distances in fours: cache misses of several vectors are in flight at any time.
+// Calls take(distance, node) for the fresh neighbors of a node, in the order of its links. First all are gathered, then
+// fetched ahead of the distances in fours: cache misses of several vectors are in flight at any time.
 template <class G, class Take>
-void expand(const G& graph, const Probe& probe, Node node, const Node* row, unsigned degree, Scratch& scratch, Take&& take) {
+void expand(const G& graph, const Probe& probe, Node node, const Node* row, unsigned degree, Scratch& scratch,
+            Take&& take) {
   constexpr std::size_t kAhead = 8;
   Node* nodes = scratch.nodes.data();
   const std::size_t count = fresh_neighbors(graph, node, row, degree, scratch.visited, nodes);
@@ -72,7 +74,8 @@ void expand(const G& graph, const Probe& probe, Node node, const Node* row, unsi
 
 // Greedy descent (Algorithm 5, lines 4 to 6): from `start` to the nearest node on the levels above `bottom`.
 template <class G>
-Candidate descend(const G& graph, const Probe& probe, Candidate start, unsigned from_level, unsigned bottom, Scratch& scratch) {
+Candidate descend(const G& graph, const Probe& probe, Candidate start, unsigned from_level, unsigned bottom,
+                  Scratch& scratch) {
   const std::size_t limit = graph.limit();
   Candidate nearest = start;
   for (unsigned level = from_level; level > bottom; --level) {
@@ -91,16 +94,18 @@ Candidate descend(const G& graph, const Probe& probe, Candidate start, unsigned 
         probe.prefetch_row(neighbor);
       }
       probe(scratch.nodes.data(), count, scratch.distances.data());
-      for (std::size_t i = 0; i < count; ++i) nearest = std::min(nearest, Candidate{scratch.distances[i], scratch.nodes[i]});
+      for (std::size_t i = 0; i < count; ++i)
+        nearest = std::min(nearest, Candidate{scratch.distances[i], scratch.nodes[i]});
     }
   }
   return nearest;
 }
 
-// Algorithm 2: leaves the ef nearest nodes of a level that a walk from `start` finds in scratch.pool, nearest first. A node in `hidden`
-// is not walked to.
+// Algorithm 2: leaves the ef nearest nodes of a level that a walk from `start` finds in scratch.pool, nearest first. A
+// node in `hidden` is not walked to.
 template <class G>
-void search_layer(const G& graph, const Probe& probe, Candidate start, unsigned level, std::size_t ef, const Stop* stop, Scratch& scratch) {
+void search_layer(const G& graph, const Probe& probe, Candidate start, unsigned level, std::size_t ef, const Stop* stop,
+                  Scratch& scratch) {
   SortedPool& pool = scratch.pool;
   scratch.visited.begin(graph.limit());
   pool.reset(ef);
@@ -112,9 +117,8 @@ void search_layer(const G& graph, const Probe& probe, Candidate start, unsigned 
     if (stop != nullptr && ++hops % 256 == 0) stop->check();
     const Node* row = graph.row(node, level);
     if (row == nullptr) throw_bad_link(node);
-    expand(graph, probe, node, row, degree, scratch, [&](float distance, Node neighbor) {
-      pool.insert({distance, neighbor});
-    });
+    expand(graph, probe, node, row, degree, scratch,
+           [&](float distance, Node neighbor) { pool.insert({distance, neighbor}); });
     Node upcoming = kNoNode;
     if (pool.peek(upcoming)) prefetch_range(graph.row(upcoming, level), degree * sizeof(Node));
   }

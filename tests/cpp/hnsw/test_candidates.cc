@@ -1,0 +1,101 @@
+// The sets of a walk and the map of ids, against the standard library's.
+#include <algorithm>
+#include <map>
+#include <random>
+#include <vector>
+
+#include "check.h"
+#include "hnsw/candidates.h"
+#include "hnsw/id_map.h"
+
+using namespace akidb;
+using namespace akidb::hnsw;
+
+TEST(sorted_pool_keeps_the_nearest_in_order) {
+  std::mt19937 random(1);
+  SortedPool pool;
+  for (const std::size_t capacity : {1U, 2U, 7U, 64U}) {
+    pool.reset(capacity);
+    std::vector<Candidate> all;
+    for (Node node = 0; node < 300; ++node) {
+      all.push_back({static_cast<float>(random() % 50), node});  // many equal distances
+      pool.insert(all.back());
+      std::vector<Candidate> kept = all;
+      std::stable_sort(kept.begin(), kept.end(),
+                       [](const Candidate& a, const Candidate& b) { return a.distance < b.distance; });
+      kept.resize(std::min(kept.size(), capacity));
+      CHECK_EQ(kept.size(), pool.size());
+      for (std::size_t i = 0; i < kept.size(); ++i) CHECK_EQ(kept[i].distance, pool.begin()[i].distance);
+    }
+  }
+}
+
+TEST(sorted_pool_hands_out_each_candidate_once_nearest_first) {
+  SortedPool pool;
+  pool.reset(8);
+  for (const Node node : {5U, 3U, 9U}) pool.insert({static_cast<float>(node), node});
+  Node node = 0;
+  CHECK(pool.next(node));
+  CHECK_EQ(3U, node);
+  pool.insert({1.0F, 1});  // nearer than what was expanded: comes next
+  CHECK(pool.next(node));
+  CHECK_EQ(1U, node);
+  CHECK(pool.next(node));
+  CHECK_EQ(5U, node);
+  CHECK(pool.next(node));
+  CHECK_EQ(9U, node);
+  CHECK(!pool.next(node));
+  pool.finish();
+  CHECK_EQ(1U, pool.begin()[0].node);
+  CHECK_EQ(3U, pool.begin()[1].node);
+}
+
+TEST(two_heaps_expand_what_fails_but_return_what_passes) {
+  TwoHeaps heaps;
+  heaps.reset(2);
+  for (Node node = 0; node < 10; ++node) heaps.insert({static_cast<float>(node), node}, node % 3 == 0);
+  Node node = kNoNode;
+  for (Node expected = 0; expected < 3; ++expected) {
+    CHECK(heaps.next(node));
+    CHECK_EQ(expected, node);
+  }
+  CHECK(!heaps.next(node));  // 3 is the farthest found, and what follows isn't nearer
+  const std::vector<Candidate>& found = heaps.sorted();
+  CHECK_EQ(std::size_t{2}, found.size());
+  CHECK_EQ(0U, found[0].node);
+  CHECK_EQ(3U, found[1].node);
+}
+
+TEST(visited_forgets_between_walks_also_where_its_number_wraps) {
+  Visited visited;
+  for (int walk = 0; walk < 600; ++walk) {
+    visited.begin(4);
+    CHECK_EQ(std::size_t{1}, visited.insert(2));
+    CHECK_EQ(std::size_t{0}, visited.insert(2));
+  }
+  visited.begin(100);
+  CHECK_EQ(std::size_t{1}, visited.insert(99));
+}
+
+TEST(id_map_agrees_with_std_map) {
+  std::mt19937 random(7);
+  std::vector<std::int64_t> ids;
+  IdMap map;
+  std::map<std::int64_t, Node> oracle;
+  map.reserve(4000, ids.data());
+  for (int step = 0; step < 4000; ++step) {
+    const auto id = static_cast<std::int64_t>(random() % 700) << (random() % 2 * 20);  // many share their low bits
+    if (const auto it = oracle.find(id); it != oracle.end()) {
+      CHECK_EQ(it->second, map.find(id, ids.data()));
+      map.erase(id, ids.data());
+      oracle.erase(it);
+    } else {
+      CHECK_EQ(kNoNode, map.find(id, ids.data()));
+      ids.push_back(id);
+      map.insert(static_cast<Node>(ids.size() - 1), ids.data());
+      oracle[id] = static_cast<Node>(ids.size() - 1);
+    }
+    CHECK_EQ(oracle.size(), map.size());
+  }
+  for (const auto& [id, node] : oracle) CHECK_EQ(node, map.find(id, ids.data()));
+}

@@ -1,0 +1,178 @@
+// Building and searching: sound links, near-exact answers, the same bytes from one thread, filters, deadlines.
+#include <algorithm>
+#include <vector>
+
+#include "check.h"
+#include "data.h"
+#include "hnsw/insert.h"
+#include "hnsw/search.h"
+#include "hnsw/serialize.h"
+#include "hnsw/validate.h"
+
+using namespace akidb;
+using namespace akidb::hnsw;
+using namespace akidb::test;
+
+namespace {
+
+constexpr std::size_t kDim = 20;
+constexpr std::size_t kCount = 3000;
+
+struct Found {
+  std::vector<std::int64_t> nodes;
+  std::vector<float> distances;
+};
+
+template <class G>
+Found find(const G& graph, const Vectors& vectors, Request request) {
+  Found found{std::vector<std::int64_t>(request.query_count * request.k),
+              std::vector<float>(request.query_count * request.k)};
+  search(graph, vectors, request, found.nodes.data(), found.distances.data());
+  return found;
+}
+
+Request request(const std::vector<float>& queries, std::size_t k, std::size_t ef) {
+  Request out;
+  out.queries = queries.data();
+  out.query_count = queries.size() / kDim;
+  out.k = k;
+  out.ef = ef;
+  out.count = kCount;
+  return out;
+}
+
+struct Built {
+  explicit Built(unsigned threads, std::size_t count = kCount)
+      : values(clustered(count, kDim, 3)), vectors(rows_of(values, kDim)), graph({8, 60, 1}, count) {
+    build(graph, vectors, 0, count, threads, {});
+  }
+  std::vector<float> values;
+  Vectors vectors;
+  Graph graph;
+};
+
+std::vector<std::uint8_t> bytes_of(const Graph& graph) {
+  std::vector<std::uint8_t> bytes(serialized_bytes(graph, graph.capacity()));
+  serialize(graph, graph.capacity(), Metric::kL2, kDim, bytes.data());
+  return bytes;
+}
+
+}  // namespace
+
+TEST(links_are_sound_and_nearly_every_node_is_reached) {
+  for (const unsigned threads : {1U, 4U}) {
+    const Built built(threads);
+    const Census census = validate(built.graph, kCount);
+    CHECK_EQ(kCount, census.nodes);
+    CHECK(census.unreachable <= kCount / 500);
+    CHECK(census.links >= kCount * 8 / 2);
+    CHECK(census.level >= 2);
+  }
+}
+
+TEST(finds_nearly_all_true_neighbours) {
+  const Built built(4);
+  const std::vector<float> queries = clustered(100, kDim, 4);
+  const Found found = find(built.graph, built.vectors, request(queries, 10, 100));
+  std::size_t hits = 0;
+  for (std::size_t q = 0; q < 100; ++q) {
+    for (const std::int64_t node : nearest(built.vectors, kCount, &queries[q * kDim], 10)) {
+      hits += std::count(&found.nodes[q * 10], &found.nodes[q * 10] + 10, node);
+    }
+    CHECK(std::is_sorted(&found.distances[q * 10], &found.distances[q * 10] + 10));
+  }
+  CHECK(hits >= 990);
+}
+
+TEST(one_thread_gives_the_same_bytes_again) { CHECK(bytes_of(Built(1).graph) == bytes_of(Built(1).graph)); }
+
+TEST(a_view_answers_as_the_graph_it_was_written_from) {
+  const Built built(4);
+  const std::vector<std::uint8_t> bytes = bytes_of(built.graph);
+  const GraphView view = open(bytes.data(), read_header(bytes.data(), bytes.size()));
+  const std::vector<float> queries = clustered(50, kDim, 5);
+  const Found a = find(built.graph, built.vectors, request(queries, 7, 40));
+  const Found b = find(view, built.vectors, request(queries, 7, 40));
+  CHECK(a.nodes == b.nodes);
+  CHECK(a.distances == b.distances);
+  CHECK_EQ(validate(built.graph, kCount).links, validate(view, kCount).links);
+}
+
+TEST(a_filter_returns_only_what_passes_and_nearly_all_of_it) {
+  const Built built(4);
+  const std::vector<float> queries = clustered(50, kDim, 6);
+  for (const unsigned every : {2U, 10U, 500U}) {  // the last is scanned: 6 nodes
+    std::vector<std::uint8_t> allowed(kCount, 0);
+    for (std::size_t node = 0; node < kCount; node += every) allowed[node] = 1;
+    Request filtered = request(queries, 10, 20);
+    filtered.allowed = allowed.data();
+    const Found found = find(built.graph, built.vectors, filtered);
+    std::size_t hits = 0;
+    std::size_t wanted = 0;
+    for (std::size_t q = 0; q < 50; ++q) {
+      std::vector<std::int64_t> passing = nearest(built.vectors, kCount, &queries[q * kDim], kCount);
+      std::erase_if(passing, [&](std::int64_t node) { return allowed[static_cast<std::size_t>(node)] == 0; });
+      passing.resize(std::min<std::size_t>(10, passing.size()));
+      wanted += passing.size();
+      for (std::size_t i = 0; i < 10; ++i) {
+        const std::int64_t node = found.nodes[q * 10 + i];
+        CHECK(node == -1 || allowed[static_cast<std::size_t>(node)] == 1);
+        hits += std::count(passing.begin(), passing.end(), node);
+      }
+    }
+    CHECK(static_cast<double>(hits) >= 0.97 * static_cast<double>(wanted));
+  }
+}
+
+TEST(removed_nodes_are_walked_through_but_not_returned) {
+  const Built built(4);
+  std::vector<std::uint8_t> removed(kCount, 1);
+  for (std::size_t node = 0; node < kCount; node += 4) removed[node] = 0;
+  const std::vector<float> queries = clustered(20, kDim, 7);
+  Request rest = request(queries, 5, 50);
+  rest.removed = removed.data();
+  for (const std::int64_t node : find(built.graph, built.vectors, rest).nodes) CHECK(node >= 0 && node % 4 == 0);
+}
+
+TEST(fewer_than_k_are_padded) {
+  const Built built(1, 3);
+  const std::vector<float> queries = clustered(1, kDim, 8);
+  Request all = request(queries, 5, 1);
+  all.count = 3;
+  const Found found = find(built.graph, built.vectors, all);
+  CHECK_EQ(std::int64_t{-1}, found.nodes[3]);
+  CHECK(found.nodes[2] >= 0 && found.distances[4] > 1e30F);
+  Graph empty({8, 60, 1}, 0);
+  all.count = 0;
+  CHECK_EQ(std::int64_t{-1}, find(empty, built.vectors, all).nodes[0]);
+}
+
+TEST(a_passed_deadline_and_a_raised_flag_stop_a_search) {
+  const Built built(4);
+  const std::vector<float> queries = clustered(1, kDim, 9);
+  Request late = request(queries, 1, 10);
+  late.stop.deadline = Deadline::after_seconds(0);
+  CHECK(thrown_by<Error>([&] { find(built.graph, built.vectors, late); }).kind() == ErrorKind::kDeadlineExceeded);
+  CancelFlag flag;
+  flag.raise();
+  Request cancelled = request(queries, 1, 10);
+  cancelled.stop.cancel = &flag;
+  CHECK(thrown_by<Error>([&] { find(built.graph, built.vectors, cancelled); }).kind() == ErrorKind::kCancelled);
+}
+
+TEST(equal_vectors_are_all_found) {
+  std::vector<float> values(300 * kDim, 1.0F);
+  const Vectors vectors = rows_of(values, kDim);
+  Graph graph({8, 60, 1}, 300);
+  build(graph, vectors, 0, 300, 1, {});
+  const std::vector<float> query(kDim, 1.0F);
+  Request ten = request(query, 10, 50);
+  ten.count = 300;
+  for (const std::int64_t node : find(graph, vectors, ten).nodes) CHECK(node >= 0);
+}
+
+TEST(params_out_of_range_are_refused) {
+  for (const Params& params : {Params{1, 100, 0}, Params{513, 100, 0}, Params{16, 0, 0}, Params{16, 70000, 0}}) {
+    CHECK(thrown_by<Error>([&] { Graph(params, 1); }).kind() == ErrorKind::kInvalidInput);
+  }
+}

@@ -1,0 +1,171 @@
+// An index that owns its vectors: what callers see after adding, replacing and removing, and while others do so.
+#include <algorithm>
+#include <atomic>
+#include <numeric>
+#include <thread>
+#include <vector>
+
+#include "check.h"
+#include "data.h"
+#include "hnsw/index.h"
+
+using namespace akidb;
+using namespace akidb::hnsw;
+using namespace akidb::test;
+
+namespace {
+
+constexpr std::size_t kDim = 12;
+
+std::vector<std::int64_t> range(std::int64_t first, std::int64_t count) {
+  std::vector<std::int64_t> ids(static_cast<std::size_t>(count));
+  std::iota(ids.begin(), ids.end(), first);
+  return ids;
+}
+
+Index::Rows rows(const std::vector<std::int64_t>& ids, const std::vector<float>& vectors) {
+  return {ids.data(), vectors.data(), ids.size()};
+}
+
+std::vector<std::int64_t> search(const Index& index, const std::vector<float>& queries, std::size_t k) {
+  Index::Query query;
+  query.queries = queries.data();
+  query.query_count = queries.size() / kDim;
+  query.k = k;
+  query.ef = 50;
+  std::vector<std::int64_t> ids(query.query_count * k);
+  std::vector<float> distances(ids.size());
+  index.search(query, ids.data(), distances.data());
+  return ids;
+}
+
+}  // namespace
+
+TEST(removed_ids_are_never_found_and_the_rest_is) {
+  Index index(kDim, Metric::kL2, {8, 60, 1});
+  const std::vector<float> vectors = clustered(2000, kDim, 1);
+  index.add(rows(range(0, 2000), vectors), 2, {});
+  // In steps below and above the share at which the graph is mended, down to the last.
+  std::int64_t first = 0;
+  for (const std::int64_t count : {10, 700, 300, 900, 89, 1}) {
+    index.remove(range(first, count).data(), static_cast<std::size_t>(count));
+    first += count;
+    CHECK_EQ(static_cast<std::size_t>(2000 - first), index.size());
+    const std::vector<std::int64_t> found = search(index, vectors, 1);
+    for (std::size_t i = 0; i < found.size(); ++i) {
+      if (static_cast<std::int64_t>(i) < first) CHECK(found[i] == -1 || found[i] >= first);
+      if (static_cast<std::int64_t>(i) < first && first < 2000) CHECK(found[i] != -1);
+    }
+    std::size_t hits = 0;
+    for (auto i = static_cast<std::size_t>(first); i < 2000; ++i)
+      hits += found[i] == static_cast<std::int64_t>(i) ? 1 : 0;
+    CHECK(static_cast<double>(hits) >= 0.99 * static_cast<double>(2000 - first));
+    index.validate();
+  }
+  index.add(rows(range(0, 500), {vectors.begin(), vectors.begin() + 500 * kDim}), 2, {});
+  CHECK_EQ(std::int64_t{17}, search(index, {vectors.begin() + 17 * kDim, vectors.begin() + 18 * kDim}, 1)[0]);
+}
+
+TEST(update_moves_an_id) {
+  Index index(kDim, Metric::kCosine, {8, 60, 1});
+  const std::vector<float> vectors = clustered(600, kDim, 2);
+  const std::vector<float> others = clustered(600, kDim, 3);
+  index.add(rows(range(0, 600), vectors), 2, {});
+  index.update(rows(range(0, 600), others), 2, {});
+  CHECK_EQ(std::size_t{600}, index.size());
+  std::vector<float> stored(600 * kDim);
+  index.get(range(0, 600).data(), 600, stored.data());
+  CHECK(stored == others);
+  const std::vector<std::int64_t> found = search(index, others, 1);
+  CHECK(std::count(found.begin(), found.end(), 599) == 1);
+}
+
+TEST(refused_input_changes_nothing) {
+  Index index(kDim, Metric::kCosine, {8, 60, 1});
+  const std::vector<float> vectors = clustered(10, kDim, 4);
+  index.add(rows(range(0, 10), vectors), 1, {});
+  const auto refuse = [&](std::vector<std::int64_t> ids, std::vector<float> values) {
+    return thrown_by<Error>([&] { index.add(rows(ids, values), 1, {}); }).kind();
+  };
+  std::vector<float> two(vectors.begin(), vectors.begin() + 2 * kDim);
+  CHECK(refuse({20, 20}, two) == ErrorKind::kInvalidInput);
+  CHECK(refuse({20, -1}, two) == ErrorKind::kInvalidInput);
+  CHECK(refuse({20, 3}, two) == ErrorKind::kInvalidInput);
+  std::vector<float> bad = two;
+  bad[kDim] = std::numeric_limits<float>::quiet_NaN();
+  CHECK(refuse({20, 21}, bad) == ErrorKind::kInvalidInput);
+  std::fill(bad.begin() + kDim, bad.end(), 0.0F);
+  CHECK(refuse({20, 21}, bad) == ErrorKind::kInvalidInput);
+  const std::vector<std::int64_t> unknown{3, 77};
+  CHECK(thrown_by<Error>([&] { index.remove(unknown.data(), 2); }).kind() == ErrorKind::kNotFound);
+  CHECK(thrown_by<Error>([&] { index.update(rows(unknown, two), 1, {}); }).kind() == ErrorKind::kNotFound);
+  CHECK_EQ(std::size_t{10}, index.size());
+  CHECK(index.ids() == range(0, 10));
+}
+
+TEST(a_stopped_add_leaves_nothing_behind) {
+  Index index(kDim, Metric::kL2, {8, 200, 1});
+  index.add(rows(range(0, 200), clustered(200, kDim, 5)), 1, {});
+  const std::vector<float> more = clustered(20000, kDim, 6);
+  const Error error = thrown_by<Error>(
+      [&] { index.add(rows(range(200, 20000), more), 2, [](std::size_t, std::size_t) { return false; }); });
+  CHECK(error.kind() == ErrorKind::kCancelled);
+  CHECK_EQ(std::size_t{200}, index.size());
+  CHECK(index.ids() == range(0, 200));
+  for (const std::int64_t id : search(index, {more.begin(), more.begin() + 50 * kDim}, 20)) CHECK(id >= 0 && id < 200);
+  index.add(rows(range(200, 200), {more.begin(), more.begin() + 200 * kDim}), 2, {});
+  CHECK_EQ(std::size_t{400}, index.size());
+}
+
+// ThreadSanitizer's test: everything at once, with growth and mending of the graph under the searches.
+TEST(searches_go_on_while_others_add_and_remove) {
+  Index index(kDim, Metric::kL2, {6, 30, 1});
+  const std::vector<float> vectors = clustered(3000, kDim, 7);
+  index.add(rows(range(0, 300), {vectors.begin(), vectors.begin() + 300 * kDim}), 2, {});
+  std::atomic<bool> writing{true};
+  std::atomic<std::int64_t> removed_below{0};
+  std::vector<std::thread> readers;
+  std::atomic<std::size_t> wrong{0};
+  for (unsigned reader = 0; reader < 3; ++reader) {
+    readers.emplace_back([&, reader] {
+      for (std::size_t i = reader; writing; i = (i + 7) % 3000) {
+        const std::int64_t gone = removed_below;
+        const std::vector<std::int64_t> found = search(index, {&vectors[i * kDim], &vectors[i * kDim] + kDim}, 5);
+        for (const std::int64_t id : found) wrong += id < gone ? 1 : 0;
+        wrong += index.size() == 0 ? 1 : 0;
+      }
+    });
+  }
+  for (std::int64_t first = 300; first < 3000; first += 100) {
+    const auto begin = vectors.begin() + first * static_cast<std::int64_t>(kDim);
+    index.add(rows(range(first, 100), {begin, begin + 100 * kDim}), 3, {});
+    const std::int64_t gone = removed_below;
+    index.remove(range(gone, 60).data(), 60);
+    removed_below = gone + 60;
+  }
+  writing = false;
+  for (std::thread& reader : readers) reader.join();
+  CHECK_EQ(std::size_t{0}, wrong.load());
+  CHECK_EQ(std::size_t{3000 - 27 * 60}, index.size());
+  index.validate();
+}
+
+TEST(parts_restore_to_the_same_answers) {
+  for (const Metric metric : {Metric::kCosine, Metric::kL2, Metric::kInnerProduct}) {
+    Index index(kDim, metric, {8, 60, 1});
+    const std::vector<float> vectors = clustered(500, kDim, 8);
+    index.add(rows(range(5, 500), vectors), 2, {});
+    index.remove(range(5, 50).data(), 50);
+    const Index::Parts parts = index.parts();
+    CHECK_EQ(std::size_t{450}, parts.count);
+    std::vector<float> packed;
+    for (std::size_t i = 0; i < parts.count; ++i) {
+      packed.insert(packed.end(), parts.vectors + i * parts.stride, parts.vectors + i * parts.stride + kDim);
+    }
+    Index again(kDim, metric, {8, 60, 1});
+    again.restore(parts.count, parts.ids, packed.data(), parts.graph);
+    CHECK(search(index, vectors, 4) == search(again, vectors, 4));
+    again.add(rows(range(0, 5), {vectors.begin(), vectors.begin() + 5 * kDim}), 1, {});
+    CHECK_EQ(std::size_t{455}, again.size());
+  }
+}

@@ -1,0 +1,120 @@
+// Bytes of a graph that are not what was written: refused, or answered without leaving the buffer.
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "check.h"
+#include "data.h"
+#include "hnsw/checksum.h"
+#include "hnsw/insert.h"
+#include "hnsw/search.h"
+#include "hnsw/serialize.h"
+#include "hnsw/validate.h"
+
+using namespace akidb;
+using namespace akidb::hnsw;
+using namespace akidb::test;
+
+namespace {
+
+constexpr std::size_t kDim = 8;
+constexpr std::size_t kCount = 400;
+
+// In a buffer of its exact size, so that AddressSanitizer sees a read beyond.
+std::vector<std::uint8_t> graph_bytes(const Vectors& vectors) {
+  Graph graph({4, 30, 2}, kCount);
+  build(graph, vectors, 0, kCount, 1, {});
+  std::vector<std::uint8_t> bytes(serialized_bytes(graph, kCount));
+  serialize(graph, kCount, Metric::kL2, kDim, bytes.data());
+  return bytes;
+}
+
+ErrorKind refusal(const std::vector<std::uint8_t>& bytes) {
+  return thrown_by<Error>([&] { read_header(bytes.data(), bytes.size()); }).kind();
+}
+
+}  // namespace
+
+TEST(crc32c_of_the_rfc) {
+  // RFC 3720, appendix B.4
+  CHECK_EQ(0x8A9136AAU, crc32c(std::vector<std::uint8_t>(32, 0).data(), 32));
+  CHECK_EQ(0x62A8AB43U, crc32c(std::vector<std::uint8_t>(32, 0xFF).data(), 32));
+  CHECK_EQ(0xE3069283U, crc32c("123456789", 9));
+  CHECK_EQ(0xE3069283U, crc32c("6789", 4, crc32c("12345", 5)));
+}
+
+TEST(every_truncation_is_refused) {
+  const std::vector<float> values = clustered(kCount, kDim, 1);
+  const std::vector<std::uint8_t> bytes = graph_bytes(rows_of(values, kDim));
+  for (std::size_t size = 0; size < bytes.size(); size += size < 256 ? 1 : 997) {
+    CHECK(refusal({bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(size)}) == ErrorKind::kCorruption);
+  }
+  read_header(bytes.data(), bytes.size());
+}
+
+TEST(every_changed_header_byte_is_refused) {
+  const std::vector<float> values = clustered(kCount, kDim, 1);
+  std::vector<std::uint8_t> bytes = graph_bytes(rows_of(values, kDim));
+  for (std::size_t i = 0; i < 128; ++i) {
+    bytes[i] ^= 0x10;
+    CHECK(refusal(bytes) == ErrorKind::kCorruption);
+    bytes[i] ^= 0x10;
+  }
+}
+
+TEST(a_changed_body_fails_its_checksum) {
+  const std::vector<float> values = clustered(kCount, kDim, 1);
+  std::vector<std::uint8_t> bytes = graph_bytes(rows_of(values, kDim));
+  const GraphInfo info = read_header(bytes.data(), bytes.size());
+  check_body(bytes.data(), info);
+  bytes[bytes.size() / 2] ^= 1;
+  CHECK(thrown_by<Error>([&] { check_body(bytes.data(), info); }).kind() == ErrorKind::kCorruption);
+}
+
+TEST(searching_a_damaged_body_answers_or_refuses_but_stays_inside) {
+  const std::vector<float> values = clustered(kCount, kDim, 1);
+  const Vectors vectors = rows_of(values, kDim);
+  const std::vector<std::uint8_t> good = graph_bytes(vectors);
+  const std::vector<float> queries = clustered(4, kDim, 2);
+  std::mt19937 random(5);
+  std::size_t refused = 0;
+  for (int trial = 0; trial < 300; ++trial) {
+    std::vector<std::uint8_t> bytes = good;
+    for (int i = 0; i < 40; ++i) bytes[128 + random() % (bytes.size() - 128)] = static_cast<std::uint8_t>(random());
+    const GraphView view = open(bytes.data(), read_header(bytes.data(), bytes.size()));
+    Request request;
+    request.queries = queries.data();
+    request.query_count = 4;
+    request.k = 5;
+    request.ef = 50;
+    request.count = kCount;
+    std::vector<std::int64_t> nodes(20);
+    std::vector<float> distances(20);
+    try {
+      search(view, vectors, request, nodes.data(), distances.data());
+      for (const std::int64_t node : nodes) CHECK(node >= -1 && node < static_cast<std::int64_t>(kCount));
+    } catch (const Error& error) {
+      CHECK(error.kind() == ErrorKind::kCorruption);
+      ++refused;
+    }
+  }
+  CHECK(refused > 0);
+}
+
+TEST(validate_names_what_is_wrong) {
+  const std::vector<float> values = clustered(kCount, kDim, 1);
+  std::vector<std::uint8_t> bytes = graph_bytes(rows_of(values, kDim));
+  const GraphInfo info = read_header(bytes.data(), bytes.size());
+  const GraphView view = open(bytes.data(), info);
+  validate(view, kCount);
+  Node links[2];
+  std::memcpy(links, bytes.data() + 128, sizeof links);  // node 0's first links
+  const auto with_first_link = [&](Node link) {
+    std::memcpy(bytes.data() + 128, &link, sizeof link);
+    return std::string(thrown_by<Error>([&] { validate(view, kCount); }).what());
+  };
+  CHECK(with_first_link(0).find("link to itself") != std::string::npos);
+  CHECK(with_first_link(kCount).find("does not exist") != std::string::npos);
+  CHECK(with_first_link(links[1]).find("same link twice") != std::string::npos);
+  CHECK(with_first_link(kNoNode).find("gap") != std::string::npos);
+}

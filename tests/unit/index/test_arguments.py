@@ -1,0 +1,204 @@
+"""What may be passed for vectors, ids and filters, and what is refused, the same for both indexes."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+
+from akidb import FlatIndex, HnswIndex
+from akidb.errors import DeadlineExceededError, InvalidInputError, NotFoundError
+
+KINDS = [HnswIndex, FlatIndex]
+ROWS = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]], np.float32)
+
+
+@pytest.fixture(params=KINDS, ids=lambda kind: kind.__name__)
+def index(request: pytest.FixtureRequest) -> Any:
+    made = request.param(3, "l2")
+    made.add(ROWS)
+    return made
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float16, np.int8, np.uint8, np.int64, np.bool_, ">f4"])
+def test_every_real_dtype_is_taken(index: Any, dtype: Any) -> None:
+    index.add([7], ROWS[3:].astype(dtype))
+    found = index.search(ROWS[3].astype(dtype), 2)
+    assert sorted(found.ids.tolist()) == [3, 7]
+
+
+@pytest.mark.parametrize("layout", [np.asfortranarray, lambda a: np.repeat(a, 2, axis=0)[::2], lambda a: a.tolist()])
+def test_every_layout_is_taken(index: Any, layout: Any) -> None:
+    assert index.search(layout(ROWS), 1).ids.tolist() == [[0], [1], [2], [3]]
+
+
+def test_one_query_gives_one_row_and_many_give_many(index: Any) -> None:
+    one = index.search(ROWS[0], 2)
+    many = index.search(ROWS[:1], 2)
+    assert one.ids.shape == one.distances.shape == (2,)
+    assert many.ids.shape == many.distances.shape == (1, 2)
+    assert one.ids.dtype == np.int64
+    assert one.distances.dtype == np.float32
+    assert index.search(np.empty((0, 3)), 2).ids.shape == (0, 2)
+
+
+def test_fewer_than_k_are_padded(index: Any) -> None:
+    ids, distances = index.search(ROWS[0], 6)
+    assert ids.tolist()[4:] == [-1, -1]
+    assert np.isinf(distances[4:]).all()
+    assert np.isfinite(distances[:4]).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_empty_index_answers_with_padding(kind: Any) -> None:
+    empty = kind(3)
+    assert empty.search(ROWS[0], 2).ids.tolist() == [-1, -1]
+    assert empty.search(ROWS[0], 2, filter=[1]).ids.tolist() == [-1, -1]
+    assert len(empty) == 0
+
+
+@pytest.mark.parametrize(
+    ("vectors", "message"),
+    [
+        (np.zeros((2, 4), np.float32), "4 values each, the index has dim 3"),
+        (np.zeros((2, 3, 1), np.float32), "3 dimensions"),
+        (np.float32(1), "0 dimensions"),
+        (np.array([["a", "b", "c"]]), "real numbers"),
+        (np.array([[1j, 0, 0]]), "real numbers"),
+        ([[1, 2, 3], [1, 2]], "rectangular"),
+        ([[1, 0, 0], [1, np.nan, 0]], "vector 1 holds NaN or infinity"),
+        ([[1, 0, 0], [np.inf, 0, 0]], "vector 1 holds NaN or infinity"),
+        ([[1e300, 0, 0]], "vector 0 holds NaN or infinity"),
+        ([[None, 0, 0]], "real numbers"),
+    ],
+)
+def test_vectors_that_are_none_are_refused(index: Any, vectors: Any, message: str) -> None:
+    before = index.ids.tolist()
+    with pytest.raises(InvalidInputError, match=message):
+        index.add(vectors)
+    with pytest.raises(InvalidInputError, match=message.replace("vector ", "query ")):
+        index.search(vectors)
+    assert index.ids.tolist() == before
+
+
+def test_a_wrong_dimension_has_a_code(index: Any) -> None:
+    with pytest.raises(InvalidInputError) as refused:
+        index.add(np.ones(5))
+    assert refused.value.code == "dimension_mismatch"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_cosine_refuses_zero_vectors(kind: Any) -> None:
+    made = kind(3, "cosine")
+    with pytest.raises(InvalidInputError, match="vector 1 is zero"):
+        made.add([[1, 0, 0], [0, 0, 0]])
+    with pytest.raises(InvalidInputError, match="query 0 is zero"):
+        made.search([0, 0, 0])
+    assert len(made) == 0
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ([10, 10], "id 10.* twice"),
+        ([10, -1], "id -1.* negative"),
+        ([10, 3], "id 3.* exists already"),
+        ([10], "got 1 ids for 2 vectors"),
+        ([10.0, 11.0], "expected integers"),
+        (["a", "b"], "expected integers"),
+        ([[10], [11]], "expected integers"),
+        (np.array([1, 2**63], np.uint64), "more than an int64"),
+    ],
+)
+def test_ids_that_are_wrong_are_refused(index: Any, ids: Any, message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        index.add(ids, ROWS[:2])
+    assert index.ids.tolist() == [0, 1, 2, 3]
+
+
+def test_ids_go_on_from_the_largest(index: Any) -> None:
+    index.add([9], ROWS[:1])
+    index.add(ROWS[:2])
+    assert sorted(index.ids.tolist()) == [0, 1, 2, 3, 9, 10, 11]
+    assert 11 in index
+    assert 8 not in index
+
+
+def test_unknown_ids_are_not_found_and_change_nothing(index: Any) -> None:
+    with pytest.raises(NotFoundError, match="id 8"):
+        index.remove([1, 8])
+    with pytest.raises(NotFoundError, match="id 8"):
+        index.update([1, 8], ROWS[:2])
+    with pytest.raises(NotFoundError, match="id 8"):
+        index.get([1, 8])
+    assert len(index) == 4
+    assert index.get(1).tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize("filter", [[1, 2, 77], np.array([False, True, True]), np.array([2, 1], np.uint8)])
+def test_a_filter_is_ids_or_a_mask_over_ids(index: Any, filter: Any) -> None:
+    assert sorted(index.search(ROWS[3], 4, filter=filter).ids.tolist()) == [-1, -1, 1, 2]
+
+
+def test_an_empty_filter_allows_nothing(index: Any) -> None:
+    assert index.search(ROWS[3], 1, filter=[]).ids.tolist() == [-1]
+    assert index.search(ROWS[3], 1, filter=np.zeros(4, bool)).ids.tolist() == [-1]
+
+
+def test_a_mask_goes_by_id_not_by_position() -> None:
+    for kind in KINDS:
+        made = kind(3, "l2")
+        made.add([30, 20, 10], ROWS[:3])
+        mask = np.zeros(40, bool)
+        mask[10] = True
+        assert made.search(ROWS[0], 2, filter=mask).ids.tolist() == [10, -1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"k": 0}, "k is 0"),
+        ({"k": 1.5}, "k is 1.5"),
+        ({"k": True}, "k is True"),
+        ({"threads": -1}, "threads is -1"),
+        ({"timeout_ms": -1}, "timeout_ms is -1"),
+        ({"timeout_ms": float("nan")}, "timeout_ms is nan"),
+        ({"filter": np.zeros((2, 2), bool)}, "filter is a mask of shape"),
+        ({"filter": [0.5]}, "filter have dtype float64"),
+    ],
+)
+def test_search_arguments_out_of_range_are_refused(index: Any, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        index.search(ROWS[0], **arguments)
+
+
+def test_a_deadline_that_has_passed_stops_the_search(index: Any) -> None:
+    with pytest.raises(DeadlineExceededError):
+        index.search(ROWS, timeout_ms=0)
+    assert index.search(ROWS, 1, timeout_ms=60_000).ids.shape == (4, 1)
+
+
+def test_pickling_is_refused_in_favour_of_save(index: Any) -> None:
+    with pytest.raises(TypeError, match="use save"):
+        pickle.dumps(index)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"dim": 0}, "dim is 0"),
+        ({"dim": 70_000}, "dim is 70000"),
+        ({"metric": "hamming"}, "hamming"),
+        ({"m": 1}, "m is 1, expected 2 to 512"),
+        ({"m": 513}, "m is 513"),
+        ({"ef_construction": 0}, "ef_construction is 0"),
+        ({"ef_construction": 1 << 17}, "ef_construction is 131072"),
+        ({"ef_search": 0}, "ef_search is 0"),
+        ({"seed": -1}, "seed is -1"),
+    ],
+)
+def test_parameters_out_of_range_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        HnswIndex(**{"dim": 3, **arguments})
