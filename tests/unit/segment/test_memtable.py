@@ -126,6 +126,7 @@ def test_filters_see_the_rows_of_their_view_while_the_table_grows() -> None:
 
     def read() -> None:
         for i in range(0, slots, 2):
+            ready.acquire()  # one permit a slot: view i, and the one that is passed over
             ready.acquire()
             view, expected = views[i]
             mask = to_mask(evaluate(under, view.fields), view.rows)
