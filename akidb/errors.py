@@ -1,7 +1,7 @@
 """Every error AkiDB raises on purpose.
 
-A new kind exists only where a caller would act differently; what differs in detail is the `code`, a stable word that programs
-may compare (the message may change, the code may not). The REST layer maps each kind to one status.
+A new kind exists only where a caller would act differently; what differs in detail is the `code`, a stable word that
+programs may compare (the message may change, the code may not). The REST layer maps each kind to one status.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ POINT_ID_BYTES_MAX = 512
 class Metric(enum.Enum):
     """How near two vectors are. The value is the word on the wire; `native` is the word inside.
 
-    Inside, smaller is nearer: 1 - cosine, squared L2, -dot. Users see `score`: cosine, the Euclidean distance, the dot product.
+    Inside, smaller is nearer: 1 - cosine, squared L2, -dot. Users see `score`: cosine, Euclidean distance, dot product.
     """
 
     COSINE = "Cosine"
@@ -85,7 +85,7 @@ class CollectionSpec:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A stored point. `payload_json` is the JSON text as it was sent, or None; `vector` is float32 of shape (dim,) or None."""
+    """A stored point. `payload_json` is the JSON text as sent, or None; `vector` is float32 of shape (dim,) or None."""
 
     id: str
     vector: VectorArray | None = None
@@ -129,7 +129,7 @@ class IndexState:
 
 @dataclass(frozen=True, slots=True)
 class CollectionInfo:
-    """What GET /collections/{name} shows. `lsn` is the log position the figures are for; `bytes` is what segments and log hold."""
+    """What GET /collections/{name} shows. `lsn` is the log position of the figures, `bytes` what segments and tail hold."""
 
     spec: CollectionSpec
     count: int
@@ -144,8 +144,8 @@ class CollectionInfo:
 class Consistency:
     """Which writes a read must see.
 
-    strong: all acknowledged by any node before the call. session: at least those up to `lsn`. bounded: state no older than
-    `bounded_ms`. eventual: what this node has.
+    strong: all acknowledged by any node before the call. session: at least those up to `lsn`. bounded: state no older
+    than `bounded_ms`. eventual: what this node has.
     """
 
     mode: Literal["strong", "session", "bounded", "eventual"] = "strong"

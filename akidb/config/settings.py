@@ -107,7 +107,7 @@ class Cache:
 @dataclass(frozen=True, slots=True)
 class Wal:
     commit_interval_ms: int = setting(
-        0, "How long a commit waits for more writes to join; 0 joins only what came during the commit before.",
+        0, "Least time between two commits of a shard; 0 joins only what came during the commit before.",
         low=0, high=10_000, unit="ms",
     )  # fmt: skip
 

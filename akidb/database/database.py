@@ -219,8 +219,7 @@ class Database:
 
     async def close(self) -> None:
         """Decides the writes under way and lets go of threads and the store."""
-        for uuid in list(self._open):
-            await self._forget(uuid)
+        await asyncio.gather(*(self._forget(uuid) for uuid in list(self._open)))
         await self._appender.close()
         await asyncio.to_thread(self._workers.close)
         await self._store.close()

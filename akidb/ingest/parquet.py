@@ -121,8 +121,8 @@ def _matrix(array: Any, dim: int | None, faults: dict[int, str]) -> tuple[Vector
 
     lengths = pc.fill_null(pc.list_value_length(array), -1).to_numpy(zero_copy_only=False)
     if dim is None:
-        sized = lengths[lengths > 0]
-        dim = int(sized[0]) if len(sized) else 0
+        found, counts = np.unique(lengths[lengths > 0], return_counts=True)
+        dim = int(found[np.argmax(counts)]) if len(found) else 0
     good = (lengths == dim) & (lengths > 0)
     for row in np.flatnonzero(~good).tolist():
         size = int(lengths[row])

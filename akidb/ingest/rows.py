@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,7 +12,7 @@ from akidb.ingest.checks import id_fault
 
 
 class Rows:
-    """Good rows and rejects since the last batch. `dim` None: the first vector tells."""
+    """Good rows and rejects since the last batch. `dim` None: most vectors of the first batch tell."""
 
     def __init__(self, dim: int | None) -> None:
         self._dim = dim
@@ -28,13 +29,7 @@ class Rows:
         return len(self._ids) + len(self._rejects)
 
     def add(self, line: int, id: object, vector: Sequence[float], payload: bytes | None) -> None:
-        fault = id_fault(id)
-        if fault is None and not vector:
-            fault = "the vector is empty"
-        if fault is None and self._dim is None:
-            self._dim = len(vector)
-        if fault is None and len(vector) != self._dim:
-            fault = f"the vector has {len(vector)} dimensions, expected {self._dim}"
+        fault = id_fault(id) or (None if vector else "the vector is empty")
         if fault is not None:
             self.refuse(line, fault)
             return
@@ -48,8 +43,22 @@ class Rows:
 
     def batch(self, end: int) -> Batch:
         """What was gathered; empties this."""
+        lengths = [len(vector) for vector in self._vectors]
+        if self._dim is None and lengths:
+            self._dim = Counter(lengths).most_common(1)[0][0]
+        good = [row for row, length in enumerate(lengths) if length == self._dim]
+        for row, length in enumerate(lengths):
+            if length != self._dim:
+                self.refuse(self._lines[row], f"the vector has {length} dimensions, expected {self._dim}")
         with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite, and a reject later
-            vectors = np.array(self._vectors, np.float32).reshape(len(self._vectors), self._dim or 0)
-        made = Batch(self._ids, vectors, self._payloads, self._lines, end, self._rejects)
+            vectors = np.array([self._vectors[row] for row in good], np.float32).reshape(len(good), self._dim or 0)
+        made = Batch(
+            [self._ids[row] for row in good],
+            vectors,
+            [self._payloads[row] for row in good],
+            [self._lines[row] for row in good],
+            end,
+            sorted(self._rejects, key=lambda reject: reject.line),
+        )
         self._clear()
         return made

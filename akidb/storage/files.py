@@ -127,8 +127,10 @@ def read_file(
         end = min(end, info.st_size)
         if inline_bytes is None:
             return info, read_at(descriptor, start, end)
+        if not NOWAIT or end - start > inline_bytes:
+            raise BlockingIOError
         buffer = bytearray(end - start)
-        if not NOWAIT or len(buffer) > inline_bytes or os.preadv(descriptor, [buffer], start, NOWAIT) < len(buffer):
+        if os.preadv(descriptor, [buffer], start, NOWAIT) < len(buffer):
             raise BlockingIOError
         return info, bytes(buffer)
 
