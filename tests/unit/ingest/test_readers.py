@@ -268,3 +268,19 @@ def test_parquet_that_is_damaged_inside_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="damaged after row") as caught:
         read(path, Columns("v"))
     assert caught.value.code == "unreadable_file"
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl", "csv"])
+def test_one_odd_vector_at_the_start_does_not_set_the_dimension(tmp_path: Path, kind: Format) -> None:
+    path = tmp_path / f"rows.{kind}"
+    vectors = [[9.0], [1.0, 2.0], [3.0, 4.0]]
+    match kind:
+        case "parquet":
+            pq.write_table(pa.table({"id": [0, 1, 2], "v": vectors}), path)
+        case "jsonl":
+            path.write_text("".join(json.dumps({"id": id, "v": vector}) + "\n" for id, vector in enumerate(vectors)))
+        case "csv":
+            path.write_text("id,v\n" + "".join(f'{id},"{vector}"\n' for id, vector in enumerate(vectors)))
+    batches = read(path)
+    assert ids(batches) == ["1", "2"]
+    assert list(reasons(batches).values()) == ["the vector has 1 dimensions, expected 2"]
