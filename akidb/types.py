@@ -129,7 +129,7 @@ class IndexState:
 
 @dataclass(frozen=True, slots=True)
 class CollectionInfo:
-    """What GET /collections/{name} shows. `lsn` is the log position of the figures, `bytes` what segments and tail hold."""
+    """What GET /collections/{name} shows. `lsn` is the figures' log position, `bytes` what segments and tail hold."""
 
     spec: CollectionSpec
     count: int
