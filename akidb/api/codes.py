@@ -41,6 +41,7 @@ CODES: dict[str, str] = {
     "outcome_unknown": "Time ran out while a write was under way: it may or may not have happened. Read to find out.",
     "storage_unavailable": "The store does not answer. Try again after Retry-After.",
     "not_ready": "This process cannot serve requests now.",
+    "closing": "This process is shutting down; nothing was written.",
     "overloaded": "Too much is waiting. Try again after Retry-After.",
     "storage_full": "The store has no room: nothing was written, reads go on.",
     "data_corruption": "Bytes in the store fail their checks; the detail names the object.",

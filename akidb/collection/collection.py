@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
@@ -14,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from akidb import query
+from akidb.collection.follower import Follower
 from akidb.collection.maintenance import Maintenance
 from akidb.collection.points import check_ids, check_values, check_vectors, encode_payload, encode_payloads, refuse
 from akidb.collection.shard import Shard
-from akidb.errors import AkiDBError, NotFoundError, ReadOnlyError
+from akidb.errors import AkiDBError, DeadlineExceededError, NotFoundError, ReadOnlyError
 from akidb.filter import Filter, PayloadSchema
 from akidb.query import SearchQuery, Snapshot
 from akidb.types import STRONG, CollectionInfo, CollectionSpec, Consistency, Lsn, Point, ScoredPoint
@@ -26,14 +28,13 @@ from akidb.wal import Delete, Operation, Patch, Seal, Upsert
 T = TypeVar("T")
 
 READ_TIMEOUT_MS = 10_000
-TAIL_SIZE_MAX = 4.0
-"""Writers wait for the fold once the tail is this many times its limit."""
+RESOLVE_TRIES = 3
+"""How often a filter is resolved while this node goes on writing; then its writers wait."""
 
-RESOLVE_TRIES = 8
 EF_SEARCH_MAX = 10_000
 
-INLINE_VALUES_MAX = 32_768
-"""Batches with more vector values than this are checked in a thread: it takes longer than the event loop may wait."""
+INLINE_IDS_MAX, INLINE_BYTES_MAX = 256, 128 << 10
+"""Batches with more than this are checked in a thread: it takes longer than the event loop may stand still."""
 
 
 class _MovedError(AkiDBError):
@@ -62,6 +63,8 @@ class Collection:
         self._settings = shard.settings
         self._schema = PayloadSchema.parse(shard.spec.payload_schema)
         self._maintenance = None if read_only else Maintenance(shard)
+        self._follower = Follower(shard) if read_only else None
+        self._resolving = asyncio.Lock()
 
     @property
     def spec(self) -> CollectionSpec:
@@ -84,8 +87,9 @@ class Collection:
 
     @property
     def background_error(self) -> AkiDBError | None:
-        """Why folding or graph building does not get on, if it does not."""
-        return None if self._maintenance is None else self._maintenance.last_error
+        """Why folding, graph building or following others does not get on, if it does not."""
+        work = self._maintenance or self._follower
+        return None if work is None else work.last_error
 
     # Writes
 
@@ -110,10 +114,17 @@ class Collection:
             DeadlineExceededError: code `outcome_unknown`: it may have happened.
         """
         check = partial(self._checked_points, ids, vectors, payloads)
-        operation = check() if len(ids) * self.spec.dim < INLINE_VALUES_MAX else await asyncio.to_thread(check)
+        operation = check() if self._is_small(ids, payloads) else await asyncio.to_thread(check)
         if not operation.ids:
             return self.lsn
         return await self._append([operation], timeout_ms)
+
+    def _is_small(self, ids: Sequence[Any], payloads: Sequence[Any] | None) -> bool:
+        size = len(ids) * self.spec.dim * 4 + sum(len(text) for text in payloads or () if isinstance(text, bytes))
+        return len(ids) <= INLINE_IDS_MAX and size <= INLINE_BYTES_MAX
+
+    async def _checked_ids(self, ids: Sequence[str | int]) -> list[str]:
+        return check_ids(ids) if len(ids) <= INLINE_IDS_MAX else await asyncio.to_thread(check_ids, ids)
 
     def _checked_points(
         self, ids: Sequence[str | int], vectors: npt.ArrayLike, payloads: Sequence[Any] | None
@@ -126,7 +137,7 @@ class Collection:
 
     async def delete(self, ids: Sequence[str | int], *, timeout_ms: int | None = None) -> Lsn:
         """Deletes by id; ids that are not there are no error."""
-        names = check_ids(ids)
+        names = await self._checked_ids(ids)
         if not names:
             return self.lsn
         return await self._append([Delete(list(dict.fromkeys(names)))], timeout_ms)
@@ -134,22 +145,28 @@ class Collection:
     async def delete_where(self, filter: Filter, *, timeout_ms: int | None = None) -> tuple[int, Lsn]:
         """Deletes what matches at the moment of the write; returns how many points that were, and the LSN."""
         deadline = self._write_deadline(timeout_ms)
-        for attempt in range(RESOLVE_TRIES):
-            await self._shard.catch_up(STRONG, deadline=deadline)
-            snapshot = self._shard.state.snapshot()
-            ids = await self._in_thread(partial(query.matching_ids, snapshot, filter))
-            if not ids:
-                return 0, snapshot.lsn
+        for _ in range(RESOLVE_TRIES):
+            with contextlib.suppress(_MovedError):
+                return await self._delete_resolved(filter, deadline)
+        async with self._resolving:
+            while time.monotonic() < deadline:
+                with contextlib.suppress(_MovedError):
+                    return await self._delete_resolved(filter, deadline)
+        raise DeadlineExceededError("other nodes wrote faster than the filter could be resolved; nothing was deleted")
 
-            def unchanged(at: Lsn = snapshot.lsn, last: bool = attempt == RESOLVE_TRIES - 1) -> None:
-                if self.lsn != at and not last:
-                    raise _MovedError("resolved at an older state")
+    async def _delete_resolved(self, filter: Filter, deadline: float) -> tuple[int, Lsn]:
+        """Raises _MovedError, with nothing done, if anything was written between resolving and deleting."""
+        await self._shard.catch_up(STRONG, deadline=deadline)
+        snapshot = self._shard.state.snapshot()
+        ids = await self._in_thread(partial(query.matching_ids, snapshot, filter))
+        if not ids:
+            return 0, snapshot.lsn
 
-            try:
-                return len(ids), await self._append([Delete(ids)], timeout_ms, check=unchanged)
-            except _MovedError:
-                continue
-        raise AssertionError("the last try does not check")
+        def unchanged() -> None:
+            if self.lsn != snapshot.lsn:
+                raise _MovedError("resolved at an older state")
+
+        return len(ids), await self._put([Delete(ids)], deadline, unchanged)
 
     async def patch(self, id: str | int, payload: Mapping[str, Any] | bytes, *, timeout_ms: int | None = None) -> Lsn:
         """Merges `payload` into a point's (RFC 7396: null removes a field). Raises NotFoundError `point_not_found`."""
@@ -159,7 +176,7 @@ class Collection:
             raise refuse("invalid_payload", ("payload",), "is null, expected a JSON object")
 
         def there() -> None:
-            if self._shard.state.lookup(name) is None:
+            if query.fetch(self._shard.state.snapshot(), [name], with_vector=False, with_payload=False) == [None]:
                 raise NotFoundError(f"collection {self.spec.name!r} has no point {name!r}", code="point_not_found")
 
         await self._shard.catch_up(STRONG, deadline=self._write_deadline(timeout_ms))
@@ -173,11 +190,16 @@ class Collection:
     async def _append(
         self, operations: list[Operation], timeout_ms: int | None, check: Callable[[], None] | None = None
     ) -> Lsn:
+        deadline = self._write_deadline(timeout_ms)
+        if self._resolving.locked():
+            async with self._resolving:  # a filter is being resolved, which takes a state that stays as it is
+                pass
+        return await self._put(operations, deadline, check)
+
+    async def _put(self, operations: list[Operation], deadline: float, check: Callable[[], None] | None = None) -> Lsn:
         if self._maintenance is None:
             raise ReadOnlyError(f"collection {self.spec.name!r} is open read-only")
-        if self._maintenance.tail_size() > TAIL_SIZE_MAX:
-            await self._maintenance.fold()
-        deadline = self._write_deadline(timeout_ms)
+        await self._maintenance.make_room(deadline)
         return await self._shard.append(operations, deadline=deadline, check=check, exact=check is not None)
 
     def _write_deadline(self, timeout_ms: int | None) -> float:
@@ -189,7 +211,7 @@ class Collection:
         self, ids: Sequence[str | int], *, consistency: Consistency | None = None, with_vector: bool = True
     ) -> list[Point | None]:
         """Points in the order of `ids`; None where there is none."""
-        names = check_ids(ids)
+        names = await self._checked_ids(ids)
         snapshot = await self.snapshot(consistency)
         return await self._in_thread(lambda: query.fetch(snapshot, names, with_vector=with_vector))
 
@@ -299,7 +321,6 @@ class Collection:
         return await asyncio.get_running_loop().run_in_executor(self._shard.workers.search, run, work)
 
     async def close(self) -> None:
-        """Decides the writes under way and stops the background work."""
-        await self._shard.appender.close()
-        if self._maintenance is not None:
-            await self._maintenance.close()
+        """Decides the writes under way and stops the background work. What comes later gets UnavailableError."""
+        work = self._maintenance or self._follower
+        await asyncio.gather(self._shard.appender.close(), *([work.close()] if work is not None else []))

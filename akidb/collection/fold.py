@@ -9,6 +9,7 @@ import asyncio
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -38,10 +39,11 @@ async def fold(shard: Shard) -> bool:
     Raises:
         UnavailableError, StorageFullError: the store; the tail stays in memory and in the log, the next fold takes it.
     """
-    state = shard.state
-    if state.applied < state.head.folded:
-        return False
-    frozen = state.freeze()
+    async with shard.changing:
+        state = shard.state
+        if state.applied < state.head.folded:
+            return False
+        frozen = state.freeze()
     absorbed = choose_absorbed(frozen, shard.spec)
     kept = [entry for entry in frozen.segments if entry not in absorbed]
     sources = [Source(view, view.live) for view in frozen.views]
@@ -53,13 +55,16 @@ async def fold(shard: Shard) -> bool:
             refs = await _put_deletes(shard, kept)
             if written is not None:
                 await shard.store.put(written.ref.key, written.path)
-            head = await shard.heads.swap(lambda head: _folded(head, state.head, frozen, refs, written))
-    if head is None or head.version != state.head.version + 1 or shard.state is not state:
+            head = await shard.heads.swap(lambda head: _folded(head, frozen, refs, written))
+    if head is None:
         await shard.refresh()
         return False
     new = None if written is None else await shard.open_segment(written.ref)
-    state.install_fold(head, refs, frozen, new)
-    await collect_garbage(shard)
+    async with shard.changing:
+        if shard.state is state:
+            await shard.change(partial(state.install_fold, head, refs, frozen, new), rows=state.touched)
+            return True
+    await shard.refresh()
     return True
 
 
@@ -80,15 +85,19 @@ def choose_absorbed(frozen: Frozen, spec: CollectionSpec) -> list[tuple[LiveSegm
     return chosen
 
 
-def _folded(
-    head: Head, base: Head, frozen: Frozen, refs: dict[UUID, SegmentRef], written: _Written | None
-) -> Head | None:
-    """HEAD after the fold, or None if it is not the one the fold began from (graphs may have been added since)."""
-    if head.version != base.version:
+def _folded(head: Head, frozen: Frozen, refs: dict[UUID, SegmentRef], written: _Written | None) -> Head | None:
+    """HEAD after the fold, or None if it does not hold what the fold began from (a graph may have been added since).
+
+    Raises:
+        AssertionError: rows would be lost or doubled, which would be a bug of ours; nothing was sent.
+    """
+    if (head.folded, head.segments) != (frozen.head.folded, frozen.head.segments):
         return None
     segments = tuple(refs[ref.uuid] for ref in head.segments if ref.uuid in refs)
     if written is not None:
         segments += (written.ref,)
+    if sum(ref.live for ref in segments) != frozen.live_rows:  # not an assert: python -O must not switch it off
+        raise AssertionError(f"a fold of {frozen.live_rows} live rows would leave {segments}")
     return replace(
         head,
         segments=segments,
@@ -129,7 +138,7 @@ async def _put_deletes(shard: Shard, kept: Sequence[tuple[LiveSegment, Mask, int
         ref = segment.ref
         if live_rows != ref.live:
             key = f"{shard.prefix}/del/{uuid4().hex}"
-            await shard.store.put(key, encode_deletes(ref.uuid, live))
+            await shard.store.put(key, await asyncio.to_thread(encode_deletes, ref.uuid, live))
             ref = replace(ref, live=live_rows, deletes_key=key)
         refs[ref.uuid] = ref
     return refs
@@ -137,32 +146,35 @@ async def _put_deletes(shard: Shard, kept: Sequence[tuple[LiveSegment, Mask, int
 
 async def add_graph(shard: Shard, segment: LiveSegment, graph: bytes) -> bool:
     """Puts a copy of the segment with its graph and names it in HEAD. False if it was folded away meanwhile."""
-    state = shard.state
-    old = segment.ref.uuid
+    state, old = shard.state, segment.ref.uuid
     with tempfile.TemporaryDirectory(prefix="akidb-graph-") as scratch:
         written = await write(shard, [Source(segment.reader, None)], segment.ref.lsn_max, Path(scratch), graph)
-
-        def change(head: Head) -> Head | None:
-            refs = {ref.uuid: ref for ref in head.segments}
-            if old not in refs:
-                return None
-            now = replace(
-                refs[old], uuid=written.ref.uuid, key=written.ref.key, bytes=written.ref.bytes, has_graph=True
-            )
-            return replace(head, segments=tuple(now if ref.uuid == old else ref for ref in head.segments))
-
         async with shard.store.lock(shard.prefix, exclusive=False):
             await shard.store.put(written.ref.key, written.path)
-            head = await shard.heads.swap(change)
+            head = await shard.heads.swap(lambda head: _with_graph(head, old, written.ref))
     if head is None:
-        return False
-    if head.version != state.head.version + 1 or shard.state is not state:
         await shard.refresh()
-    else:
-        opened = await shard.open_segment(replace(written.ref, deletes_key=None))
-        state.install_graph(head, old, opened.reader)
-    await collect_garbage(shard)
+        return False
+    reader = (await shard.open_segment(written.ref)).reader
+    async with shard.changing:
+        ours = _with_graph(state.head, old, written.ref)
+        if shard.state is state and ours is not None and (ours.folded, ours.segments) == (head.folded, head.segments):
+            ref = next(ref for ref in head.segments if ref.uuid == written.ref.uuid)
+            state.install_graph(head, old, ref, reader)
+            return True
+    await shard.refresh()
     return True
+
+
+def _with_graph(head: Head, old: UUID, new: SegmentRef) -> Head | None:
+    """HEAD with the segment replaced by its copy with a graph; None if it does not name it."""
+    if all(ref.uuid != old for ref in head.segments):
+        return None
+    segments = tuple(
+        replace(ref, uuid=new.uuid, key=new.key, bytes=new.bytes, has_graph=True) if ref.uuid == old else ref
+        for ref in head.segments
+    )
+    return replace(head, segments=segments)
 
 
 async def collect_garbage(shard: Shard) -> None:

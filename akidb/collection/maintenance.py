@@ -6,15 +6,17 @@ All of it may happen on any node, at any time, or not at all, without changing a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
-from akidb.collection.fold import SEGMENT_BYTES_TARGET, add_graph, fold
+from akidb.collection.fold import SEGMENT_BYTES_TARGET, add_graph, collect_garbage, fold
 from akidb.collection.shard import Shard
 from akidb.collection.state import LiveSegment
-from akidb.errors import AkiDBError, DeadlineExceededError
+from akidb.errors import AkiDBError, DeadlineExceededError, UnavailableError
 from akidb.index import build_graph
 from akidb.types import IndexState
 from akidb.wal import Slot
@@ -24,39 +26,70 @@ log = logging.getLogger(__name__)
 TAIL_BYTES_MAX = 64 << 20
 TAIL_ROWS_MAX = 100_000
 TAIL_AGE_SECS_MAX = 60.0
+TAIL_SIZE_MAX = 4.0
+"""Writers wait for the fold once the tail is this many times its limit."""
+
 IDLE_FOLD_SECS = 2.0
 """A tail that would deserve a graph is folded as soon as writing pauses this long."""
 
 TICK_SECS = 0.5
 REFRESH_SECS = 10.0
 RETRY_SECS_MAX = 30.0
+CLOSE_TIMEOUT_SECS = 10.0
+
+
+class _Stop(threading.Event):
+    """Also set once the main thread has ended: the interpreter waits for the threads, a graph may take minutes."""
+
+    def is_set(self) -> bool:
+        return super().is_set() or not threading.main_thread().is_alive()
 
 
 class Maintenance:
-    """Keeps one shard's tail short and its segments in graphs, in a task of its own."""
+    """Keeps one shard's tail short and its segments in graphs. While there is nothing to do its tasks sleep.
+
+    A fold and the commit of a graph take turns, since each is made from the HEAD that it replaces. Neither is cut in
+    two when who asked for it is cancelled: a put that outlives the shard's lock could name what was collected.
+    """
 
     def __init__(self, shard: Shard) -> None:
         self._shard = shard
-        self._folding = asyncio.Lock()
+        self._committing = asyncio.Lock()
         self._building = asyncio.Lock()
-        self._wake = asyncio.Event()
-        self._stop_build = threading.Event()
+        self._making_room = asyncio.Lock()
+        self._wake = {self._fold_if_due: asyncio.Event(), self._build_if_due: asyncio.Event()}
+        self._stop_build = _Stop()
         self._tail_since = 0.0
         self._own_crossing = False
         self._refreshed = time.monotonic()
         self._built_rows = 0
-        self.last_error: AkiDBError | None = None
-        shard.on_applied = self._applied
-        self._tasks = [
-            asyncio.create_task(self._run(self._fold_if_due)),
-            asyncio.create_task(self._run(self._build_if_due)),
+        self._errors: dict[str, AkiDBError] = {}
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._closed = False
+        shard.on_applied, shard.on_adopted = self._applied, self._looked_again
+        self._looked_again()
+        self._loops = [
+            asyncio.create_task(self._run("fold", lambda: shard.state.slots_in_tail > 0, self._fold_if_due)),
+            asyncio.create_task(self._run("graph", lambda: self._next_to_build() is not None, self._build_if_due)),
         ]
+
+    @property
+    def last_error(self) -> AkiDBError | None:
+        """Why folding or graph building does not get on, if it does not."""
+        return next(iter(self._errors.values()), None)
 
     def _applied(self, slot: Slot) -> None:
         self._tail_since = self._tail_since or time.monotonic()
         if slot.writer == self._shard.appender.writer and self.tail_size() >= 1.0:
             self._own_crossing = True
-        self._wake.set()
+        self._wake[self._fold_if_due].set()
+
+    def _looked_again(self) -> None:
+        """The tail or the segments are others than before."""
+        self._own_crossing = False
+        self._tail_since = time.monotonic() if self._shard.state.slots_in_tail else 0.0
+        for event in self._wake.values():
+            event.set()
 
     def tail_size(self) -> float:
         """The tail in memory as a share of its limit."""
@@ -64,24 +97,22 @@ class Maintenance:
         rows, size = sum(table.rows for table in tables), sum(table.bytes for table in tables)
         return max(rows / TAIL_ROWS_MAX, size / TAIL_BYTES_MAX)
 
-    async def _run(self, step: Callable[[], Awaitable[None]]) -> None:
-        pause, failing = TICK_SECS, False
+    async def _run(self, name: str, due: Callable[[], bool], step: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        pause, wake = TICK_SECS, self._wake[step]
         while True:
-            if not self._busy():
-                self._wake.clear()
-                await self._wake.wait()
+            while self._shard.state.sealed or not due():
+                wake.clear()
+                await wake.wait()
             await asyncio.sleep(pause)
             try:
                 await step()
-                pause, failing, self.last_error = TICK_SECS, False, None
-            except AkiDBError as error:
-                if not failing:
-                    log.warning("background work on collection %s failed, will retry: %s", self._shard.spec.name, error)
-                pause, failing, self.last_error = min(max(1.0, pause * 2), RETRY_SECS_MAX), True, error
-
-    def _busy(self) -> bool:
-        state = self._shard.state
-        return not state.sealed and (state.slots_in_tail > 0 or self._next_to_build() is not None)
+                pause = TICK_SECS
+                self._errors.pop(name, None)
+            except Exception as failed:  # whatever it was: nobody else would try again
+                if name not in self._errors:
+                    report(f"{name} of collection {self._shard.spec.name}", failed)
+                self._errors[name] = as_error(failed)
+                pause = min(max(1.0, pause * 2), RETRY_SECS_MAX)
 
     async def _fold_if_due(self) -> None:
         now = time.monotonic()
@@ -106,17 +137,39 @@ class Maintenance:
             return True
         if state.tail_wants_graph and now - self._shard.last_write > IDLE_FOLD_SECS:
             return True
-        return now - (self._tail_since or now) > TAIL_AGE_SECS_MAX
+        return now - self._tail_since > TAIL_AGE_SECS_MAX
+
+    async def make_room(self, deadline: float) -> None:
+        """Waits, for a writer, until the tail is short enough to be added to.
+
+        Raises:
+            DeadlineExceededError: past `deadline` (time.monotonic() seconds); nothing was written.
+            AkiDBError: why it can't be folded.
+        """
+        if self.tail_size() <= TAIL_SIZE_MAX:
+            return
+        try:
+            async with asyncio.timeout(max(0.0, deadline - time.monotonic())), self._making_room:
+                if self.tail_size() > TAIL_SIZE_MAX:
+                    await self.fold()
+        except TimeoutError:
+            raise DeadlineExceededError(
+                "the log's tail was not folded in time to take more; nothing was written"
+            ) from None
 
     async def fold(self) -> None:
-        """One fold; waits for the work under way."""
-        async with self._folding:
-            self._own_crossing = False
-            self._tail_since = time.monotonic()
-            began, shard = time.perf_counter(), self._shard
-            if await fold(shard):
-                seconds = time.perf_counter() - began
-                log.info("folded %s up to slot %d in %.2f s", shard.spec.name, shard.state.head.folded - 1, seconds)
+        """One fold of all that is applied now, after the work under way."""
+        await self._unbroken(self._fold())
+
+    async def _fold(self) -> None:
+        began, shard = time.perf_counter(), self._shard
+        async with self._committing:
+            folded = await fold(shard)
+            self._looked_again()
+        if folded:
+            seconds = time.perf_counter() - began
+            log.info("folded %s up to slot %d in %.2f s", shard.spec.name, shard.state.head.folded - 1, seconds)
+            await collect_garbage(shard)
 
     def _next_to_build(self) -> LiveSegment | None:
         """The largest segment that is to have a graph and has none."""
@@ -125,28 +178,37 @@ class Maintenance:
         return max(wanting, key=lambda segment: segment.reader.rows, default=None)
 
     async def build(self, segment: LiveSegment) -> None:
-        """Builds one segment's graph on the background threads and commits it."""
-        shard, index = self._shard, self._shard.spec.index
+        """Builds one segment's graph on threads of its own and commits it."""
+        await self._unbroken(self._build(segment))
+
+    async def _build(self, segment: LiveSegment) -> None:
+        shard = self._shard
         async with self._building:
-            if segment not in shard.state.segments:
-                return
-
-            def work() -> bytes:
-                return build_graph(
-                    segment.reader.vectors,
-                    shard.spec.metric.native,
-                    m=index.m,
-                    ef_construction=index.ef_construction,
-                    progress=self._progress,
-                    stop=self._stop_build,
-                )
-
-            began = time.perf_counter()
-            graph = await asyncio.get_running_loop().run_in_executor(shard.workers.background, work)
-            self._built_rows = 0
-            if await add_graph(shard, segment, graph):
+            async with shard.workers.builds:
+                if self._closed or segment not in shard.state.segments:
+                    return
+                began = time.perf_counter()
+                try:
+                    graph = await _in_thread_of_its_own(lambda: self._graph(segment))
+                finally:
+                    self._built_rows = 0
+            async with self._committing:
+                added = await add_graph(shard, segment, graph)
+            if added:
                 log.info("built the graph of %d points of collection %s in %.2f s",
                          segment.reader.rows, shard.spec.name, time.perf_counter() - began)  # fmt: skip
+                await collect_garbage(shard)
+
+    def _graph(self, segment: LiveSegment) -> bytes:
+        index = self._shard.spec.index
+        return build_graph(
+            segment.reader.vectors,
+            self._shard.spec.metric.native,
+            m=index.m,
+            ef_construction=index.ef_construction,
+            progress=self._progress,
+            stop=self._stop_build,
+        )
 
     def _progress(self, done: int, total: int) -> None:
         self._built_rows = done
@@ -159,7 +221,7 @@ class Maintenance:
         """Folds and builds now, until nothing is pending."""
         try:
             async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-                while self.index_state().pending and not self._shard.state.sealed:
+                while self.index_state().state == "building" and not self._shard.state.sealed:
                     if self._shard.state.tail_wants_graph:
                         await self.fold()
                     segment = self._next_to_build()
@@ -169,9 +231,67 @@ class Maintenance:
             pending = self.index_state().pending
             raise DeadlineExceededError(f"{pending} points are still to be indexed when the time ran out") from None
 
+    async def _unbroken(self, work: Coroutine[Any, Any, None]) -> None:
+        """Awaits work that goes on when the waiting is cancelled."""
+        if self._closed:
+            work.close()
+            raise UnavailableError(f"collection {self._shard.spec.name!r} is being closed", code="closing")
+        task = asyncio.create_task(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._ended)
+        await asyncio.wait({task})
+        task.result()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled():
+            task.exception()  # heard, though who asked may be gone
+
     async def close(self) -> None:
         """Stops at the next safe point; what was not finished is done by whoever opens the shard next."""
+        self._closed = True
         self._stop_build.set()
-        for task in self._tasks:
+        for task in self._loops:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=CLOSE_TIMEOUT_SECS)  # longer only while the store is away
+        for task in self._under_way:
+            task.cancel()
+        await asyncio.gather(*self._under_way, return_exceptions=True)
+
+
+def report(what: str, failed: Exception) -> None:
+    """Says once that background work fails; a bug of ours with its place."""
+    bug = failed if not isinstance(failed, AkiDBError) else None
+    log.warning("%s failed, will retry: %s", what, failed, exc_info=bug)
+
+
+def as_error(failed: Exception) -> AkiDBError:
+    return failed if isinstance(failed, AkiDBError) else AkiDBError(f"{type(failed).__name__}: {failed}")
+
+
+async def _in_thread_of_its_own(call: Callable[[], bytes]) -> bytes:
+    """A plain thread: the interpreter waits for a pool's threads before it tells anybody that the main thread ended."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[bytes] = loop.create_future()
+
+    def settle(result: bytes | None, error: BaseException | None) -> None:
+        if done.done():
+            return
+        if error is not None:
+            done.set_exception(error)
+        elif result is not None:
+            done.set_result(result)
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = call()
+        except BaseException as failed:
+            error = failed
+        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+            loop.call_soon_threadsafe(settle, result, error)
+
+    threading.Thread(target=run, name="akidb-build").start()
+    return await done

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -12,6 +13,8 @@ import numpy.typing as npt
 from akidb.errors import Fault, InvalidInputError
 from akidb.filter import PayloadSchema
 from akidb.types import POINT_ID_BYTES_MAX, CollectionSpec, Metric, VectorArray
+
+_INTEGER_ID_END = 10 ** (POINT_ID_BYTES_MAX - 1)
 
 
 def refuse(code: str, loc: tuple[str | int, ...], msg: str) -> InvalidInputError:
@@ -49,6 +52,8 @@ def _check_id(id_: Any, loc: tuple[str | int, ...]) -> str:
             raise refuse("invalid_id", loc, f"has {size} UTF-8 bytes, expected 1 to {POINT_ID_BYTES_MAX}")
         return id_
     if isinstance(id_, (int, np.integer)) and not isinstance(id_, bool):
+        if abs(int(id_)) >= _INTEGER_ID_END:  # before it becomes text, which Python refuses for very long ones
+            raise refuse("invalid_id", loc, f"is an integer of more than {POINT_ID_BYTES_MAX - 1} digits")
         return str(int(id_))
     raise refuse("invalid_id", loc, f"is {type(id_).__name__}, expected text or an integer")
 
@@ -129,7 +134,18 @@ def encode_payload(payload: Any, schema: PayloadSchema, loc: tuple[str | int, ..
             text = msgspec.json.encode(payload if isinstance(payload, dict) else dict(payload))
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise refuse("invalid_payload", loc, f"can't be written as JSON: {error}") from None
+        if b"null" in text and _not_finite(payload):  # msgspec writes NaN and infinities as null
+            raise refuse("invalid_payload", loc, "holds a float that is not finite, which JSON can't say")
     else:
         raise refuse("invalid_payload", loc, f"is {type(payload).__name__}, expected a JSON object")
     schema.check(text, loc)
     return text
+
+
+def _not_finite(value: Any) -> bool:
+    """Whether a NaN or an infinity lies anywhere in it."""
+    if isinstance(value, float):
+        return not math.isfinite(value)
+    if isinstance(value, Mapping):
+        return any(map(_not_finite, value.values()))
+    return isinstance(value, Iterable) and not isinstance(value, str | bytes) and any(map(_not_finite, value))

@@ -10,15 +10,16 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
+from typing import TypeVar
 from uuid import UUID
 
 from akidb.collection.state import LiveSegment, ShardState
 from akidb.config import Settings
-from akidb.errors import CorruptionError, NotFoundError
+from akidb.errors import CorruptionError, NotFoundError, UnavailableError
 from akidb.manifest import Head, HeadStore, SegmentRef
 from akidb.segment import Segment, decode_deletes
 from akidb.storage.object_store import ObjectStore
@@ -26,18 +27,30 @@ from akidb.telemetry.tracing import span
 from akidb.types import CollectionSpec, Consistency, Lsn
 from akidb.wal import Appender, Log, Operation, Slot
 
+T = TypeVar("T")
+
+INLINE_ROWS = 512
+"""Slots with more rows than this are applied in a thread: it takes longer than the event loop may stand still."""
+
+OPEN_TRIES = 3
+
 
 @dataclass(frozen=True)
 class Workers:
-    """The threads that work for every collection of a database: those that answer, and those for what takes long."""
+    """The threads that work for every collection of a database: those that answer, and those that fold and open.
+
+    Graphs have threads of their own, `builds` at a time: minutes of building must not keep folds waiting.
+    """
 
     search: ThreadPoolExecutor
     background: ThreadPoolExecutor
+    builds: asyncio.Semaphore
 
     @classmethod
     def start(cls) -> Workers:
         cores = os.cpu_count() or 1
-        return cls(ThreadPoolExecutor(cores + 2, "akidb-search"), ThreadPoolExecutor(2, "akidb-background"))
+        search, background = ThreadPoolExecutor(cores + 2, "akidb-search"), ThreadPoolExecutor(2, "akidb-background")
+        return cls(search, background, asyncio.Semaphore(2))
 
     def close(self) -> None:
         self.search.shutdown(wait=True, cancel_futures=True)
@@ -60,10 +73,13 @@ class Shard:
         self.log = Log(store, prefix, uuid)
         self.appender = Appender(self.log, self, self.heads, settings)
         self._state: ShardState | None = None
+        self.changing = asyncio.Lock()
+        self._adopting = asyncio.Lock()
         self.last_caught_up = 0.0
         self.last_write = 0.0
         self.last_answer = 0.0
         self.on_applied: Callable[[Slot], None] = lambda slot: None
+        self.on_adopted: Callable[[], None] = lambda: None
 
     async def open(self) -> None:
         """Reads HEAD, opens what it names and applies the log's tail."""
@@ -84,12 +100,21 @@ class Shard:
     def chain(self) -> bytes:
         return self.state.chain
 
-    def apply(self, slot: Slot) -> None:
-        if slot.lsn <= self.state.applied:
-            return  # adopting a newer HEAD read it already
-        self.state.apply(slot)
+    async def apply(self, slot: Slot) -> None:
+        async with self.changing:
+            if slot.lsn <= self.state.applied:
+                return  # adopting a newer HEAD read it already
+            await self.change(partial(self.state.apply, slot), rows=_rows(slot))
         self.last_write = time.monotonic()
         self.on_applied(slot)
+
+    async def change(self, call: Callable[[], T], *, rows: int) -> T:
+        """Makes a call that changes the state, for a holder of `changing`. One that looks at many rows is made in a
+        thread, and readers get the snapshot from before it meanwhile."""
+        if rows <= INLINE_ROWS:
+            return call()
+        self.state.snapshot()
+        return await _to_the_end(asyncio.to_thread(call))
 
     async def reload(self) -> None:
         """Jumps to the store's HEAD, because slots that this node would have to read next are gone."""
@@ -100,35 +125,57 @@ class Shard:
         """Looks whether another node changed HEAD, and follows it."""
         head, _ = await self.heads.read()
         present = self.state.head
+        if head.version <= present.version:
+            return
         if (head.folded, head.segments) != (present.folded, present.segments):
             await self._adopt(head)
-        elif head.version > present.version:
+        else:
             self.state.head = head
 
     async def _adopt(self, head: Head) -> None:
-        """Builds the state that HEAD and the log tell, and takes it when it is not behind the present one."""
-        while True:
-            try:
-                state = ShardState(self.spec, head, await self._open_segments(head))
+        """Takes the state that HEAD and the log tell, unless the present one is newer."""
+        newer: Head | None = head
+        async with self._adopting:
+            while newer is not None:
+                newer = await self._take(newer)
+        self.on_adopted()
+
+    async def _take(self, head: Head) -> Head | None:
+        """Builds the state from `head` and takes it once it is not behind the present one.
+
+        Returns a newer HEAD if what `head` needs was folded away and collected under our hands.
+        """
+        try:
+            state = ShardState(self.spec, head, await self._open_segments(head))
+            while True:
+                before = state.applied
                 await self._read_tail(state)
-            except CorruptionError:
                 newest, _ = await self.heads.read()
-                if newest.version == head.version:
-                    raise
-                head = newest  # what it named was folded away and collected under our hands
-                continue
+                if newest.garbage > state.applied + 1:
+                    return newest
+                async with self.changing:
+                    present = self._state
+                    if present is not None and present.head.version > head.version:
+                        return None
+                    if present is None or present.applied <= state.applied:
+                        self._state = state
+                        return None
+                if state.applied == before:
+                    key = self.log.key(before + 1)
+                    raise CorruptionError(f"object {key}: the slot was applied, now it is missing")
+        except CorruptionError:
             newest, _ = await self.heads.read()
-            if newest.garbage > state.applied + 1:
-                head = newest
-                continue
-            while self._state is not None and state.applied < self._state.applied:
-                await self._read_tail(state)
-            self._state = state
-            return
+            if newest.version == head.version:
+                raise
+            return newest
 
     async def _read_tail(self, state: ShardState) -> None:
         async for slot in self.log.read_from(state.applied + 1, chain=state.chain):
-            state.apply(slot)
+            if _rows(slot) > INLINE_ROWS:
+                await asyncio.to_thread(state.apply, slot)
+            else:
+                state.apply(slot)
+                await asyncio.sleep(0)  # slots come up to 64 at a time; together they would hold up the event loop
 
     async def _open_segments(self, head: Head) -> list[LiveSegment]:
         present = {} if self._state is None else {part.ref.uuid: part.reader for part in self._state.segments}
@@ -136,13 +183,9 @@ class Shard:
 
     async def open_segment(self, ref: SegmentRef, reader: Segment | None = None) -> LiveSegment:
         """Opens the object (or takes its open reader) and its deletes. CorruptionError names what is damaged."""
-        loop = asyncio.get_running_loop()
         if reader is None:
             with span("load_segment", collection__name=self.spec.name):
-                path = await self.store.local_path(ref.key)
-                if path is None:
-                    raise CorruptionError(f"object {ref.key}: HEAD names this segment, the store does not have it")
-                reader = await loop.run_in_executor(self.workers.background, _open, path, ref.key)
+                reader = await self._open_reader(ref)
         live = None
         if ref.deletes_key is not None:
             reply = await self.store.get(ref.deletes_key)
@@ -150,8 +193,26 @@ class Shard:
                 raise CorruptionError(
                     f"object {ref.deletes_key}: HEAD names these deletes, the store does not have them"
                 )
-            live = decode_deletes(reply.body, rows=reader.rows, name=ref.deletes_key)
-        return LiveSegment(ref, reader, live)
+            live = await asyncio.to_thread(decode_deletes, reply.body, rows=reader.rows, name=ref.deletes_key)
+        opened = LiveSegment(ref, reader, live)
+        if (reader.uuid, reader.rows, opened.live_rows) != (ref.uuid, ref.rows, ref.live):
+            raise CorruptionError(
+                f"object {ref.key}: it is segment {reader.uuid} with {opened.live_rows} of {reader.rows} rows live, "
+                f"HEAD says {ref.uuid} with {ref.live} of {ref.rows}"
+            )
+        return opened
+
+    async def _open_reader(self, ref: SegmentRef) -> Segment:
+        for _ in range(OPEN_TRIES):
+            path = await self.store.local_path(ref.key)
+            if path is None:
+                break
+            open_it = partial(Segment.open, path, name=ref.key)
+            try:
+                return await asyncio.get_running_loop().run_in_executor(self.workers.background, open_it)
+            except FileNotFoundError:
+                continue  # evicted from the file cache before it was opened, or collected
+        raise CorruptionError(f"object {ref.key}: HEAD names this segment, the store does not have it")
 
     async def append(
         self,
@@ -167,30 +228,55 @@ class Shard:
         """
 
         def still_there() -> None:
-            if self.state.sealed:
-                raise NotFoundError(f"collection {self.spec.name!r} was dropped", code="collection_not_found")
+            self._refuse_sealed()
             if check is not None:
                 check()
 
+        self._refuse_sealed()
         lsn = await self.appender.append(list(operations), deadline=deadline, check=still_there, exact=exact)
         self.last_answer = time.monotonic()
         return lsn
 
     async def catch_up(self, consistency: Consistency, *, deadline: float) -> None:
         """Brings the state to what `consistency` asks for, with no request to the store where it is there already."""
+        self._refuse_sealed()
         age = time.monotonic() - self.last_caught_up
         enough = (
             consistency.mode == "eventual"
             or (consistency.mode == "session" and self.applied >= consistency.lsn)
             or (consistency.mode == "bounded" and age < consistency.bounded_ms / 1000)
         )
-        if not enough:
-            began = time.monotonic()
+        if enough:
+            return
+        began = time.monotonic()
+        try:
             await self.appender.catch_up(deadline=deadline)
-            self.last_caught_up, self.last_answer = began, time.monotonic()
+        except UnavailableError:
+            self._refuse_sealed()  # the drop closed the log under this reader
+            raise
+        self.last_caught_up, self.last_answer = began, time.monotonic()
+        self._refuse_sealed()
+
+    def _refuse_sealed(self) -> None:
         if self.state.sealed:
             raise NotFoundError(f"collection {self.spec.name!r} was dropped", code="collection_not_found")
 
 
-def _open(path: Path, name: str) -> Segment:
-    return Segment.open(path, name=name)
+def _rows(slot: Slot) -> int:
+    """Ids that applying the slot has to look at."""
+    return sum(len(getattr(operation, "ids", ())) for batch in slot.batches for operation in batch.operations)
+
+
+async def _to_the_end(work: Awaitable[T]) -> T:
+    """Awaits work in a thread, which nothing stops: who is cancelled meanwhile keeps what it holds until it is done."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        task.exception()
+        raise cancelled
+    return task.result()

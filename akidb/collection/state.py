@@ -1,6 +1,7 @@
 """What one node knows of a shard: open segments, the log's tail in memtables, and which rows of each are still true.
 
-Everything here runs on the event loop and does no I/O; searches use immutable snapshots of it in other threads.
+Nothing here does I/O. One change at a time (shard.py sees to that), on the event loop or, where it takes long, in a
+thread; readers use immutable snapshots and never wait for a change.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class LiveSegment:
 
     def replaced_by(self, ref: SegmentRef, reader: Segment) -> LiveSegment:
         """The same rows in another object (a graph was added): the mask goes on."""
-        return LiveSegment(ref, reader, self.live)
+        return LiveSegment(ref, reader, self._live.copy())  # snapshots hold this one's array
 
     def part(self) -> Part:
         live = None if self.live_rows == self.reader.rows else self.live
@@ -57,13 +58,19 @@ class LiveSegment:
 
 @dataclass(frozen=True, slots=True)
 class Frozen:
-    """What a fold works on: the state after every operation with LSN < `folded`."""
+    """What a fold works on: the state after every operation with LSN < `folded`, and the HEAD it replaces."""
 
+    head: Head
     folded: Lsn
     chain: bytes
     sealed: bool
     views: tuple[MemView, ...]
     segments: tuple[tuple[LiveSegment, npt.NDArray[np.bool_], int], ...]
+
+    @property
+    def live_rows(self) -> int:
+        """Points that there are, and that a fold must leave."""
+        return sum(view.live_rows for view in self.views) + sum(live_rows for _, _, live_rows in self.segments)
 
 
 class ShardState:
@@ -79,23 +86,25 @@ class ShardState:
         self.frozen: list[MemTable] = []
         self.active = MemTable(spec)
         self.slots_in_tail = 0
-        self._batches: set[UUID] = set()
-        self._touched: set[str] = set()
+        self._batches: dict[UUID, Lsn] = {}
+        self._touched: set[str] | None = None
         self._snapshot: Snapshot | None = None
 
     def apply(self, slot: Slot) -> None:
         for batch in slot.batches:
             if batch.uuid in self._batches:
                 continue
-            self._batches.add(batch.uuid)
             for operation in batch.operations:
                 if self.sealed:
                     break
                 self._apply(operation, slot.lsn)
+            self._batches[batch.uuid] = (
+                slot.lsn
+            )  # not before: a failed apply is repeated, and repeating changes nothing
         self.applied = slot.lsn
         self.chain = slot.digest
         self.slots_in_tail += 1
-        self._snapshot = None
+        self._snapshot = None  # last: until here readers get the state before
 
     def _apply(self, operation: object, lsn: Lsn) -> None:
         match operation:
@@ -116,7 +125,8 @@ class ShardState:
             memtable.apply_delete(ids, 0)
         for segment in self.segments:
             segment.kill(ids)
-        self._touched.update(ids)
+        if self._touched is not None:
+            self._touched.update(ids)
 
     def _patch(self, id_: str, patch: bytes, lsn: Lsn) -> None:
         """Payload merge (RFC 7396); a point that went away before the patch came to its turn stays away."""
@@ -147,6 +157,11 @@ class ShardState:
         return self._snapshot
 
     @property
+    def touched(self) -> int:
+        """Ids written or deleted since `freeze`."""
+        return len(self._touched or ())
+
+    @property
     def tail_rows(self) -> int:
         """Live points that are in no segment yet."""
         return sum(table.live_rows for table in (*self.frozen, self.active))
@@ -164,7 +179,7 @@ class ShardState:
         return (
             not segment.ref.has_graph
             and index.type != "flat"
-            and segment.reader.rows >= max(1, index.min_vectors_threshold)
+            and segment.live_rows >= max(1, index.min_vectors_threshold)
         )
 
     def index_state(self, built: int = 0) -> IndexState:
@@ -184,7 +199,7 @@ class ShardState:
         self._snapshot = None
         views = tuple(memtable.snapshot() for memtable in self.frozen)
         segments = tuple((segment, segment.live, segment.live_rows) for segment in self.segments)
-        return Frozen(self.applied + 1, self.chain, self.sealed, views, segments)
+        return Frozen(self.head, self.applied + 1, self.chain, self.sealed, views, segments)
 
     def install_fold(
         self, head: Head, refs: Mapping[UUID, SegmentRef], frozen: Frozen, new: LiveSegment | None
@@ -194,18 +209,18 @@ class ShardState:
         for segment in self.segments:
             segment.ref = refs[segment.ref.uuid]
         if new is not None:
-            new.kill(list(self._touched))
+            new.kill(list(self._touched or ()))
             self.segments.append(new)
-        self.frozen = []
+        self.frozen, self._touched = [], None
+        self._batches = {uuid: lsn for uuid, lsn in self._batches.items() if lsn >= head.folded}
         self.head = head
         self.slots_in_tail = self.applied + 1 - head.folded
         self._snapshot = None
 
-    def install_graph(self, head: Head, old: UUID, reader: Segment) -> None:
+    def install_graph(self, head: Head, old: UUID, ref: SegmentRef, reader: Segment) -> None:
         """Takes the same rows with a graph."""
-        refs = {ref.uuid: ref for ref in head.segments}
         for i, segment in enumerate(self.segments):
             if segment.ref.uuid == old:
-                self.segments[i] = segment.replaced_by(refs[reader.uuid], reader)
+                self.segments[i] = segment.replaced_by(ref, reader)
         self.head = head
         self._snapshot = None

@@ -71,7 +71,7 @@ class Catalogue:
     def collections(self) -> Mapping[str, Created]:
         return self._by_name
 
-    def apply(self, slot: Slot) -> None:
+    async def apply(self, slot: Slot) -> None:
         if slot.lsn <= self.applied:
             return
         for batch in slot.batches:

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from akidb.errors import DeadlineExceededError
+from akidb.errors import DeadlineExceededError, UnavailableError
 from akidb.types import Lsn
 
 
@@ -17,13 +17,17 @@ class Probe:
         self._follow = follow
         self._running: asyncio.Task[Lsn] | None = None
         self._queued: asyncio.Task[Lsn] | None = None
+        self._closed = False
 
     async def fresh(self, deadline: float) -> Lsn:
         """The answer of a `follow` that begins during this call; one under way may have missed what came since.
 
         Raises:
             DeadlineExceededError: `deadline` (time.monotonic() seconds) passed; the look goes on for the others.
+            UnavailableError: `closing`: closed meanwhile, or before.
         """
+        if self._closed:
+            raise UnavailableError("the log is closed", code="closing")
         if self._queued is None:
             self._queued = asyncio.create_task(self._look(self._running))
             self._queued.add_done_callback(_heard)
@@ -31,6 +35,8 @@ class Probe:
         await asyncio.wait({task}, timeout=max(0.0, deadline - time.monotonic()))
         if not task.done():
             raise DeadlineExceededError("the store did not say in time where the log ends")
+        if task.cancelled():  # by close; cancelling the reader is not ours to do
+            raise UnavailableError("the log was closed meanwhile", code="closing")
         return task.result()
 
     async def _look(self, running: asyncio.Task[Lsn] | None) -> Lsn:
@@ -43,7 +49,8 @@ class Probe:
             self._running = None
 
     async def close(self) -> None:
-        """Ends what is under way; who still waits gets asyncio.CancelledError."""
+        """Ends what is under way; who still waits, and who comes later, gets UnavailableError."""
+        self._closed = True
         tasks = {task for task in (self._running, self._queued) if task is not None}
         for task in tasks:
             task.cancel()

@@ -33,8 +33,8 @@ class State(Protocol):
     @property
     def chain(self) -> bytes: ...
 
-    def apply(self, slot: Slot) -> None:
-        """Applies slot applied + 1; skips batches whose uuid was applied already. On the event loop, without I/O."""
+    async def apply(self, slot: Slot) -> None:
+        """Applies slot applied + 1 if that is still the next; skips batches whose uuid was applied already. No I/O."""
         ...
 
     async def reload(self) -> None:
@@ -68,7 +68,7 @@ class Tail:
         async with self._changing:
             if slot.lsn == self._state.applied + 1:
                 check_chain(slot, self._state.chain, self._log.key(slot.lsn))
-                self._state.apply(slot)
+                await self._state.apply(slot)
 
     async def follow(self) -> Lsn:
         """Applies all that was in the log at some moment during this call; returns the last LSN.

@@ -32,7 +32,7 @@ class Points:
         self.reloads = 0
         self.source: Points | None = None
 
-    def apply(self, slot: Slot) -> None:
+    async def apply(self, slot: Slot) -> None:
         assert slot.lsn == self.applied + 1
         assert slot.prev_hash == self.chain
         for batch in slot.batches:

@@ -108,4 +108,6 @@ async def test_close_ends_what_is_under_way() -> None:
     await asyncio.sleep(0)
     await probe.close()
     answers = await asyncio.gather(running, queued, return_exceptions=True)
-    assert all(isinstance(answer, asyncio.CancelledError) for answer in answers)
+    assert all(isinstance(answer, UnavailableError) for answer in answers)
+    with pytest.raises(UnavailableError, match="closed"):
+        await probe.fresh(soon())
