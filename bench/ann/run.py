@@ -12,6 +12,8 @@ is the median of its rounds. Beside wall time stands CPU time, which a loaded ma
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
 import gc
 import json
 import os
@@ -35,9 +37,7 @@ RECALLS = (0.90, 0.95, 0.99)
 
 @dataclass
 class Point:
-    """Medians at one ef. qps_one: one query per call, one thread; qps_cpu: the same by CPU time; qps_all: all queries
-    in one call, all threads.
-    """
+    """Medians at one ef: of one query per call on one thread, by wall time and CPU time, and of all in one call."""
 
     ef: int
     recall: float
@@ -55,7 +55,7 @@ class Result:
     curve: list[Point] = field(default_factory=list)
 
     def at(self, recall: float, figure: str) -> float | None:
-    """Medians at one ef. qps_one: one query per call, one thread; qps_cpu: the same by CPU time; qps_all: all in one call."""
+        """A figure at a recall, between the neighbouring points of the curve; None where it isn't reached."""
         for left, right in zip(self.curve, self.curve[1:], strict=False):
             if left.recall < recall <= right.recall:
                 share = (recall - left.recall) / (right.recall - left.recall)
@@ -66,16 +66,18 @@ class Result:
 
 
 def resident_bytes() -> int:
+    gc.collect()
+    # glibc keeps freed memory, which the next library would get for nothing.
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
     with open("/proc/self/statm") as statm:
         return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def build(library: Library, base: Vectors) -> Result:
-    gc.collect()
     before, start, cpu = resident_bytes(), time.perf_counter(), time.process_time()
     library.build(base)
     seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu
-    gc.collect()
     return Result(library.name, seconds, cpu_seconds, resident_bytes() - before)
 
 
