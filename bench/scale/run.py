@@ -109,10 +109,10 @@ def main() -> None:
         from bench.data import clustered
 
         data = Path(folder) / "vectors.npy"
-        vectors = clustered(arguments.rows + QUERIES, arguments.dim, seed=arguments.seed)
-        np.save(data, vectors[: arguments.rows])
-        np.save(data.with_name("queries.npy"), vectors[arguments.rows :])
-        del vectors
+        made = clustered(arguments.rows, arguments.dim, queries=QUERIES, seed=arguments.seed)
+        np.save(data, made.base)
+        np.save(data.with_name("queries.npy"), made.queries)
+        del made
         where = arguments.where or str(Path(folder) / "store")
         results: dict[str, object] = {"rows": arguments.rows, "dim": arguments.dim}
         for step in ("ingest", "first_answer", "first_answer", "search"):
