@@ -207,7 +207,8 @@ class Shard:
             path = await self.store.local_path(ref.key)
             if path is None:
                 break
-            open_it = partial(Segment.open, path, name=ref.key)
+            # What came over a network is checked whole; of the local store's own file only what opening needs.
+            open_it = partial(Segment.open, path, name=ref.key, verify=not self.store.can_delete)
             try:
                 return await asyncio.get_running_loop().run_in_executor(self.workers.background, open_it)
             except FileNotFoundError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ import pytest
 from akidb.collection import Collection
 from akidb.config import Settings
 from akidb.database import Database
-from akidb.errors import DeadlineExceededError, InvalidInputError, NotFoundError, ReadOnlyError
+from akidb.errors import CorruptionError, DeadlineExceededError, InvalidInputError, NotFoundError, ReadOnlyError
 from akidb.filter import parse
 from akidb.query import SearchQuery
+from akidb.storage import open_location
 from akidb.storage.memory import MemoryStore
 from akidb.types import EVENTUAL, CollectionSpec, Consistency, Metric
 
@@ -253,3 +255,24 @@ async def test_bad_queries_are_named_by_their_position(collection: Collection) -
     ):
         with pytest.raises(InvalidInputError, match=message):
             await collection.search([good, bad])
+
+
+@pytest.mark.s3
+async def test_a_segment_damaged_in_the_bucket_is_named_and_never_searched(s3_settings: Settings) -> None:
+    database = await Database.open(open_location("s3://damaged", s3_settings), s3_settings)
+    collection = await database.create_collection(CollectionSpec("points", DIM, Metric.EUCLIDEAN))
+    await collection.upsert(range(50), vectors(50))
+    await collection._maintenance.fold()
+    await database.close()
+    store = open_location("s3://damaged", s3_settings)
+    (key,) = [info.key async for info in store.list_from("t/") if "/seg/" in info.key]
+    body = bytearray((await store.get(key)).body)
+    at = bytes(body).index(vectors(50)[7].tobytes())
+    body[at] ^= 1
+    await store.put(key, bytes(body))
+    elsewhere = replace(s3_settings, cache=replace(s3_settings.cache, hot_path=f"{s3_settings.cache.hot_path}-2"))
+    await store.close()
+    database = await Database.open(open_location("s3://damaged", elsewhere), elsewhere)
+    with pytest.raises(CorruptionError, match=key):
+        await database.collection("points")
+    await database.close()
