@@ -19,7 +19,7 @@ from akidb.collection.follower import Follower
 from akidb.collection.maintenance import Maintenance
 from akidb.collection.points import check_ids, check_values, check_vectors, encode_payload, encode_payloads, refuse
 from akidb.collection.shard import Shard
-from akidb.errors import AkiDBError, DeadlineExceededError, NotFoundError, ReadOnlyError
+from akidb.errors import AkiDBError, DeadlineExceededError, NotFoundError, ReadOnlyError, UnavailableError
 from akidb.filter import Filter, PayloadSchema
 from akidb.query import SearchQuery, Snapshot
 from akidb.types import STRONG, CollectionInfo, CollectionSpec, Consistency, Lsn, Point, ScoredPoint
@@ -65,6 +65,7 @@ class Collection:
         self._maintenance = None if read_only else Maintenance(shard)
         self._follower = Follower(shard) if read_only else None
         self._resolving = asyncio.Lock()
+        self._closed = False
 
     @property
     def spec(self) -> CollectionSpec:
@@ -310,6 +311,8 @@ class Collection:
         """The immutable state that a read with `consistency` may use."""
         until = time.monotonic() + READ_TIMEOUT_MS / 1000 if deadline is None else deadline
         await self._shard.catch_up(consistency or self._default_consistency(), deadline=until)
+        if self._closed:
+            raise UnavailableError(f"collection {self.spec.name!r} was closed", code="closing")
         return self._shard.state.snapshot()
 
     def _default_consistency(self) -> Consistency:
@@ -322,5 +325,6 @@ class Collection:
 
     async def close(self) -> None:
         """Decides the writes under way and stops the background work. What comes later gets UnavailableError."""
+        self._closed = True
         work = self._maintenance or self._follower
         await asyncio.gather(self._shard.appender.close(), *([work.close()] if work is not None else []))

@@ -109,6 +109,8 @@ class Maintenance:
                 pause = TICK_SECS
                 self._errors.pop(name, None)
             except Exception as failed:  # whatever it was: nobody else would try again
+                if self._stop_build.is_set():
+                    return
                 if name not in self._errors:
                     report(f"{name} of collection {self._shard.spec.name}", failed)
                 self._errors[name] = as_error(failed)
@@ -293,5 +295,5 @@ async def _in_thread_of_its_own(call: Callable[[], bytes]) -> bytes:
         with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
             loop.call_soon_threadsafe(settle, result, error)
 
-    threading.Thread(target=run, name="akidb-build").start()
+    threading.Thread(target=run, name="akidb-build", daemon=False).start()
     return await done

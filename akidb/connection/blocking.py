@@ -15,40 +15,59 @@ import numpy.typing as npt
 from akidb.config import Settings
 from akidb.connection.asynchronous import AsyncCollection, AsyncConnection, connect_async, get_or_create
 from akidb.connection.embedded import EmbeddedCollection
+from akidb.errors import UnavailableError
 from akidb.types import CollectionInfo, Consistency, IndexParams, Metric, Point, ScoredPoint
 
 T = TypeVar("T")
 
 
 class IoLoop:
-    """The background thread's event loop, shared by all connections of the process and started at first use."""
+    """The background thread's event loop, shared by all connections of the process and started at first use.
+
+    A forked child has no such thread: it starts its own, and what was opened before the fork stays the parent's.
+    """
 
     _lock = threading.Lock()
-    _loop: asyncio.AbstractEventLoop | None = None
+    _current: IoLoop | None = None
+
+    def __init__(self) -> None:
+        self._process = os.getpid()
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="akidb-io", daemon=True).start()
 
     @classmethod
-    def run(cls, coroutine: Coroutine[Any, Any, T]) -> T:
-        future = asyncio.run_coroutine_threadsafe(coroutine, cls._started())
+    def current(cls) -> IoLoop:
+        with cls._lock:
+            if cls._current is None:
+                cls._current = cls()
+            return cls._current
+
+    @classmethod
+    def _forked(cls) -> None:
+        cls._lock, cls._current = threading.Lock(), None
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Raises UnavailableError in a child of the process that opened the connection."""
+        if self._process != os.getpid():
+            coroutine.close()
+            raise UnavailableError("this connection was opened before the process forked; connect again", code="forked")
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result()
         except BaseException:
             future.cancel()  # Ctrl-C in the caller's thread stops the work, not only the waiting
             raise
 
-    @classmethod
-    def _started(cls) -> asyncio.AbstractEventLoop:
-        with cls._lock:
-            if cls._loop is None:
-                cls._loop = asyncio.new_event_loop()
-                threading.Thread(target=cls._loop.run_forever, name="akidb-io", daemon=True).start()
-            return cls._loop
+
+os.register_at_fork(after_in_child=IoLoop._forked)
 
 
 class Collection:
     """One collection. Vectors are what numpy can read as float32; ids are text or integers (kept as decimal text)."""
 
-    def __init__(self, inner: AsyncCollection) -> None:
+    def __init__(self, inner: AsyncCollection, io: IoLoop) -> None:
         self._inner = inner
+        self._io = io
 
     def __repr__(self) -> str:
         return f"Collection({self.name!r}, dim={self.dim}, metric={self.metric.value!r})"
@@ -86,15 +105,15 @@ class Collection:
             UnavailableError, StorageFullError: nothing was changed.
             DeadlineExceededError: with code `outcome_unknown` the write may have happened.
         """
-        return IoLoop.run(self._inner.upsert(ids, vectors, payloads))
+        return self._io.run(self._inner.upsert(ids, vectors, payloads))
 
     def delete(self, ids: Sequence[str | int]) -> int:
         """Deletes points by id; ids that are not there are no error. Returns the log position."""
-        return IoLoop.run(self._inner.delete(ids))
+        return self._io.run(self._inner.delete(ids))
 
     def get(self, ids: Sequence[str | int], *, with_vector: bool = True) -> list[Point | None]:
         """The points in the order of `ids`, None where there is none."""
-        return IoLoop.run(self._inner.get(ids, with_vector=with_vector))
+        return self._io.run(self._inner.get(ids, with_vector=with_vector))
 
     def search(self, vector: npt.ArrayLike, top_k: int = 10, **options: Any) -> list[ScoredPoint]:
         """The `top_k` nearest points of one vector of shape (dim,), best first.
@@ -120,31 +139,32 @@ class Collection:
         """`search` for each row of `vectors`, shape (n, dim), in order."""
         inner = self._inner
         if not isinstance(inner, EmbeddedCollection):
-            return IoLoop.run(
+            return self._io.run(
                 inner.search_batch(vectors, top_k, timeout_ms=timeout_ms, consistency=consistency, **options)
             )
         queries = inner.queries(vectors, top_k=top_k, **options)
-        prepared = IoLoop.run(inner.engine.prepare(queries, timeout_ms=timeout_ms, consistency=consistency))
+        prepared = self._io.run(inner.engine.prepare(queries, timeout_ms=timeout_ms, consistency=consistency))
         return prepared.run()
 
     def count(self, filter: Mapping[str, Any] | None = None) -> int:
         """How many points there are, or how many match `filter`."""
-        return IoLoop.run(self._inner.count(filter))
+        return self._io.run(self._inner.count(filter))
 
     def wait_indexed(self, timeout_ms: int = 600_000) -> None:
         """Returns when every point that is to be in a graph is in one; DeadlineExceededError past `timeout_ms`."""
-        IoLoop.run(self._inner.wait_indexed(timeout_ms))
+        self._io.run(self._inner.wait_indexed(timeout_ms))
 
     def info(self) -> CollectionInfo:
         """Counts, sizes and the state of the index."""
-        return IoLoop.run(self._inner.info())
+        return self._io.run(self._inner.info())
 
 
 class Connection:
     """A database: what `akidb.connect` gives. Use it in a `with` statement, or call `close`."""
 
-    def __init__(self, inner: AsyncConnection) -> None:
+    def __init__(self, inner: AsyncConnection, io: IoLoop) -> None:
         self._inner = inner
+        self._io = io
 
     def __repr__(self) -> str:
         return f"Connection({self._inner.location!r})"
@@ -179,28 +199,28 @@ class Connection:
         created: Coroutine[Any, Any, AsyncCollection] = self._inner.create_collection(
             name, dim, metric=metric, index=index, payload_schema=payload_schema
         )
-        return Collection(IoLoop.run(created))
+        return Collection(self._io.run(created), self._io)
 
     def get_or_create_collection(self, name: str, dim: int, **options: Any) -> Collection:
         """The collection of that name, made if need be. Raises ConflictError if it has another dimension or metric."""
-        return Collection(IoLoop.run(get_or_create(self._inner, name, dim, **options)))
+        return Collection(self._io.run(get_or_create(self._inner, name, dim, **options)), self._io)
 
     def collection(self, name: str) -> Collection:
         """An existing collection. Raises NotFoundError."""
         found: Coroutine[Any, Any, AsyncCollection] = self._inner.collection(name)
-        return Collection(IoLoop.run(found))
+        return Collection(self._io.run(found), self._io)
 
     def list_collections(self) -> list[str]:
         """Names, sorted."""
-        return IoLoop.run(self._inner.list_collections())
+        return self._io.run(self._inner.list_collections())
 
     def drop_collection(self, name: str) -> None:
         """Removes a collection with all its points. Raises NotFoundError."""
-        IoLoop.run(self._inner.drop_collection(name))
+        self._io.run(self._inner.drop_collection(name))
 
     def close(self) -> None:
         """Waits for writes under way and lets go of files and sockets. What was acknowledged is durable without it."""
-        IoLoop.run(self._inner.close())
+        self._io.run(self._inner.close())
 
 
 def connect(
@@ -223,4 +243,5 @@ def connect(
         NotFoundError: read-only, and there is no database.
         UnavailableError: the store or the server does not answer.
     """
-    return Connection(IoLoop.run(connect_async(where, read_only=read_only, settings=settings, api_key=api_key)))
+    io = IoLoop.current()
+    return Connection(io.run(connect_async(where, read_only=read_only, settings=settings, api_key=api_key)), io)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import time
 from collections.abc import Awaitable, Callable
@@ -16,7 +17,6 @@ from akidb.database.format import ensure_format
 from akidb.errors import (
     AkiDBError,
     ConflictError,
-    DeadlineExceededError,
     Fault,
     InvalidInputError,
     NotFoundError,
@@ -27,7 +27,7 @@ from akidb.filter import PayloadSchema
 from akidb.manifest import HeadStore
 from akidb.storage.object_store import ObjectStore
 from akidb.storage.probe import require_conditional_puts
-from akidb.types import CollectionSpec, IndexParams
+from akidb.types import STRONG, CollectionSpec, IndexParams
 from akidb.wal import Appender, Entry, Log
 
 TENANT = UUID(int=0)
@@ -58,6 +58,7 @@ class Database:
         self._workers = Workers.start()
         self._last_answer = 0.0
         self._last_failure: AkiDBError | None = None
+        self._closed = False
 
     @classmethod
     async def open(cls, store: ObjectStore, settings: Settings, *, read_only: bool = False) -> Database:
@@ -69,6 +70,16 @@ class Database:
             NotFoundError: read-only, and there is no AkiDB database.
         """
         self = cls(store, settings, read_only)
+        try:
+            await self._begin()
+        except BaseException:
+            await self._appender.close()
+            await asyncio.to_thread(self._workers.close)
+            raise
+        return self
+
+    async def _begin(self) -> None:
+        store, read_only = self._store, self._read_only
         if not read_only and not store.can_delete:  # our own stores keep conditions, a bucket has to show it
             await require_conditional_puts(store)
         await ensure_format(store, create=not read_only)
@@ -76,7 +87,6 @@ class Database:
             await self._heads.create()
         await self._appender.catch_up(deadline=time.monotonic() + OPEN_TIMEOUT_SECS)
         self._last_answer = time.monotonic()
-        return self
 
     @property
     def location(self) -> str:
@@ -112,9 +122,11 @@ class Database:
                 raise ConflictError(f"collection {spec.name!r} exists", code="collection_exists")
 
         async with self._creating:
-            await self._append_catalogue([], free)
+            await self._follow_catalogue()
+            await self._finish_drop(spec.name)
+            free()
             await HeadStore(self._store, self._prefix(uuid), uuid).create()
-            await self._append_catalogue([record(Created.of(uuid, spec))], free)
+            await self._append_catalogue(record(Created.of(uuid, spec)), free)
         return await self.collection(spec.name)
 
     async def collection(self, name: str) -> Collection:
@@ -132,7 +144,11 @@ class Database:
     async def list_collections(self) -> list[Collection]:
         """All collections, by name."""
         await self._follow_catalogue()
-        return [await self._opened(created) for _, created in sorted(self._catalogue.collections.items())]
+        found = []
+        for _, created in sorted(self._catalogue.collections.items()):
+            with contextlib.suppress(NotFoundError):  # dropped meanwhile
+                found.append(await self._opened(created))
+        return found
 
     async def drop_collection(self, name: str) -> None:
         """Seals the collection's log, then takes its name out of the catalogue. Raises NotFoundError."""
@@ -144,8 +160,18 @@ class Database:
             raise NotFoundError(f"there is no collection {name!r}", code="collection_not_found")
         collection = await self._opened(created)
         await collection.seal()
-        await self._append_catalogue([record(Dropped(created.uuid))], None)
+        await self._append_catalogue(record(Dropped(created.uuid)), None)
         await self._forget(created.uuid)
+
+    async def _finish_drop(self, name: str) -> None:
+        """Takes the name out of the catalogue if its collection is sealed: whoever dropped it may be dead."""
+        for _ in range(2):  # the first look may find the seal, opening again finishes the drop
+            created = self._catalogue.collections.get(name)
+            if created is None:
+                return
+            with contextlib.suppress(NotFoundError):
+                await (await self._opened(created)).snapshot(STRONG)
+                return
 
     async def _opened(self, created: Created) -> Collection:
         lock = self._opening.setdefault(created.uuid, asyncio.Lock())
@@ -155,11 +181,13 @@ class Database:
                     self._store, created.uuid, self._prefix(created.uuid), created.spec(), self._settings, self._workers
                 )
                 await shard.open()
+                if self._closed:
+                    raise UnavailableError(f"{self.location} was closed meanwhile", code="closing")
                 self._open[created.uuid] = Collection(shard, read_only=self._read_only)
             collection = self._open[created.uuid]
         if collection.sealed:  # whoever meets a seal finishes the drop
             if not self._read_only and created.uuid in {entry.uuid for entry in self._catalogue.collections.values()}:
-                await self._append_catalogue([record(Dropped(created.uuid))], None)
+                await self._append_catalogue(record(Dropped(created.uuid)), None)
             await self._forget(created.uuid)
             raise NotFoundError(f"there is no collection {created.name!r}", code="collection_not_found")
         return collection
@@ -178,20 +206,17 @@ class Database:
     async def _follow_catalogue(self) -> None:
         await self._watched(self._appender.catch_up(deadline=time.monotonic() + OPEN_TIMEOUT_SECS))
 
-    async def _append_catalogue(self, entries: list[Entry], check: Callable[[], None] | None) -> None:
+    async def _append_catalogue(self, entry: Entry, check: Callable[[], None] | None) -> None:
         deadline = time.monotonic() + self._settings.api.write_timeout_ms / 1000
-        if not entries:
-            await self._follow_catalogue()
-            if check is not None:
-                check()
-            return
-        await self._watched(self._appender.append(entries, deadline=deadline, check=check, exact=True))
+        await self._watched(self._appender.append([entry], deadline=deadline, check=check, exact=True))
 
     async def _watched(self, answer: Awaitable[object]) -> None:
         """Remembers whether the store answers, for readiness."""
         try:
             await answer
-        except (UnavailableError, DeadlineExceededError) as error:
+        except ConflictError:
+            raise
+        except AkiDBError as error:
             self._last_failure = error
             raise
         self._last_failure, self._last_answer = None, time.monotonic()
@@ -218,7 +243,10 @@ class Database:
         return {"storage": storage, "wal": storage, "index": index}
 
     async def close(self) -> None:
-        """Decides the writes under way and lets go of threads and the store."""
+        """Decides the writes under way and lets go of threads and the store. What comes later gets UnavailableError."""
+        if self._closed:
+            return
+        self._closed = True
         await asyncio.gather(*(self._forget(uuid) for uuid in list(self._open)))
         await self._appender.close()
         await asyncio.to_thread(self._workers.close)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import akidb
 from akidb.client import RemoteCollection, RemoteDatabase
 from akidb.config import Settings
 from akidb.connection.embedded import EmbeddedCollection, EmbeddedDatabase
-from akidb.errors import ConflictError, InvalidInputError, NotFoundError, ReadOnlyError
+from akidb.errors import ConflictError, InvalidInputError, NotFoundError, ReadOnlyError, UnavailableError
 from tests.nodes import running
 
 DIM = 4
@@ -97,6 +99,86 @@ def test_what_was_written_is_there_for_the_next_connection(tmp_path: Path) -> No
         ):
             with pytest.raises(ReadOnlyError):
                 write()
+
+
+def test_two_connections_of_one_process_share_a_folder(tmp_path: Path) -> None:
+    with akidb.connect(tmp_path) as one, akidb.connect(tmp_path) as two:
+        first = one.create_collection("c", DIM)
+        second = two.collection("c")
+        for n in range(0, 20, 2):
+            first.upsert([n], np.ones((1, DIM)))
+            second.upsert([n + 1], np.ones((1, DIM)))
+            assert (first.count(), second.count()) == (n + 2, n + 2)
+
+
+def test_closing_twice_is_no_error_and_use_afterwards_is_refused(tmp_path: Path) -> None:
+    database = akidb.connect(tmp_path)
+    collection = database.create_collection("c", DIM)
+    database.close()
+    database.close()
+    for call in (collection.count, database.list_collections, lambda: collection.search(np.ones(DIM))):
+        with pytest.raises(UnavailableError):
+            call()
+
+
+FORKS = """
+import os, sys, numpy, akidb
+parent = akidb.connect(sys.argv[1])
+collection = parent.create_collection("c", 4)
+collection.upsert(["a"], numpy.ones((1, 4)))
+child = os.fork()
+if child == 0:
+    try:
+        collection.count()
+        os._exit(1)
+    except akidb.errors.UnavailableError as refused:
+        assert refused.code == "forked", refused
+    own = akidb.connect(sys.argv[1])
+    own.collection("c").upsert(["b"], numpy.ones((1, 4)))
+    own.close()
+    os._exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert collection.count() == 2
+parent.close()
+"""
+
+INTERRUPTED = """
+import signal, sys, threading, numpy, akidb
+from akidb.storage import memory
+database = akidb.connect(":memory:")
+collection = database.create_collection("c", 4)
+get = memory.MemoryStore.get
+async def stand_still(self, key, **options):
+    import asyncio
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+    await asyncio.Event().wait()
+memory.MemoryStore.get = stand_still
+try:
+    collection.count()
+    sys.exit("was not interrupted")
+except KeyboardInterrupt:
+    memory.MemoryStore.get = get
+"""
+
+LEFT_OPEN = """
+import numpy, akidb
+from akidb.collection import maintenance
+maintenance.TICK_SECS = maintenance.IDLE_FOLD_SECS = 0
+collection = akidb.connect(":memory:").create_collection("c", 64, index=akidb.IndexParams("hnsw", 64, 2000))
+collection.upsert(range(50_000), numpy.random.default_rng(0).standard_normal((50_000, 64)))
+while collection.info().index.indexed == 0:
+    pass
+print(collection.info().index.indexed)
+"""
+
+
+@pytest.mark.parametrize("script", [FORKS, INTERRUPTED, LEFT_OPEN], ids=["fork", "interrupt", "left open"])
+def test_processes_that_fork_are_interrupted_or_just_end(script: str, tmp_path: Path) -> None:
+    """Each would hang, or (left open) build its graph for minutes before it ends, if its threads were forgotten."""
+    ended = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "data")], capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_read_only_open_of_nothing_makes_nothing(tmp_path: Path) -> None:
