@@ -34,7 +34,7 @@ IDLE_FOLD_SECS = 2.0
 
 TICK_SECS = 0.5
 REFRESH_SECS = 10.0
-RETRY_SECS_MAX = 30.0
+RETRY_SECS_MIN, RETRY_SECS_MAX = 1.0, 30.0
 CLOSE_TIMEOUT_SECS = 10.0
 
 
@@ -114,7 +114,7 @@ class Maintenance:
                 if name not in self._errors:
                     report(f"{name} of collection {self._shard.spec.name}", failed)
                 self._errors[name] = as_error(failed)
-                pause = min(max(1.0, pause * 2), RETRY_SECS_MAX)
+                pause = min(max(RETRY_SECS_MIN, pause * 2), RETRY_SECS_MAX)
 
     async def _fold_if_due(self) -> None:
         now = time.monotonic()

@@ -1,0 +1,227 @@
+"""The background work: when it is due, what it costs when it is not, and that nothing makes it stop for good."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import numpy as np
+import pytest
+
+from akidb.collection import Collection, maintenance
+from akidb.database import Database
+from akidb.errors import DeadlineExceededError, UnavailableError
+from akidb.storage.memory import MemoryStore
+from akidb.types import CollectionSpec, IndexParams, Metric
+from tests.unit.collection.faults import DIM, SETTINGS, FaultyStore, Oracle
+
+SPEC = CollectionSpec("points", DIM, Metric.EUCLIDEAN, IndexParams(m=8, ef_construction=32))
+
+
+@pytest.fixture
+async def store() -> FaultyStore:
+    return FaultyStore(MemoryStore())
+
+
+@pytest.fixture
+async def database(store: FaultyStore) -> AsyncIterator[Database]:
+    database = await Database.open(store, SETTINGS)
+    yield database
+    store.heal()
+    await database.close()
+
+
+@pytest.fixture
+async def collection(database: Database) -> Collection:
+    return await database.create_collection(SPEC)
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No work waits for time to pass."""
+    for name in ("TICK_SECS", "IDLE_FOLD_SECS", "TAIL_AGE_SECS_MAX", "RETRY_SECS_MIN", "RETRY_SECS_MAX"):
+        monkeypatch.setattr(maintenance, name, 0.0)
+
+
+class Folds:
+    """The folds of the background work, of which the first ones raise what is asked for."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *failures: Exception) -> None:
+        self.failures = list(failures)
+        self.done = asyncio.Event()
+        fold = maintenance.fold
+
+        async def watched(shard: object) -> bool:
+            if self.failures:
+                raise self.failures.pop(0)
+            folded = await fold(shard)
+            self.done.set()
+            return folded
+
+        monkeypatch.setattr(maintenance, "fold", watched)
+
+
+@pytest.mark.parametrize("failure", [OSError("no scratch folder"), AssertionError("a bug"), UnavailableError("away")])
+async def test_whatever_a_fold_raises_it_is_tried_again(
+    hasty: None, collection: Collection, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    folds, oracle = Folds(monkeypatch, failure, failure), Oracle()
+    await oracle.upsert(collection, range(10))
+    await asyncio.wait_for(folds.done.wait(), 30)
+    assert folds.failures == []
+    await oracle.check(collection)
+
+
+async def test_a_failing_fold_shows_until_it_works(
+    hasty: None, collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    async def failing(shard: object) -> bool:
+        seen.append(collection.background_error)
+        if len(seen) < 3:
+            raise OSError("no scratch folder")
+        return False
+
+    monkeypatch.setattr(maintenance, "fold", failing)
+    await Oracle().upsert(collection, range(10))
+    while len(seen) < 3:  # noqa: ASYNC110 - what happens is in `seen`
+        await asyncio.sleep(0)
+    assert seen[0] is None
+    assert "no scratch folder" in str(seen[1])
+    assert "no scratch folder" in str(seen[2])
+
+
+async def test_a_tail_that_a_dead_writer_left_is_folded_by_who_only_reads(
+    hasty: None, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as slow:
+        slow.setattr(maintenance, "TICK_SECS", 3600.0)
+        writer = await Database.open(store, SETTINGS)
+        oracle = Oracle()
+        await oracle.upsert(await writer.create_collection(SPEC), range(5))
+        await writer.close()
+        folds = Folds(monkeypatch)
+    reader = await Database.open(store, SETTINGS)
+    await oracle.check(await reader.collection("points"))
+    await asyncio.wait_for(folds.done.wait(), 30)
+    await oracle.check(await reader.collection("points"))
+    await reader.close()
+
+
+async def test_idle_collections_cost_nothing(
+    hasty: None, database: Database, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(20):
+        collection = await database.create_collection(CollectionSpec(f"c{n}", DIM, Metric.EUCLIDEAN))
+        await Oracle().upsert(collection, range(120))
+        await collection.wait_indexed()
+        await collection._maintenance.fold()
+    for _ in range(100):
+        await asyncio.sleep(0)  # so that who was woken by the above sleeps again
+    store.calls.clear()
+    loop, turns = asyncio.get_running_loop(), 0
+    call_soon, call_at = loop.call_soon, loop.call_at
+
+    def counted(*args: object, **kwargs: object) -> asyncio.Handle:
+        nonlocal turns
+        turns += 1
+        return call_soon(*args, **kwargs)
+
+    def timed(*args: object, **kwargs: object) -> asyncio.TimerHandle:
+        nonlocal turns
+        turns += 1
+        return call_at(*args, **kwargs)
+
+    monkeypatch.setattr(loop, "call_soon", counted)
+    monkeypatch.setattr(loop, "call_at", timed)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert store.calls == []
+    assert turns == 100, "the event loop has more to do than this test's own turns"
+
+
+async def test_writers_wait_for_the_fold_of_a_long_tail_within_their_deadline(
+    collection: Collection, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintenance, "TAIL_ROWS_MAX", 10)
+    oracle = Oracle()
+    await oracle.upsert(collection, range(60))
+    store.pause_at = ("put", "/seg/")
+    with pytest.raises(DeadlineExceededError, match="nothing was written") as late:
+        await collection.upsert(["late"], np.ones((1, DIM)), timeout_ms=20)
+    assert late.value.code == "deadline_exceeded"
+    await store.paused.wait()
+    waiting = [asyncio.create_task(oracle.upsert(collection, [100 + n])) for n in range(5)]
+    await asyncio.sleep(0)
+    store.go.set()
+    await asyncio.wait_for(asyncio.gather(*waiting), 30)
+    await oracle.check(collection)
+    assert collection._maintenance.tail_size() < maintenance.TAIL_SIZE_MAX
+
+
+async def test_writers_hear_why_a_long_tail_can_not_be_folded(
+    collection: Collection, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintenance, "TAIL_ROWS_MAX", 10)
+    oracle = Oracle()
+    await oracle.upsert(collection, range(60))
+    store.fault = lambda number, call, key: "before" if call == "put" else None
+    with pytest.raises(UnavailableError, match="fails on purpose"):
+        await collection.upsert(["refused"], np.ones((1, DIM)))
+    await oracle.check(collection)
+    store.heal()
+    await oracle.upsert(collection, range(60, 70))
+    await oracle.check(collection)
+
+
+async def test_building_goes_on_when_who_waited_gives_up(
+    collection: Collection, monkeypatch: pytest.MonkeyPatch, store: FaultyStore
+) -> None:
+    oracle = Oracle()
+    await oracle.upsert(collection, range(200))
+    await collection._maintenance.fold()
+    store.pause_at = ("put", "/seg/")
+    waiting = asyncio.create_task(collection.wait_indexed())
+    await store.paused.wait()
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    store.go.set()
+    await asyncio.gather(*collection._maintenance._under_way)
+    assert (await collection.info()).index.state == "ready"
+    await oracle.check(collection)
+
+
+async def test_built_but_not_committed_is_not_indexed(collection: Collection, store: FaultyStore) -> None:
+    await Oracle().upsert(collection, range(200))
+    await collection._maintenance.fold()
+    collection._maintenance._built_rows = 200
+    assert collection._maintenance.index_state().state == "building"
+    store.pause_at = ("put", "/seg/")
+    with pytest.raises(DeadlineExceededError):
+        await collection.wait_indexed(timeout_ms=1)
+    store.go.set()
+
+
+async def test_what_is_folded_leaves_the_memory_of_writers_and_readers(
+    collection: Collection, store: FaultyStore
+) -> None:
+    reading = await Database.open(store, SETTINGS, read_only=True)
+    reader, oracle = await reading.collection("points"), Oracle()
+    for n in range(10):
+        await oracle.upsert(collection, range(10 * n, 10 * n + 20))
+        await oracle.check(reader)
+    assert reader._shard.state.tail_rows == collection._shard.state.tail_rows == 110
+    await collection._maintenance.fold()
+    await reader._follower.look()
+    for node in (collection, reader):
+        state = node._shard.state
+        assert (state.tail_rows, state.slots_in_tail, len(state._batches), state.touched) == (0, 0, 0, 0)
+        await oracle.check(node)
+    store.fault = lambda number, call, key: "before"
+    await reader._follower.look()
+    assert "fails on purpose" in str(reader.background_error)
+    store.heal()
+    await reader._follower.look()
+    assert reader.background_error is None
+    await reading.close()
