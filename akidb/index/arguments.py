@@ -30,19 +30,18 @@ def metric_word(metric: str | Metric) -> MetricWord:
 
 def as_vectors(values: npt.ArrayLike, dim: int, what: str) -> VectorArray:
     """float32 (n, dim) in C order of any array of numbers, 1-d counting as one row; copies what it must convert."""
-    if isinstance(values, np.ndarray) and values.dtype == np.float32 and values.ndim == 2 and values.flags.c_contiguous:
-        array: npt.NDArray[Any] = values
+    if isinstance(values, np.ndarray) and values.dtype == np.float32 and values.flags.c_contiguous:
+        array: VectorArray = values
     else:
         array = _as_numbers(values, what)
-        if array.ndim == 1:
-            array = array.reshape(1, -1)
-        if array.size == 0 and array.ndim == 2 and array.shape[0] == 0:
-            array = array.reshape(0, dim)
-    if array.ndim != 2:
-        raise InvalidInputError(f"{what} have {array.ndim} dimensions, expected shape (n, {dim}) or ({dim},)")
-    if array.shape[1] != dim:
+    shape = array.shape
+    if len(shape) == 1:
+        array = array[None]
+    elif len(shape) != 2:
+        raise InvalidInputError(f"{what} have {len(shape)} dimensions, expected shape (n, {dim}) or ({dim},)")
+    if shape[-1] != dim:
         raise InvalidInputError(
-            f"{what} have {array.shape[1]} values each, the index has dim {dim}", code="dimension_mismatch"
+            f"{what} have {shape[-1]} values each, the index has dim {dim}", code="dimension_mismatch"
         )
     return array
 
@@ -54,7 +53,7 @@ def _as_numbers(values: npt.ArrayLike, what: str) -> VectorArray:
         raise InvalidInputError(f"{what} are no rectangular array: {error}") from error
     if array.dtype.kind not in "fiub" and array.size > 0:
         raise InvalidInputError(f"{what} have dtype {array.dtype}, expected real numbers")
-    if array.ndim == 0:
+    if array.ndim == 0:  # which ascontiguousarray would make one-dimensional
         raise InvalidInputError(f"{what} have 0 dimensions, expected an array of vectors")
     with np.errstate(over="ignore"):  # a float64 too large becomes infinity, which is refused by name of its row
         return np.ascontiguousarray(array, dtype=np.float32)
@@ -87,6 +86,10 @@ def as_filter(values: Filter | None) -> tuple[IdArray | None, Mask | None]:
 
 
 def check_integer(value: int, what: str, low: int, high: int) -> int:
+    if (
+        type(value) is int and low <= value <= high
+    ):  # the way of nearly every call, and searches are counted in microseconds
+        return value
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or not low <= value <= high:
         raise InvalidInputError(f"{what} is {value!r}, expected {low} to {high}")
     return int(value)

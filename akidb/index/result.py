@@ -24,7 +24,7 @@ class SearchResult(NamedTuple):
 
 
 def is_single(queries: npt.ArrayLike) -> bool:
-    return np.ndim(queries) == 1
+    return (queries.ndim if isinstance(queries, np.ndarray) else np.ndim(queries)) == 1
 
 
 def check_finite(vectors: VectorArray, metric: MetricWord, what: str) -> None:

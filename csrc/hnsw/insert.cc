@@ -90,15 +90,20 @@ void insert(Graph& graph, const Vectors& vectors, Node node, Scratch& scratch) {
   }
 
   const Probe probe(vectors, node);
+  scratch.visited.begin(graph.limit());
+  scratch.visited.insert(entry.node);
   Candidate nearest{probe(entry.node), entry.node};
-  nearest = descend(graph, probe, nearest, entry.level, level, scratch);
+  nearest = descend(graph, probe, nearest, entry.level, level, scratch, [](float, Node) {});
   const unsigned linked_level = std::min(level, entry.level);
   std::vector<Chosen> chosen(linked_level + 1);
   for (unsigned l = linked_level + 1; l-- > 0;) {
-    search_layer(graph, probe, nearest, l, graph.params().ef_construction, nullptr, scratch);
+    scratch.visited.begin(graph.limit());
+    scratch.visited.insert(nearest.node);
+    scratch.pool.reset(graph.params().ef_construction);
+    scratch.pool.insert(nearest);
+    search_layer(graph, probe, l, nullptr, scratch);
     nearest = *scratch.pool.begin();
-    chosen[l].count =
-        select_neighbors(vectors, {scratch.pool.begin(), scratch.pool.end()}, graph.m(), chosen[l].links.data());
+    chosen[l].count = select_neighbors(vectors, {scratch.pool.begin(), scratch.pool.end()}, graph.m(), chosen[l].links.data());
   }
 
   // Own links on every level come before the first link back: whoever meets the node can go on from it, on any level.

@@ -71,13 +71,10 @@ class Searcher {
     } else if (entry.node == kNoNode) {
       write(nullptr, 0, out_nodes, out_distances);
     } else {
-      Candidate start{probe(entry.node), entry.node};
-      start = descend(graph_, probe, start, entry.level, 0, scratch);
+      walk(probe, entry, scratch);
       if (passes_.everything()) {
-        search_layer(graph_, probe, start, 0, ef_, &request_.stop, scratch);
         write(scratch.pool.begin(), scratch.pool.size(), out_nodes, out_distances);
       } else {
-        walk_through(probe, start, scratch);
         const std::vector<Candidate>& found = scratch.heaps.sorted();
         write(found.data(), found.size(), out_nodes, out_distances);
       }
@@ -97,19 +94,35 @@ class Searcher {
     }
   }
 
-  // Algorithm 2 where only some nodes may be found: all are candidates for expansion, those that pass are results.
-  void walk_through(const Probe& probe, Candidate start, Scratch& scratch) const {
-    TwoHeaps& heaps = scratch.heaps;
+  // What the descent compares are candidates on level 0 as well, where every node is.
+  void walk(const Probe& probe, EntryPoint entry, Scratch& scratch) const {
+    const Candidate start{probe(entry.node), entry.node};
     scratch.visited.begin(graph_.limit());
-    heaps.reset(ef_);
     scratch.visited.insert(start.node);
-    heaps.insert(start, passes_(start.node));
+    if (passes_.everything()) {
+      scratch.pool.reset(ef_);
+      const auto take = [&](float distance, Node node) { scratch.pool.insert({distance, node}); };
+      take(start.distance, start.node);
+      descend(graph_, probe, start, entry.level, 0, scratch, take);
+      search_layer(graph_, probe, 0, &request_.stop, scratch);
+    } else {
+      scratch.heaps.reset(ef_);
+      const auto take = [&](float distance, Node node) {
+        if (scratch.heaps.would_take(distance)) scratch.heaps.insert({distance, node}, passes_(node));
+      };
+      take(start.distance, start.node);
+      descend(graph_, probe, start, entry.level, 0, scratch, take);
+      walk_through(probe, scratch, take);
+    }
+  }
+
+  // Algorithm 2 where only some nodes may be found: all are candidates for expansion, those that pass are results.
+  template <class Take>
+  void walk_through(const Probe& probe, Scratch& scratch, const Take& take) const {
     unsigned hops = 0;
-    for (Node node = kNoNode; heaps.next(node);) {
+    for (Node node = kNoNode; scratch.heaps.next(node);) {
       if (++hops % 256 == 0) request_.stop.check();
-      expand(graph_, probe, node, graph_.base_row(node), graph_.degree(0), scratch, [&](float distance, Node neighbor) {
-        if (heaps.would_take(distance)) heaps.insert({distance, neighbor}, passes_(neighbor));
-      });
+      expand(graph_, probe, node, graph_.base_row(node), graph_.degree(0), scratch, take);
     }
   }
 

@@ -72,53 +72,37 @@ void expand(const G& graph, const Probe& probe, Node node, const Node* row, unsi
   for (; i < count; ++i) take(probe(nodes[i]), nodes[i]);
 }
 
-// Greedy descent (Algorithm 5, lines 4 to 6): from `start` to the nearest node on the levels above `bottom`.
-template <class G>
-Candidate descend(const G& graph, const Probe& probe, Candidate start, unsigned from_level, unsigned bottom,
-                  Scratch& scratch) {
-  const std::size_t limit = graph.limit();
+// Greedy descent (Algorithm 5, lines 4 to 6): from `start` to the nearest node on the levels above `bottom`. Calls take(distance, node) for
+// every node it compares but `start`. What was seen on one level isn't compared again on the next: the nearest so far is nearer.
+template <class G, class Take>
+Candidate descend(const G& graph, const Probe& probe, Candidate start, unsigned from_level, unsigned bottom, Scratch& scratch, Take&& take) {
   Candidate nearest = start;
   for (unsigned level = from_level; level > bottom; --level) {
     for (Node node = kNoNode; node != nearest.node;) {
       node = nearest.node;
       const Node* row = graph.upper_row(node, level);
       if (row == nullptr) throw_bad_link(node);
-      std::size_t count = 0;
-      for (; count < graph.m(); ++count) {
-        const Node neighbor = G::load(row + count);
-        if (neighbor >= limit) {
-          if (neighbor != kNoNode) throw_bad_link(node);
-          break;
-        }
-        scratch.nodes[count] = neighbor;
-        probe.prefetch_row(neighbor);
-      }
-      probe(scratch.nodes.data(), count, scratch.distances.data());
-      for (std::size_t i = 0; i < count; ++i)
-        nearest = std::min(nearest, Candidate{scratch.distances[i], scratch.nodes[i]});
+      expand(graph, probe, node, row, graph.m(), scratch, [&](float distance, Node neighbor) {
+        nearest = std::min(nearest, Candidate{distance, neighbor});
+        take(distance, neighbor);
+      });
     }
   }
   return nearest;
 }
 
-// Algorithm 2: leaves the ef nearest nodes of a level that a walk from `start` finds in scratch.pool, nearest first. A
-// node in `hidden` is not walked to.
+// Algorithm 2 from the candidates that are in scratch.pool and marked in scratch.visited: leaves the nearest nodes of the level that a walk finds,
+// as many as the pool holds, nearest first.
 template <class G>
-void search_layer(const G& graph, const Probe& probe, Candidate start, unsigned level, std::size_t ef, const Stop* stop,
-                  Scratch& scratch) {
+void search_layer(const G& graph, const Probe& probe, unsigned level, const Stop* stop, Scratch& scratch) {
   SortedPool& pool = scratch.pool;
-  scratch.visited.begin(graph.limit());
-  pool.reset(ef);
-  scratch.visited.insert(start.node);
-  pool.insert(start);
   const unsigned degree = graph.degree(level);
   unsigned hops = 0;
   for (Node node = kNoNode; pool.next(node);) {
     if (stop != nullptr && ++hops % 256 == 0) stop->check();
     const Node* row = graph.row(node, level);
     if (row == nullptr) throw_bad_link(node);
-    expand(graph, probe, node, row, degree, scratch,
-           [&](float distance, Node neighbor) { pool.insert({distance, neighbor}); });
+    expand(graph, probe, node, row, degree, scratch, [&](float distance, Node neighbor) { pool.insert({distance, neighbor}); });
     Node upcoming = kNoNode;
     if (pool.peek(upcoming)) prefetch_range(graph.row(upcoming, level), degree * sizeof(Node));
   }
