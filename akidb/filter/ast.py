@@ -65,3 +65,10 @@ class Group:
 
 
 Filter: TypeAlias = Group | Match | Range | Exists
+
+
+def is_unconditional(filter_: Filter) -> bool:
+    """Whether no condition on any field stands in it, as in {} or {"must": []}."""
+    if not isinstance(filter_, Group):
+        return False
+    return all(map(is_unconditional, (*filter_.must, *filter_.should, *filter_.must_not)))

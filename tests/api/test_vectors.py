@@ -234,6 +234,8 @@ async def test_an_unknown_point(filled, method, body):
         ("POST", f"{VECTORS}/delete", {}, "invalid_body", "one of ids and filter"),
         ("POST", f"{VECTORS}/delete", {"ids": ["east"], "filter": {}}, "invalid_body", "one of ids and filter"),
         ("POST", f"{VECTORS}/delete", {"filter": {"field": "n"}}, "invalid_filter", "neither match nor range"),
+        ("POST", f"{VECTORS}/delete", {"filter": {}}, "invalid_filter", "no condition and would delete every point"),
+        ("POST", f"{VECTORS}/delete", {"filter": {"must": [{"must": []}]}}, "invalid_filter", "no condition"),
         ("POST", "/collections/compass/scroll", {"limit": 0}, "invalid_body", ">= 1"),
         ("POST", "/collections/compass/scroll", {"limit": 1001}, "invalid_body", "<= 1000"),
         ("POST", "/collections/compass/count", {"consistency": {}}, "invalid_consistency", "one of session"),

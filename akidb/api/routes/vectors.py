@@ -12,7 +12,7 @@ from akidb.api.route import Parameter, Route, json_response
 from akidb.api.routes.collections import CONSISTENCY
 from akidb.api.service import SERVICE
 from akidb.errors import NotFoundError
-from akidb.filter import PayloadSchema
+from akidb.filter import PayloadSchema, is_unconditional
 
 _WITH_VECTOR = Parameter("with_vector", {"type": "boolean", "default": True}, "Whether the vector is in the answer.")
 
@@ -83,6 +83,9 @@ async def delete_many(request: web.Request) -> web.Response:
     else:
         chosen = service.filter(wanted.filter, collection)
         assert chosen is not None
+        if is_unconditional(chosen):
+            msg = "has no condition and would delete every point; delete the collection if that is meant"
+            raise refuse("invalid_filter", ("filter",), msg)
         deleted, lsn = await collection.delete_where(chosen)
     return json_response(schemas.Deleted(collection.spec.name, deleted, lsn), headers=consistency.token(lsn))
 
