@@ -6,6 +6,7 @@ two steps: the list into undecoded points, then slices of them, between which th
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import TypeVar
 
@@ -20,6 +21,11 @@ T = TypeVar("T")
 INLINE_BYTES_MAX = 64 * 1024
 """Larger bodies are decoded in a thread: this much takes about 0.3 ms."""
 
+READ_SECS = 30.0
+READ_BYTES_PER_SEC = 64 * 1024
+"""A body may take so many seconds, and one more for each so many bytes: a slow line may send much, but no one may hold
+a connection and its buffer for ever with a byte now and then."""
+
 _JSON_TYPES = re.compile(r"application/(?:[\w.+-]+\+)?json")
 _AT = re.compile(r" - at `(?:key in )?`?\$(?P<path>[^`]*)`+$")
 _STEP = re.compile(r"\.(?P<key>[^.\[\]]+)|\[(?P<index>\d+)\]|\[\.\.\.\]")
@@ -27,23 +33,55 @@ _CODES = (
     ("Object contains unknown field", "unknown_field"),
     ("Object missing required field", "missing_field"),
     ("Number out of range", "number_out_of_range"),
-    ("Integer out of range", "number_out_of_range"),
+    ("Integer value out of range", "number_out_of_range"),
 )
 
 
 async def read(request: web.Request) -> bytes:
-    """The body. Raises InvalidInputError: `body_too_large`, `unsupported_media_type`."""
-    if request.content_type != "application/octet-stream" and not _JSON_TYPES.fullmatch(request.content_type):
-        # aiohttp says octet-stream where the client says nothing, which is taken for JSON. A form's types are refused
-        # so that no web page can post to a server on the reader's own machine without asking it first.
+    """The body, empty if there is none.
+
+    Raises:
+        InvalidInputError: `body_too_large`, `unsupported_media_type`, `request_timeout`.
+        ConnectionError: the client went away.
+    """
+    if not request.body_exists:
+        return b""
+    # The types that a web page may send without asking the server first are refused, and so is none at all, which it
+    # may send as well: no page can write to a server on the reader's own machine.
+    if "Content-Type" not in request.headers:
+        raise refuse("unsupported_media_type", (), "there is no Content-Type, expected application/json")
+    if not _JSON_TYPES.fullmatch(request.content_type):
         raise refuse("unsupported_media_type", (), f"Content-Type is {request.content_type}, expected application/json")
-    limit = request.client_max_size
+    # Decompressing would spend a second of the event loop on a body of 300 kB, to find that it is too large.
+    coding = request.headers.get("Content-Encoding", "identity")
+    if coding.lower() != "identity":
+        raise refuse("unsupported_media_type", (), f"Content-Encoding is {coding}, expected a body as it is")
+    if (request.content_length or 0) > request.client_max_size:
+        raise _too_large(request.client_max_size)
+    return await _received(request)
+
+
+async def _received(request: web.Request) -> bytes:
+    """What the client sends, within the limits of size and time. web.Request.read() knows no time."""
+    chunks: list[bytes] = []
+    size = 0
+    began = asyncio.get_running_loop().time()
     try:
-        if request.content_length is not None and request.content_length > limit:
-            raise web.HTTPRequestEntityTooLarge(limit, request.content_length)
-        return await request.read()
-    except web.HTTPRequestEntityTooLarge:
-        raise refuse("body_too_large", (), f"the body is larger than api.body_limit_bytes, {limit} bytes") from None
+        async with asyncio.timeout(READ_SECS) as patience:
+            async for chunk in request.content.iter_any():
+                chunks.append(chunk)
+                size += len(chunk)
+                if size > request.client_max_size:
+                    raise _too_large(request.client_max_size)
+                patience.reschedule(began + READ_SECS + size / READ_BYTES_PER_SEC)
+    except TimeoutError:
+        msg = f"the body came too slowly: {size} bytes in {READ_SECS + size / READ_BYTES_PER_SEC:.0f} s"
+        raise refuse("request_timeout", (), msg) from None
+    return b"".join(chunks)
+
+
+def _too_large(limit: int) -> InvalidInputError:
+    return refuse("body_too_large", (), f"the body is larger than api.body_limit_bytes, {limit} bytes")
 
 
 def decode(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw, *, at: tuple[str | int, ...] = ()) -> T:

@@ -28,6 +28,9 @@ log = logging.getLogger("akidb.api")
 
 CONTENT_TYPE = "application/problem+json"
 
+SERVER = "AkiDB"
+"""The Server header: aiohttp would tell its own and Python's versions."""
+
 STATUS_OF_KIND: tuple[tuple[type[AkiDBError], int], ...] = (
     (InvalidInputError, 422),
     (NotFoundError, 404),
@@ -41,7 +44,9 @@ STATUS_OF_KIND: tuple[tuple[type[AkiDBError], int], ...] = (
 )
 STATUS_OF_CODE = {
     "malformed_json": 400,
+    "http_error": 400,
     "unauthorized": 401,
+    "request_timeout": 408,
     "body_too_large": 413,
     "unsupported_media_type": 415,
 }

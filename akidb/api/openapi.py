@@ -15,7 +15,7 @@ from akidb.api.route import Route
 
 _REF = "#/components/schemas/{name}"
 
-_EVERYWHERE = (400, 413, 415, 500, 503)
+_EVERYWHERE = (400, 408, 413, 415, 500, 503)
 """Problems any route with a body may answer; without a body 500 and 503 remain."""
 
 _PATH_PARAMETERS = {

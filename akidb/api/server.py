@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from aiohttp import web
 
 from akidb.api.app import create_app
+from akidb.api.runner import Runner
 from akidb.api.service import Service
 from akidb.config import host_and_port
 from akidb.database import Database
@@ -29,7 +30,6 @@ CLOSE_SECS = 3.0
 """Of those, what is kept for deciding the writes under way."""
 
 RETRY_FIRST_SECS, RETRY_LONGEST_SECS = 1.0, 15.0
-HEADER_BYTES_MAX = 16_384
 BACKLOG = 1024
 
 
@@ -76,13 +76,8 @@ async def serve(service: Service, listener: socket.socket, stop: Stop) -> None:
     Raises:
         ConfigurationError, CorruptionError: the store can never be used as it is.
     """
-    runner = web.AppRunner(
-        create_app(service),
-        access_log=None,
-        max_line_size=HEADER_BYTES_MAX,
-        max_field_size=HEADER_BYTES_MAX,
-        shutdown_timeout=EXIT_SECS_MAX - CLOSE_SECS - service.settings.api.drain_delay_secs,
-    )
+    patience = EXIT_SECS_MAX - CLOSE_SECS - service.settings.api.drain_delay_secs
+    runner = Runner(create_app(service), shutdown_timeout=patience)
     await runner.setup()
     await web.SockSite(runner, listener, backlog=BACKLOG).start()
     opening = asyncio.create_task(_open(service))

@@ -26,6 +26,7 @@ _BY_STATUS: dict[int, type[AkiDBError]] = {
     401: ConfigurationError,
     403: ConfigurationError,
     404: NotFoundError,
+    408: UnavailableError,
     409: ConflictError,
     413: InvalidInputError,
     415: InvalidInputError,

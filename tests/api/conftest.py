@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from yarl import URL
 
 from akidb.api.app import create_app
+from akidb.api.runner import Runner
 from akidb.api.service import Service
 from akidb.config import Settings
 from akidb.config.settings import Api, Auth, Storage
@@ -104,7 +105,7 @@ async def start(chosen: Settings, *, database: bool = True) -> AsyncIterator[Cli
     service = Service(chosen, "1.2.3", metrics=Metrics(CollectorRegistry()))
     if database:
         service.database = await Database.open(open_store(chosen), chosen)
-    runner = web.AppRunner(create_app(service), access_log=None, shutdown_timeout=1.0)
+    runner = Runner(create_app(service), shutdown_timeout=1.0)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     host, port = runner.addresses[0][:2]

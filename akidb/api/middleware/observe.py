@@ -43,11 +43,13 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
             except asyncio.CancelledError:
                 raise
             except Exception as error:
+                if isinstance(error, ConnectionError) and request.transport is None:
+                    raise  # the client went away before its body was here: nothing failed, and nobody reads an answer
                 response = errors.response(error, instance=request.rel_url.raw_path, request_id=current)
             status = response.status
             spanned.set(http__status_code=status)
         response.headers[HEADER] = current
-        response.headers["Server"] = "AkiDB"  # aiohttp would tell its own and Python's versions
+        response.headers["Server"] = errors.SERVER
         if service.draining:
             response.force_close()
         return response

@@ -28,6 +28,7 @@ from akidb.errors import (
         (403, "read_only", ReadOnlyError),
         (404, "collection_not_found", NotFoundError),
         (409, "collection_exists", ConflictError),
+        (408, "request_timeout", UnavailableError),
         (413, "body_too_large", InvalidInputError),
         (422, "dimension_mismatch", InvalidInputError),
         (429, "overloaded", UnavailableError),
