@@ -98,7 +98,7 @@ class _Layout:
             rows.refuse(line, f"the record has {len(cells)} cells, the header {self._width}")
             return
         try:
-            vector = [float(number) for number in cells[self._vector].translate(_SEPARATORS).split()]
+            vector = [_float(number) for number in cells[self._vector].translate(_SEPARATORS).split()]
         except ValueError as error:
             rows.refuse(line, f"the vector is no list of numbers: {error}")
             return
@@ -110,6 +110,12 @@ class _Layout:
             rows.refuse(line, "the payload is not UTF-8")
             return
         rows.add(line, id, vector, encoded)
+
+
+def _float(text: str) -> float:
+    if "_" in text or not text.isascii():  # "1_000" is a number to Python only
+        raise ValueError(f"could not convert string to float: {text!r}")
+    return float(text)
 
 
 def _value(cell: str) -> str | float | bool | msgspec.Raw:

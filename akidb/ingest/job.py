@@ -51,7 +51,7 @@ class Job:
         Raises:
             AkiDBError: of whatever kind; running the same job again goes on from there.
         """
-        sources = await asyncio.to_thread(find_sources, self.where, self.format)
+        sources = await asyncio.to_thread(find_sources, self.where, self.format, rejects=self.rejects)
         database = await open_database(self.to, settings, api_key=self.api_key)
         try:
             watcher.opened(database.location, sources, await asyncio.to_thread(_count, sources))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -26,6 +27,8 @@ def read(path: str, columns: Columns, prefix: str, rows_per_batch: int, skip: in
     line = skip
     with nullcontext(sys.stdin.buffer) if path == "-" else open(path, "rb") as file:
         for line, text in enumerate(islice(file, skip, None), start=skip + 1):
+            if line == 1:
+                text = text.removeprefix(codecs.BOM_UTF8)  # some editors begin a text with it
             if not text.isspace():
                 _add(rows, line, text, columns, prefix)
             if len(rows) == rows_per_batch:

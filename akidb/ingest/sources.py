@@ -76,11 +76,11 @@ class Source:
             return sum(block.count(b"\n") for block in iter(lambda: file.read(_BLOCK_BYTES), b""))
 
 
-def find_sources(where: str, wanted: Format | None) -> list[Source]:
-    """The file, or the files of a folder with a known ending, sorted by name.
+def find_sources(where: str, wanted: Format | None, *, rejects: Path | None = None) -> list[Source]:
+    """The file, or the files of a folder with a known ending, sorted by name; never `rejects`, which is written.
 
     Raises:
-        InvalidInputError: nothing there, or no telling what format it has.
+        InvalidInputError: nothing there, or no telling what format it has, or it is the rejects file itself.
     """
     if where == STDIN:
         if wanted not in ("jsonl", "csv"):
@@ -89,6 +89,12 @@ def find_sources(where: str, wanted: Format | None) -> list[Source]:
     try:
         is_folder = stat.S_ISDIR(os.stat(where).st_mode)
         paths = sorted(entry.path for entry in os.scandir(where) if _is_wanted(entry, wanted)) if is_folder else [where]
+        if rejects is not None and rejects.exists():
+            others = [path for path in paths if not os.path.samefile(path, rejects)]
+            if paths and not is_folder and not others:
+                msg = f"{where} is the rejects file too, which would be overwritten; name another with --rejects"
+                raise InvalidInputError(msg, code="rejects_is_input")
+            paths = others
         sources = [_source(path, wanted) for path in paths]
     except OSError as error:
         raise InvalidInputError(f"{where}: {error.strerror}", code="unreadable_file") from error

@@ -226,3 +226,20 @@ async def test_a_missing_column_changes_nothing(tmp_path: Path) -> None:
         await job(tmp_path, path).run(Settings(), Watcher())
     with pytest.raises(NotFoundError):
         await stored(tmp_path, [1])
+
+
+async def test_the_rejects_file_of_an_earlier_run_is_no_source_of_the_next(tmp_path: Path) -> None:
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    write(folder / "a.jsonl", [point(0), "broken"])
+    for _ in range(2):
+        await job(tmp_path, folder, rejects=folder / "things.rejects.jsonl").run(Settings(), Watcher())
+        assert len((folder / "things.rejects.jsonl").read_text().splitlines()) == 1
+
+
+async def test_a_file_that_rejects_would_overwrite_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [point(0), "broken"])
+    before = path.read_bytes()
+    with pytest.raises(InvalidInputError, match="is the rejects file too"):
+        await job(tmp_path, path, rejects=path).run(Settings(), Watcher())
+    assert path.read_bytes() == before

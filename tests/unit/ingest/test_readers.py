@@ -284,3 +284,40 @@ def test_one_odd_vector_at_the_start_does_not_set_the_dimension(tmp_path: Path, 
     batches = read(path)
     assert ids(batches) == ["1", "2"]
     assert list(reasons(batches).values()) == ["the vector has 1 dimensions, expected 2"]
+
+
+def test_jsonl_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"id": "a", "v": [1]}\n\xef\xbb\xbf{"id": "b", "v": [1]}\n')
+    batches = read(path)
+    assert ids(batches) == ["a"]
+    assert list(reasons(batches)) == [2]  # a mark is no part of JSON but at the start
+
+
+@pytest.mark.parametrize("cell", ["1_0 2", "١ 2"])
+def test_csv_takes_numbers_as_json_writes_them(tmp_path: Path, cell: str) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(f"id,v\na,1 2\nb,{cell}\n", "utf-8")
+    batches = read(path)
+    assert ids(batches) == ["a"]
+    assert "no list of numbers" in reasons(batches)[3]
+
+
+def test_parquet_takes_times_with_nanoseconds_and_rejects_those_that_have_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    when = pa.array([1577836800000000001, None], pa.timestamp("ns", "UTC"))
+    far = pa.array([0, 10**15], pa.timestamp("ms"))
+    pq.write_table(pa.table({"id": ["a", "b"], "v": [[1.0], [2.0]], "when": when, "far": far}), path)
+    (batch,) = read(path)
+    assert [json.loads(text or b"") for text in batch.payloads] == [
+        {"when": "2020-01-01T00:00:00Z", "far": "1970-01-01T00:00:00"}
+    ]
+    assert list(reasons([batch])) == [2]
+
+
+def test_parquet_refuses_a_column_that_is_there_twice(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    columns = [pa.array(["a"]), pa.array([[1.0]]), pa.array([1]), pa.array([2])]
+    pq.write_table(pa.Table.from_arrays(columns, ["id", "v", "x", "x"]), path)
+    with pytest.raises(InvalidInputError, match="column 'x' is there twice"):
+        read(path)
