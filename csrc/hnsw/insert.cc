@@ -103,7 +103,8 @@ void insert(Graph& graph, const Vectors& vectors, Node node, Scratch& scratch) {
     scratch.pool.insert(nearest);
     search_layer(graph, probe, l, nullptr, scratch);
     nearest = *scratch.pool.begin();
-    chosen[l].count = select_neighbors(vectors, {scratch.pool.begin(), scratch.pool.end()}, graph.m(), chosen[l].links.data());
+    chosen[l].count =
+        select_neighbors(vectors, {scratch.pool.begin(), scratch.pool.end()}, graph.m(), chosen[l].links.data());
   }
 
   // Own links on every level come before the first link back: whoever meets the node can go on from it, on any level.

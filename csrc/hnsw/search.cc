@@ -35,12 +35,15 @@ class Passing {
   const std::uint8_t* removed_;
 };
 
-// A walk looks at about m new nodes per hop and needs ef hops where all pass, ef / share where only a share does; a
-// scan looks at what passes, in order, at about a third of the price each. Measured on 100,000 x 128 and 40,000 x 384.
+// Where a share of the nodes passes, a walk compares about 0.6 m ef / share vectors, in an order that misses the
+// caches; a scan compares those that pass, in memory order, at about a third of the price each. Both figures measured
+// with m = 16, ef 50 and 200, shares from 1/2 to 1/200 on 100,000 x 128 generated vectors and on 40,000 x 384 sentence
+// embeddings: the cheaper way is chosen in all but the closest cases.
 bool scan_is_cheaper(std::size_t passing, std::size_t count, std::size_t ef, unsigned m) {
   constexpr double kScanPrice = 0.35;
+  constexpr double kFreshShare = 0.6;  // of a node's m links that lead to nodes not seen before
   const double share = static_cast<double>(passing) / static_cast<double>(count);
-  return kScanPrice * static_cast<double>(passing) * share < static_cast<double>(ef) * m;
+  return kScanPrice * static_cast<double>(passing) * share < kFreshShare * m * static_cast<double>(ef);
 }
 
 template <class G>

@@ -72,10 +72,12 @@ void expand(const G& graph, const Probe& probe, Node node, const Node* row, unsi
   for (; i < count; ++i) take(probe(nodes[i]), nodes[i]);
 }
 
-// Greedy descent (Algorithm 5, lines 4 to 6): from `start` to the nearest node on the levels above `bottom`. Calls take(distance, node) for
-// every node it compares but `start`. What was seen on one level isn't compared again on the next: the nearest so far is nearer.
+// Greedy descent (Algorithm 5, lines 4 to 6): from `start` to the nearest node on the levels above `bottom`. Calls
+// take(distance, node) for every node it compares but `start`. What was seen on one level isn't compared again on the
+// next: the nearest so far is nearer.
 template <class G, class Take>
-Candidate descend(const G& graph, const Probe& probe, Candidate start, unsigned from_level, unsigned bottom, Scratch& scratch, Take&& take) {
+Candidate descend(const G& graph, const Probe& probe, Candidate start, unsigned from_level, unsigned bottom,
+                  Scratch& scratch, Take&& take) {
   Candidate nearest = start;
   for (unsigned level = from_level; level > bottom; --level) {
     for (Node node = kNoNode; node != nearest.node;) {
@@ -91,8 +93,8 @@ Candidate descend(const G& graph, const Probe& probe, Candidate start, unsigned 
   return nearest;
 }
 
-// Algorithm 2 from the candidates that are in scratch.pool and marked in scratch.visited: leaves the nearest nodes of the level that a walk finds,
-// as many as the pool holds, nearest first.
+// Algorithm 2 from the candidates that are in scratch.pool and marked in scratch.visited: leaves the nearest nodes of
+// the level that a walk finds, as many as the pool holds, nearest first.
 template <class G>
 void search_layer(const G& graph, const Probe& probe, unsigned level, const Stop* stop, Scratch& scratch) {
   SortedPool& pool = scratch.pool;
@@ -102,7 +104,8 @@ void search_layer(const G& graph, const Probe& probe, unsigned level, const Stop
     if (stop != nullptr && ++hops % 256 == 0) stop->check();
     const Node* row = graph.row(node, level);
     if (row == nullptr) throw_bad_link(node);
-    expand(graph, probe, node, row, degree, scratch, [&](float distance, Node neighbor) { pool.insert({distance, neighbor}); });
+    expand(graph, probe, node, row, degree, scratch,
+           [&](float distance, Node neighbor) { pool.insert({distance, neighbor}); });
     Node upcoming = kNoNode;
     if (pool.peek(upcoming)) prefetch_range(graph.row(upcoming, level), degree * sizeof(Node));
   }

@@ -1,0 +1,52 @@
+"""The formats of a saved index: the worked example of docs/formats/graph.md, and a golden file per version for ever."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from akidb import HnswIndex
+from akidb.index import build_graph
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = Path(__file__).parent / "golden" / "index-v1.aki"
+
+# Whole numbers, whose distances are exact on every machine.
+VECTORS = np.array([[x % 7, x % 5, x % 3] for x in range(1, 41)], np.float32)
+
+
+def golden_index() -> HnswIndex:
+    index = HnswIndex(3, "l2", m=4, ef_construction=20, seed=1)
+    index.add(np.arange(40) * 3, VECTORS, threads=1)
+    return index
+
+
+def test_the_worked_example_is_what_is_built() -> None:
+    vectors = np.array([[0, 0], [1, 0], [0, 2], [5, 5]], np.float32)
+    graph = build_graph(vectors, "l2", m=2, ef_construction=10, threads=1, seed=0)
+    shown = np.zeros(len(graph), np.uint8)
+    for line in (ROOT / "docs/formats/graph.md").read_text().splitlines():
+        if row := re.match(r" *(\d+)((?: [0-9a-f]{2}){16})", line):
+            shown[int(row[1]) :][:16] = list(bytes.fromhex(row[2]))
+    assert shown.tobytes() == graph
+
+
+@pytest.mark.parametrize("opened", [HnswIndex.load, HnswIndex.view])
+def test_the_golden_file_answers_as_on_its_first_day(opened: Callable[[Path], Any]) -> None:
+    index = opened(GOLDEN)
+    assert index.validate()["nodes"] == 40
+    np.testing.assert_array_equal(index.get(np.arange(40) * 3), VECTORS)
+    found = index.search(VECTORS, 3, ef_search=40)
+    wanted = golden_index().search(VECTORS, 3, ef_search=40)
+    np.testing.assert_array_equal(found.ids, wanted.ids)
+    np.testing.assert_array_equal(found.distances, wanted.distances)
+
+
+def test_the_golden_file_is_what_is_written(tmp_path: Path) -> None:
+    golden_index().save(tmp_path / "index.aki")
+    assert (tmp_path / "index.aki").read_bytes() == GOLDEN.read_bytes()
