@@ -243,13 +243,13 @@ class Collection:
 
     def _checked(self, search: SearchQuery, position: int) -> SearchQuery:
         loc = ("queries", position)
-        if not 1 <= search.top_k <= self._settings.api.validation.top_k_max:
-            limit = self._settings.api.validation.top_k_max
-            raise refuse("invalid_top_k", (*loc, "top_k"), f"is {search.top_k}, expected 1 to {limit}")
-        if search.ef_search is not None and not 1 <= search.ef_search <= EF_SEARCH_MAX:
-            raise refuse(
-                "invalid_ef_search", (*loc, "ef_search"), f"is {search.ef_search}, expected 1 to {EF_SEARCH_MAX}"
-            )
+        top_k_max = self._settings.api.validation.top_k_max
+        numbers = [("invalid_top_k", "top_k", search.top_k, top_k_max)]
+        if search.ef_search is not None:
+            numbers.append(("invalid_ef_search", "ef_search", search.ef_search, EF_SEARCH_MAX))
+        for code, name, value, most in numbers:
+            if not isinstance(value, int | np.integer) or isinstance(value, bool) or not 1 <= value <= most:
+                raise refuse(code, (*loc, name), f"is {value!r}, expected 1 to {most}, an integer")
         vector = np.asarray(search.vector)
         if vector.dtype.kind not in "fiub":
             raise refuse("invalid_vector", (*loc, "vector"), f"dtype is {vector.dtype}, expected numbers")

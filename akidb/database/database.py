@@ -257,7 +257,11 @@ def validate_spec(spec: CollectionSpec, settings: Settings) -> None:
     """Refuses names, dimensions and index parameters that cannot be. Raises InvalidInputError."""
     limits = settings.api.validation
     faults: list[Fault] = []
-    if not NAME.match(spec.name) or len(spec.name) > limits.collection_name_max_length:
+    if (
+        not isinstance(spec.name, str)
+        or not NAME.match(spec.name)
+        or len(spec.name) > limits.collection_name_max_length
+    ):
         faults.append(
             Fault(
                 ("name",),

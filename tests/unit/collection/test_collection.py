@@ -250,7 +250,9 @@ async def test_bad_queries_are_named_by_their_position(collection: Collection) -
     for bad, message in (
         (SearchQuery(np.full(DIM, np.nan)), r"queries\.1\.vector\.0: is nan"),
         (SearchQuery(np.ones(DIM + 1)), r"queries\.1\.vector: has 9 dimensions"),
-        (SearchQuery(np.ones(DIM), top_k=0), r"queries\.1\.top_k: is 0, expected 1 to 1000"),
+        (SearchQuery(np.ones(DIM), top_k=0), r"queries\.1\.top_k: is 0, expected 1 to 1000, an integer"),
+        (SearchQuery(np.ones(DIM), top_k=2.5), r"queries\.1\.top_k: is 2\.5, expected 1 to 1000, an integer"),
+        (SearchQuery(np.ones(DIM), top_k=True), r"queries\.1\.top_k: is True, expected 1 to 1000, an integer"),
         (SearchQuery(np.ones(DIM), ef_search=0), r"queries\.1\.ef_search: is 0"),
     ):
         with pytest.raises(InvalidInputError, match=message):
