@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from akidb import query
+from akidb.collection.fold import clear
 from akidb.collection.follower import Follower
 from akidb.collection.maintenance import Maintenance
 from akidb.collection.points import check_ids, check_values, check_vectors, encode_payload, encode_payloads, refuse
@@ -187,6 +188,12 @@ class Collection:
         """Ends the log: the first half of a drop. Every node that reads the seal refuses further use."""
         if not self.sealed:
             await self._append([Seal()], timeout_ms)
+
+    async def clear(self) -> None:
+        """Gives back the room of a sealed collection, on stores where that is safe."""
+        if self._maintenance is not None:
+            await self._maintenance.close()
+        await clear(self._shard)
 
     async def _append(
         self, operations: list[Operation], timeout_ms: int | None, check: Callable[[], None] | None = None

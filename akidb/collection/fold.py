@@ -177,6 +177,21 @@ def _with_graph(head: Head, old: UUID, new: SegmentRef) -> Head | None:
     return replace(head, segments=segments)
 
 
+async def clear(shard: Shard) -> None:
+    """Empties a sealed shard where objects may be deleted: HEAD alone stays, to tell late readers of the seal."""
+    state = shard.state
+    assert state.sealed, "only what was dropped may be emptied"
+
+    def emptied(head: Head) -> Head | None:
+        if head.sealed:
+            return None
+        return replace(head, segments=(), folded=state.applied + 1, chain=state.chain, live_count=0, sealed=True)
+
+    if shard.store.can_delete:
+        await shard.heads.swap(emptied)
+        await collect(shard.log, shard.heads)
+
+
 async def collect_garbage(shard: Shard) -> None:
     """On a store where that is safe, removes folded slots and objects that HEAD does not name."""
     if shard.store.can_delete:

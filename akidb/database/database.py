@@ -160,6 +160,7 @@ class Database:
             raise NotFoundError(f"there is no collection {name!r}", code="collection_not_found")
         collection = await self._opened(created)
         await collection.seal()
+        await collection.clear()
         await self._append_catalogue(record(Dropped(created.uuid)), None)
         await self._forget(created.uuid)
 
@@ -187,6 +188,7 @@ class Database:
             collection = self._open[created.uuid]
         if collection.sealed:  # whoever meets a seal finishes the drop
             if not self._read_only and created.uuid in {entry.uuid for entry in self._catalogue.collections.values()}:
+                await collection.clear()
                 await self._append_catalogue(record(Dropped(created.uuid)), None)
             await self._forget(created.uuid)
             raise NotFoundError(f"there is no collection {created.name!r}", code="collection_not_found")

@@ -11,19 +11,28 @@ from akidb.ingest.batch import Reject
 
 
 class RejectsFile:
-    """Made when the first row is rejected. What an earlier run wrote is kept up to `keep_bytes`, no further."""
+    """Made when the first row is rejected. What an earlier run wrote is kept up to `keep_bytes`, no further.
+
+    It is touched with the first rows of a run, not before: a run that can't begin leaves the last one's rejects alone.
+    """
 
     def __init__(self, path: Path, *, keep_bytes: int = 0) -> None:
         self.path = path
-        self.size = 0
-        if keep_bytes and path.exists() and path.stat().st_size >= keep_bytes:
-            with path.open("r+b") as file:
-                file.truncate(keep_bytes)
-            self.size = keep_bytes
+        kept = keep_bytes if path.exists() and path.stat().st_size >= keep_bytes else 0
+        self.size = kept
+        self._begun = False
+
+    def _begin(self) -> None:
+        self._begun = True
+        if self.size:
+            with self.path.open("r+b") as file:
+                file.truncate(self.size)
         else:
-            path.unlink(missing_ok=True)
+            self.path.unlink(missing_ok=True)
 
     def write(self, source: str, rejects: Sequence[Reject]) -> None:
+        if not self._begun:
+            self._begin()
         if not rejects:
             return
         entries = [{"file": source, "line": reject.line, "reason": reject.reason} for reject in rejects]

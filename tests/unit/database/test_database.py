@@ -54,6 +54,25 @@ async def test_drop_is_seen_by_other_nodes_and_a_new_collection_of_the_name_is_e
         await node.close()
 
 
+async def test_a_drop_gives_back_the_room_and_late_readers_learn_of_it() -> None:
+    store = MemoryStore()
+    first, second = [await Database.open(store, Settings()) for _ in range(2)]
+    ours = await first.create_collection(CollectionSpec("c", 2))
+    await ours.upsert(range(300), np.random.default_rng(0).standard_normal((300, 2)))
+    await ours.wait_indexed()
+    await ours.upsert(["tail"], np.ones((1, 2)))
+    theirs = await second.collection("c")
+    await first.drop_collection("c")
+    left = [info.key async for info in store.list_from("t/") if "/c/" in info.key]
+    assert [key.rpartition("/")[2] for key in left] == ["head"]
+    with pytest.raises(NotFoundError):
+        await theirs.count()
+    with pytest.raises(NotFoundError):
+        await second.collection("c")
+    for node in (first, second):
+        await node.close()
+
+
 async def test_a_drop_cut_in_half_is_finished_by_whoever_meets_the_seal() -> None:
     store = MemoryStore()
     first = await Database.open(store, Settings())

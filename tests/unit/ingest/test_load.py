@@ -206,6 +206,15 @@ async def test_a_stale_rejects_file_goes_away(tmp_path: Path) -> None:
     assert not (tmp_path / "rejects.jsonl").exists()
 
 
+async def test_a_run_that_cannot_begin_leaves_the_rejects_of_the_last_one(tmp_path: Path) -> None:
+    (tmp_path / "rejects.jsonl").write_text("old\n")
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"id": "a", "emb": [1, 2]}\n')
+    with pytest.raises(NotFoundError):
+        await job(tmp_path, path, create=False, collection="nobody made this").run(Settings(), Watcher())
+    assert (tmp_path / "rejects.jsonl").read_text() == "old\n"
+
+
 async def test_the_configured_store_is_the_default_and_memory_is_refused(tmp_path: Path) -> None:
     from dataclasses import replace
 
