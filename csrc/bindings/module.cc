@@ -28,7 +28,7 @@ Translation translation(ErrorKind kind) {
   return {"AkiDBError", nullptr};
 }
 
-void translate(std::exception_ptr pointer) {
+void translate(std::exception_ptr pointer) {  // NOLINT(performance-unnecessary-value-param): pybind11's signature
   try {
     if (pointer) std::rethrow_exception(pointer);
   } catch (const Error& error) {

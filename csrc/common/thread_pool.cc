@@ -9,6 +9,7 @@
 #include <exception>
 #include <mutex>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace akidb {
@@ -26,7 +27,8 @@ class Job {
     work(0);
     std::unique_lock lock(mutex_);
     idle_.wait(lock, [this] { return helpers_working_ == 0; });
-    if (error_) std::rethrow_exception(error_);
+    // Taken out of the job, which a late helper may be the last to drop: the exception is then the caller's alone.
+    if (const std::exception_ptr error = std::move(error_)) std::rethrow_exception(error);
   }
 
   // A pool thread's side.

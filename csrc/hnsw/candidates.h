@@ -1,5 +1,5 @@
-// The sets a walk keeps: which nodes it has seen, and which are the nearest so far. Kept per thread and reused, so that
-// a search in its steady state allocates nothing.
+// The sets a walk keeps: which nodes it has seen, and which are the nearest so far. Kept per thread and reused, so
+// that a search in its steady state allocates nothing.
 #pragma once
 
 #include <algorithm>
@@ -46,7 +46,8 @@ class Visited {
 };
 
 // The nearest `size` candidates in ascending order, each with a mark that says whether its neighbours were looked at.
-// Sorted by insertion: moving a few hundred entries of 8 bytes costs less than the unpredictable branches of two heaps.
+// Sorted by insertion: moving a few hundred entries of 8 bytes costs less than the unpredictable branches of two
+// heaps.
 class SortedPool {
  public:
   void reset(std::size_t capacity) {

@@ -1,5 +1,5 @@
-// The two forms of a graph. `Graph` grows: any number of threads insert into it and search it at once. `GraphView` lies
-// still, as bytes in memory it does not own (a mapped file), and is searched without atomics.
+// The two forms of a graph. `Graph` grows: any number of threads insert into it and search it at once. `GraphView`
+// lies still, as bytes in memory it does not own (a mapped file), and is searched without atomics.
 //
 // Both keep a node's links as a row of fixed length, used from the front and filled up with kNoNode: 2m on level 0, m
 // on each level above. A row of fixed length needs no offset table, and at m = 16 is exactly two cache lines.

@@ -136,8 +136,8 @@ void Index::append(const Rows& rows, bool replaces, unsigned threads, const Prog
   }
 }
 
-// Room for `count` more nodes. The first rows get exactly the room they need, since a bulk load is often all there ever
-// is.
+// Room for `count` more nodes. The first rows get exactly the room they need, since a bulk load is often all there
+// ever is.
 void Index::reserve(std::size_t count) {
   const std::size_t used = store_->count;
   if (count > kNodesMax - used) throw_invalid("an index holds at most " + std::to_string(kNodesMax) + " vectors");

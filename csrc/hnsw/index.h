@@ -33,8 +33,8 @@ class Index {
     const float* vectors = nullptr;     // count x dim
     std::size_t count = 0;
   };
-  // Adds all rows or, if it throws, none. Error: kInvalidInput (negative, repeated or existing id; a vector with NaN or
-  // infinity; a zero vector under cosine), kCancelled (progress returned false).
+  // Adds all rows or, if it throws, none. Error: kInvalidInput (negative, repeated or existing id; a vector with NaN
+  // or infinity; a zero vector under cosine), kCancelled (progress returned false).
   void add(const Rows& rows, unsigned threads, const Progress& progress);
   // Replaces the vectors of existing ids. Error as add, and kNotFound.
   void update(const Rows& rows, unsigned threads, const Progress& progress);
@@ -81,8 +81,8 @@ class Index {
   };
   // Drops removed nodes first.
   Parts parts();
-  // Fills an empty index with saved ids, vectors (count x dim) and graph, which are copied; the graph is checked whole.
-  // Error: kCorruption, kInvalidInput.
+  // Fills an empty index with saved ids, vectors (count x dim) and graph, which are copied; the graph is checked
+  // whole. Error: kCorruption, kInvalidInput.
   void restore(std::size_t count, const std::int64_t* ids, const float* vectors, std::span<const std::uint8_t> graph);
 
  private:

@@ -14,10 +14,10 @@ struct Census {
   unsigned level = 0;           // of the entry point
 };
 
-// Checks for the first `count` nodes: links lead to other nodes that exist and reach up to the link's level, none twice
-// in a row; rows are filled from the front; the entry point is on the highest level. Throws Error(kCorruption) naming
-// the first node found wrong. Unreachable nodes are no error: the heuristic and deletes leave a few now and then, and
-// searches by upper levels or filters may still meet them.
+// Checks for the first `count` nodes: links lead to other nodes that exist and reach up to the link's level, none
+// twice in a row; rows are filled from the front; the entry point is on the highest level. Throws Error(kCorruption)
+// naming the first node found wrong. Unreachable nodes are no error: the heuristic and deletes leave a few now and
+// then, and searches by upper levels or filters may still meet them.
 template <class G>
 Census validate(const G& graph, std::size_t count);
 

@@ -35,8 +35,8 @@ struct Scratch {
   throw Error(ErrorKind::kCorruption, "the graph's links of node " + std::to_string(node) + " are damaged");
 }
 
-// The links of `row` not seen before, now marked as seen, go to `out`; their number is returned. Every link is compared
-// with the number of nodes, which also ends a row at kNoNode, so damaged bytes can't lead outside the graph.
+// The links of `row` not seen before, now marked as seen, go to `out`; their number is returned. Every link is
+// compared with the number of nodes, which also ends a row at kNoNode, so damaged bytes can't lead outside the graph.
 template <class G>
 std::size_t fresh_neighbors(const G& graph, Node node, const Node* row, unsigned degree, Visited& visited, Node* out) {
   const std::size_t limit = graph.limit();
@@ -53,8 +53,8 @@ std::size_t fresh_neighbors(const G& graph, Node node, const Node* row, unsigned
   return fresh;
 }
 
-// Calls take(distance, node) for the fresh neighbors of a node, in the order of its links. First all are gathered, then
-// fetched ahead of the distances in fours: cache misses of several vectors are in flight at any time.
+// Calls take(distance, node) for the fresh neighbors of a node, in the order of its links. First all are gathered,
+// then fetched ahead of the distances in fours: cache misses of several vectors are in flight at any time.
 template <class G, class Take>
 void expand(const G& graph, const Probe& probe, Node node, const Node* row, unsigned degree, Scratch& scratch,
             Take&& take) {

@@ -1,5 +1,5 @@
-// Vectors for the graph tests: points around 16 centres, the same for every seed, so that queries of one seed have near
-// neighbours among the vectors of another.
+// Vectors for the graph tests: points around 16 centres, the same for every seed, so that queries of one seed have
+// near neighbours among the vectors of another.
 #pragma once
 
 #include <algorithm>
