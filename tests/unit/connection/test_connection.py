@@ -150,13 +150,15 @@ collection = database.create_collection("c", 4)
 get = memory.MemoryStore.get
 async def stand_still(self, key, **options):
     import asyncio
-    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-    await asyncio.Event().wait()
+    while True:  # one that comes just before the main thread begins to wait would be told only after its wait
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        await asyncio.sleep(0.05)
 memory.MemoryStore.get = stand_still
 try:
     collection.count()
     sys.exit("was not interrupted")
 except KeyboardInterrupt:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     memory.MemoryStore.get = get
 """
 
