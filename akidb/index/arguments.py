@@ -16,6 +16,7 @@ from akidb.types import Metric, VectorArray
 IdArray: TypeAlias = npt.NDArray[np.int64]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 MetricWord: TypeAlias = Literal["cosine", "l2", "ip"]
+CodeBits: TypeAlias = Literal[0, 4, 8]
 Filter: TypeAlias = npt.NDArray[np.bool_] | npt.NDArray[np.integer[Any]] | Sequence[int]
 
 DIM_MAX = 1 << 16
@@ -93,6 +94,16 @@ def check_integer(value: int, what: str, low: int, high: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or not low <= value <= high:
         raise InvalidInputError(f"{what} is {value!r}, expected {low} to {high}")
     return int(value)
+
+
+def check_code_bits(value: int) -> CodeBits:
+    if value == 4:
+        return 4
+    if value == 8:
+        return 8
+    if value == 0 and not isinstance(value, bool):
+        return 0
+    raise InvalidInputError(f"code_bits is {value!r}, expected 4, 8 or 0 for none")
 
 
 def seconds_of(timeout_ms: float | None) -> float | None:

@@ -17,6 +17,7 @@
 #include "common/deadline.h"
 #include "common/error.h"
 #include "distance/distance.h"
+#include "quantization/codes.h"
 
 namespace akidb::bindings {
 
@@ -31,6 +32,11 @@ inline Metric parse_metric(const std::string& word) {
   if (word == "l2") return Metric::kL2;
   if (word == "ip") return Metric::kInnerProduct;
   throw_invalid("metric is '" + word + "', expected cosine, l2 or ip");
+}
+
+inline quantization::CodeBits parse_code_bits(unsigned bits) {
+  if (bits == 0 || bits == 4 || bits == 8) return static_cast<quantization::CodeBits>(bits);
+  throw_invalid("code_bits is " + std::to_string(bits) + ", expected 0, 4 or 8");
 }
 
 inline const char* to_word(Metric metric) {

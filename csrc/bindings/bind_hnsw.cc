@@ -80,11 +80,12 @@ IdArray ids(const Index& index) {
 
 // Arrays over the index's own memory, kept alive by it. Valid until the next write: akidb/index writes them to a file
 // at once.
-py::dict parts(Index& index) {
+py::dict parts(Index& index, unsigned code_bits) {
+  const quantization::CodeBits bits = parse_code_bits(code_bits);
   std::unique_ptr<Index::Parts> parts;
   {
     const py::gil_scoped_release release;
-    parts = std::make_unique<Index::Parts>(index.parts());
+    parts = std::make_unique<Index::Parts>(index.parts(bits));
   }
   constexpr auto kFloatBytes = static_cast<py::ssize_t>(sizeof(float));
   const Index::Parts& p = *parts;
@@ -145,7 +146,7 @@ void bind_hnsw(py::module_& module) {
       .def("get", get, py::arg("ids").noconvert())
       .def("contains", &Index::contains, py::arg("id"))
       .def("ids", ids)
-      .def("parts", parts)
+      .def("parts", parts, py::arg("code_bits"))
       .def("restore", restore, py::arg("ids").noconvert(), py::arg("vectors").noconvert(), py::arg("graph"))
       .def("validate", validate)
       .def("__len__", &Index::size)

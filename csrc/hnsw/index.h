@@ -14,6 +14,7 @@
 #include "hnsw/insert.h"
 #include "hnsw/store.h"
 #include "hnsw/validate.h"
+#include "quantization/codes.h"
 
 namespace akidb::hnsw {
 
@@ -79,15 +80,14 @@ class Index {
     const float* inverse_norms = nullptr;  // null but for cosine
     std::vector<std::uint8_t> graph;
   };
-  // Drops removed nodes first.
-  Parts parts();
+  // Drops removed nodes first. With `bits`, codes lie beside the links.
+  Parts parts(quantization::CodeBits bits = quantization::CodeBits::kNone);
   // Fills an empty index with saved ids, vectors (count x dim) and graph, which are copied; the graph is checked
   // whole. Error: kCorruption, kInvalidInput.
   void restore(std::size_t count, const std::int64_t* ids, const float* vectors, std::span<const std::uint8_t> graph);
 
  private:
   void publish(std::shared_ptr<Store> store);
-  void check_vectors(const float* vectors, std::size_t count, const char* name) const;
   void check_ids(const Rows& rows) const;
   void check_existing(const std::int64_t* ids, std::size_t count) const;
   void append(const Rows& rows, bool replaces, unsigned threads, const Progress& progress);
@@ -98,6 +98,7 @@ class Index {
   const Metric metric_;
   const Params params_;
   std::mutex writer_;                  // held by the one thread that writes
+  std::size_t added_ = 0;              // nodes since all were connected
   mutable std::shared_mutex mapping_;  // guards store_ (the pointer) and nodes_
   std::shared_ptr<Store> store_;
   IdMap nodes_;

@@ -11,7 +11,12 @@ namespace akidb::hnsw {
 namespace {
 
 constexpr char kMagic[8] = {'A', 'k', 'i', 'G', 'r', 'a', 'p', 'h'};
-constexpr std::uint32_t kVersion = 1;
+// Version 2 is version 1 with two sections more, the codes: written where there are any.
+constexpr std::uint32_t kPlainVersion = 1;
+constexpr std::uint32_t kCodedVersion = 2;
+
+using quantization::CodeBits;
+using quantization::CodeShape;
 
 struct Header {
   char magic[8];
@@ -26,7 +31,8 @@ struct Header {
   std::uint32_t ef_construction;
   std::uint32_t entry_node;
   std::uint32_t entry_level;
-  std::uint8_t reserved[48];
+  std::uint32_t code_bits;  // 0 but in version 2
+  std::uint8_t reserved[44];
   std::uint32_t body_crc;
   std::uint32_t header_crc;  // of the bytes before it
 };
@@ -38,13 +44,17 @@ struct Layout {
   std::size_t levels;
   std::size_t upper_starts;
   std::size_t upper;
+  std::size_t centre;
+  std::size_t codes;
   std::size_t end;
 
-  Layout(std::size_t count, std::size_t upper_rows, unsigned m) {
+  Layout(std::size_t count, std::size_t upper_rows, unsigned m, const CodeShape& shape) {
     levels = base + padded(count * 2 * m * sizeof(Node));
     upper_starts = levels + padded(count);
     upper = upper_starts + padded(count * sizeof(std::uint32_t));
-    end = upper + padded(upper_rows * m * sizeof(Node));
+    centre = upper + padded(upper_rows * m * sizeof(Node));
+    codes = centre + (shape.bits == CodeBits::kNone ? 0 : padded(shape.dim * sizeof(float)));
+    end = codes + padded(count * shape.row_bytes());
   }
   static std::size_t padded(std::size_t bytes) {
     return (bytes + kGraphAlignment - 1) / kGraphAlignment * kGraphAlignment;
@@ -61,13 +71,21 @@ std::size_t upper_rows_of(const Graph& graph, std::size_t count) {
 
 }  // namespace
 
-std::size_t serialized_bytes(const Graph& graph, std::size_t count) {
-  return Layout(count, upper_rows_of(graph, count), graph.m()).end;
+std::size_t serialized_bytes(const Graph& graph, std::size_t count, std::size_t dim, CodeBits bits) {
+  return Layout(count, upper_rows_of(graph, count), graph.m(), {dim, bits}).end;
 }
 
-void serialize(const Graph& graph, std::size_t count, Metric metric, std::size_t dim, std::uint8_t* out) {
-  const Layout layout(count, upper_rows_of(graph, count), graph.m());
+void serialize(const Graph& graph, std::size_t count, const Vectors& vectors, CodeBits bits, unsigned threads,
+               std::uint8_t* out) {
+  const CodeShape shape{vectors.dim, bits, vectors.metric};
+  const Layout layout(count, upper_rows_of(graph, count), graph.m(), shape);
   std::memset(out, 0, layout.end);
+  if (bits != CodeBits::kNone) {
+    const quantization::Source source{vectors.data, vectors.stride, vectors.inverse_norms};
+    auto* centre = reinterpret_cast<float*>(out + layout.centre);
+    quantization::find_centre(shape, source, count, centre);
+    quantization::encode(shape, centre, source, count, threads, out + layout.codes);
+  }
   std::copy_n(graph.levels(count).data(), count, out + layout.levels);
   if (count > 0) std::memcpy(out + layout.base, graph.base_row(0), count * graph.degree(0) * sizeof(Node));
   std::uint32_t upper_rows = 0;
@@ -82,9 +100,10 @@ void serialize(const Graph& graph, std::size_t count, Metric metric, std::size_t
   const EntryPoint entry = graph.entry();
   Header header{};
   std::memcpy(header.magic, kMagic, sizeof kMagic);
-  header.version = kVersion;
-  header.metric = static_cast<std::uint32_t>(metric);
-  header.dim = dim;
+  header.version = bits == CodeBits::kNone ? kPlainVersion : kCodedVersion;
+  header.code_bits = static_cast<std::uint32_t>(bits);
+  header.metric = static_cast<std::uint32_t>(vectors.metric);
+  header.dim = vectors.dim;
   header.count = count;
   header.upper_rows = upper_rows;
   header.seed = graph.params().seed;
@@ -105,9 +124,9 @@ GraphInfo read_header(const std::uint8_t* bytes, std::size_t size) {
   }
   std::memcpy(&header, bytes, sizeof header);
   if (std::memcmp(header.magic, kMagic, sizeof kMagic) != 0) throw_corrupt("does not begin with \"AkiGraph\"");
-  if (header.version != kVersion)
+  if (header.version != kPlainVersion && header.version != kCodedVersion)
     throw_corrupt("has format version " + std::to_string(header.version) + ", this build reads " +
-                  std::to_string(kVersion));
+                  std::to_string(kPlainVersion) + " and " + std::to_string(kCodedVersion));
   if (header.header_crc != crc32c(&header, offsetof(Header, header_crc)))
     throw_corrupt("has a damaged header (CRC32C differs)");
   // From here on a contradiction was written by a program, not by a failing disk; it must not lead outside the bytes
@@ -115,12 +134,16 @@ GraphInfo read_header(const std::uint8_t* bytes, std::size_t size) {
   GraphInfo info;
   info.params = {header.m, header.ef_construction, header.seed};
   info.params.check();
-  const bool plausible = header.metric <= static_cast<std::uint32_t>(Metric::kInnerProduct) && header.dim >= 1 &&
+  const auto bits = static_cast<CodeBits>(header.code_bits);
+  const bool has_codes = bits == CodeBits::kFour || bits == CodeBits::kEight;
+  const bool plausible = has_codes == (header.version == kCodedVersion) && (has_codes || bits == CodeBits::kNone) &&
+                         header.metric <= static_cast<std::uint32_t>(Metric::kInnerProduct) && header.dim >= 1 &&
                          header.dim <= kDimMax && header.count <= kNodesMax &&
                          header.upper_rows <= header.count * kLevelMax && header.entry_level <= kLevelMax &&
                          (header.count == 0 ? header.entry_node == kNoNode : header.entry_node < header.count);
   if (!plausible) throw_corrupt("has impossible values in its header");
-  if (Layout(header.count, header.upper_rows, header.m).end != header.bytes || header.bytes > size) {
+  if (Layout(header.count, header.upper_rows, header.m, {header.dim, bits}).end != header.bytes ||
+      header.bytes > size) {
     throw_corrupt("should have " + std::to_string(header.bytes) + " bytes, there are " + std::to_string(size));
   }
   if (reinterpret_cast<std::uintptr_t>(bytes) % alignof(Node) != 0)
@@ -130,13 +153,14 @@ GraphInfo read_header(const std::uint8_t* bytes, std::size_t size) {
   info.count = header.count;
   info.entry = {header.entry_node, header.entry_level};
   info.upper_rows = header.upper_rows;
+  info.code_bits = bits;
   info.bytes = header.bytes;
   info.body_crc = header.body_crc;
   return info;
 }
 
 GraphView open(const std::uint8_t* bytes, const GraphInfo& info) {
-  const Layout layout(info.count, info.upper_rows, info.params.m);
+  const Layout layout(info.count, info.upper_rows, info.params.m, {info.dim, info.code_bits});
   return {info.params.m,
           info.count,
           info.entry,
@@ -145,6 +169,12 @@ GraphView open(const std::uint8_t* bytes, const GraphInfo& info) {
           reinterpret_cast<const std::uint32_t*>(bytes + layout.upper_starts),
           reinterpret_cast<const Node*>(bytes + layout.upper),
           info.upper_rows};
+}
+
+quantization::Codes open_codes(const std::uint8_t* bytes, const GraphInfo& info) {
+  const CodeShape shape{info.dim, info.code_bits, info.metric};
+  const Layout layout(info.count, info.upper_rows, info.params.m, shape);
+  return {shape, reinterpret_cast<const float*>(bytes + layout.centre), bytes + layout.codes};
 }
 
 void check_body(const std::uint8_t* bytes, const GraphInfo& info) {

@@ -21,6 +21,10 @@ struct Vectors {
   const float* row(Node node) const { return data + static_cast<std::size_t>(node) * stride; }
 };
 
+// Error(kInvalidInput) naming the first of `count` x `dim` values that holds NaN or infinity or, under cosine, is zero.
+// `name` is what the message calls a vector.
+void check_vectors(const float* vectors, std::size_t count, std::size_t dim, Metric metric, const char* name);
+
 // Distances from one point. The values equal those of exact search bit for bit: same kernels, same formula, same order
 // of operations.
 class Probe {
