@@ -5,6 +5,7 @@
 #include <array>
 #include <cstddef>
 #include <string>
+#include <vector>
 
 #include "common/deadline.h"
 #include "common/error.h"
@@ -24,7 +25,8 @@ struct Scratch {
   Visited visited;
   SortedPool pool;
   TwoHeaps heaps;
-  SortedPool exact;  // the results, where the walk compares codes
+  SortedPool exact;                   // the results, where the walk compares codes
+  std::vector<Candidate> candidates;  // of an insert, where the walk compares codes
   quantization::CodedQuery query;
   std::array<Node, kDegreeMax> nodes;
   std::array<float, kDegreeMax> distances;
