@@ -1,4 +1,4 @@
-"""A segment file in use: mapped, not read. Opening costs the header and one look at the id offsets."""
+"""A segment file in use: mapped, not parsed. Opening reads header, ids and payload offsets: some 40 bytes a row."""
 
 from __future__ import annotations
 
@@ -28,6 +28,12 @@ from akidb.types import Metric, VectorArray
 T = TypeVar("T", bound=np.generic)
 
 _FOLLOWING_STEP = 1024
+
+_READ_AT_OPEN = frozenset(["meta", "idoff", "idtext", "idhash", "idrow", "idorder", "payblk", "payoff", "payhas"])
+"""Regions that are compared with their checksums by every opening: some 40 bytes a row. A flipped bit in one of them
+would make a point unfindable, and the next upsert of its id would store it twice; in the others a bit is part of a
+value, or is met by checks of its own (payload blocks, links of the graph)."""
+
 _openings = itertools.count()  # names blocks in the cache: a file that was replaced must not be answered from it
 
 
@@ -40,8 +46,10 @@ class Segment:
 
     live: Mask | None = None
 
-    def __init__(self, data: memoryview, *, name: str, blocks: BlockCache = SHARED_BLOCKS) -> None:
-        frame = decode(data, kind=KIND_SEGMENT, name=name, verify=False)
+    def __init__(
+        self, data: memoryview, *, name: str, verify: bool = False, blocks: BlockCache = SHARED_BLOCKS
+    ) -> None:
+        frame = decode(data, kind=KIND_SEGMENT, name=name, verify=verify or _READ_AT_OPEN)
         self.name = name
         self.uuid: UUID = frame.uuid
         self.bytes = len(data)
@@ -70,7 +78,7 @@ class Segment:
         """Maps the file. `name` is the object's key, for messages; `verify` reads all of it and compares checksums.
 
         Raises:
-            CorruptionError: header, sizes, id offsets or, with `verify`, any checksum do not fit.
+            CorruptionError: header, sizes, ids, payload offsets or, with `verify`, any checksum do not fit.
             FileNotFoundError: no such file.
         """
         with open(path, "rb") as file:
@@ -78,9 +86,7 @@ class Segment:
                 data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
             except ValueError:  # an empty file can't be mapped
                 data = memoryview(b"")
-        if verify:
-            decode(data, kind=KIND_SEGMENT, name=name, verify=True)
-        return cls(data, name=name, blocks=blocks)
+        return cls(data, name=name, verify=verify, blocks=blocks)
 
     @property
     def has_graph(self) -> bool:

@@ -52,6 +52,20 @@ def test_open_refuses_any_damage_to_header_and_directory(make: Callable[..., Mad
             Segment.open(made.path, name="seg/1")
 
 
+@pytest.mark.parametrize(
+    "region", ["meta", "idoff", "idtext", "idhash", "idrow", "idorder", "payblk", "payoff", "payhas"]
+)
+def test_open_notices_a_flipped_bit_that_would_hide_a_point(make: Callable[..., Made], region: str) -> None:
+    made = make(20)
+    whole, start = made.path.read_bytes(), offset_of(made, region)
+    for at in range(start, start + len(made.segment.regions[region])):
+        data = bytearray(whole)
+        data[at] ^= 0x01
+        made.path.write_bytes(data)
+        with pytest.raises(CorruptionError, match=rf"object seg/1: section {region} fails its checksum"):
+            Segment.open(made.path, name="seg/1")
+
+
 @pytest.mark.parametrize("keep", [0, 1, 63, 64, 1000, -1])
 def test_open_refuses_a_truncated_file(make: Callable[..., Made], keep: int) -> None:
     made = make(30)
