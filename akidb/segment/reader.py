@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import mmap
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 import numpy as np
@@ -35,6 +36,28 @@ would make a point unfindable, and the next upsert of its id would store it twic
 value, or is met by checks of its own (payload blocks, links of the graph)."""
 
 _openings = itertools.count()  # names blocks in the cache: a file that was replaced must not be answered from it
+
+
+class _Graph(GraphIndex):
+    """A segment's graph: what is wrong with its bytes is told with the object's name."""
+
+    def __init__(self, segment: Segment) -> None:
+        self._name = segment.name  # not the segment, which has this graph: its mapping would wait for the collector
+        with self._named():
+            super().__init__(
+                segment.vectors, segment.regions["graph"], segment.meta.metric.native, segment.inverse_norms
+            )
+
+    def search(self, *args: Any, **kwargs: Any) -> tuple[Rows, VectorArray]:
+        with self._named():
+            return super().search(*args, **kwargs)
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except CorruptionError as error:
+            raise CorruptionError(f"object {self._name}: region graph: {error}") from error
 
 
 class Segment:
@@ -105,8 +128,7 @@ class Segment:
         """Opened, and its links checked, when first asked for; raises CorruptionError when they do not fit."""
         with self._lock:
             if self._graph is None and self.has_graph:
-                metric = self.meta.metric.native
-                self._graph = GraphIndex(self.vectors, self.regions["graph"], metric, self.inverse_norms)
+                self._graph = _Graph(self)
             return self._graph
 
     def find(self, ids: Sequence[str]) -> Rows:
