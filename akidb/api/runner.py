@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from uuid import uuid4
 
 from aiohttp import web
@@ -13,6 +14,12 @@ from akidb.errors import InvalidInputError
 HEADER_BYTES_MAX = 16_384
 IDLE_SECS = 75.0
 """A connection without a complete request head is closed after so long; proxies keep theirs for 60 s or less."""
+
+ACCEPT_TURNS = 10
+"""Turns of the event loop from a connection's coming to the first look at what it sent; asyncio needs half of them."""
+
+HEAR_SECS, HEAR_AGAIN_SECS = 1.0, 0.01
+"""How long the end waits for the first request of a connection that was accepted last."""
 
 
 class Runner(web.AppRunner):
@@ -29,6 +36,24 @@ class Runner(web.AppRunner):
             shutdown_timeout=shutdown_timeout,
         )
 
+    async def cleanup(self) -> None:
+        """Closes the port, then answers what was asked before, then ends.
+
+        aiohttp waits one turn of the loop between the two, in which a connection is not yet read that was accepted
+        last: it would drop what that one asks and wait for its end until shutdown_timeout.
+        """
+        for site in list(self.sites):
+            await site.stop()
+        for _ in range(ACCEPT_TURNS):
+            await asyncio.sleep(0)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + HEAR_SECS
+        while self.server is not None and loop.time() < until:
+            if not any(isinstance(one, _Connection) and not one.heard for one in self.server.connections):
+                break
+            await asyncio.sleep(HEAR_AGAIN_SECS)
+        await super().cleanup()
+
     async def _make_server(self) -> web.Server:
         # aiohttp offers no hook for requests that it cannot parse: they never reach a middleware.
         made = await super()._make_server()
@@ -42,7 +67,15 @@ class _Server(web.Server):
 
 
 class _Connection(web.RequestHandler):
-    __slots__ = ()
+    __slots__ = ("heard",)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.heard = False
+        super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        self.heard = True
+        super().data_received(data)
 
     def handle_error(
         self,
