@@ -57,8 +57,16 @@ class Runner(web.AppRunner):
     async def _make_server(self) -> web.Server:
         # aiohttp offers no hook for requests that it cannot parse: they never reach a middleware.
         made = await super()._make_server()
-        factory = made.request_factory
-        return _Server(made.request_handler, request_factory=factory, loop=made._loop, **made._kwargs)
+        factory, handle = made.request_factory, made.request_handler
+
+        async def handle_expected(request: web.BaseRequest) -> web.StreamResponse:
+            # Of other expectations aiohttp says 417 before any middleware, in plain text and with its own name.
+            expected = request.headers.get("Expect", "100-continue")
+            if expected.lower() != "100-continue":
+                return _refusal("Expect has another value than 100-continue")
+            return await handle(request)
+
+        return _Server(handle_expected, request_factory=factory, loop=made._loop, **made._kwargs)
 
 
 class _Server(web.Server):
@@ -89,11 +97,15 @@ class _Connection(web.RequestHandler):
             raise exc
         if status != 400:
             return super().handle_error(request, status, exc, message)
-        current = uuid4().hex
-        cause = (message or "").strip().partition("\n")[0].rstrip(":")
-        refusal = InvalidInputError(f"this is no valid HTTP request: {cause}", code="http_error")
-        answer = errors.response(refusal, instance="", request_id=current)
-        answer.headers[HEADER] = current
-        answer.headers["Server"] = errors.SERVER
-        answer.force_close()
-        return answer
+        return _refusal((message or "").strip().partition("\n")[0].rstrip(":"))
+
+
+def _refusal(cause: str) -> web.Response:
+    """The answer to what no middleware sees."""
+    current = uuid4().hex
+    refused = InvalidInputError(f"this is no valid HTTP request: {cause}", code="http_error")
+    answer = errors.response(refused, instance="", request_id=current)
+    answer.headers[HEADER] = current
+    answer.headers["Server"] = errors.SERVER
+    answer.force_close()
+    return answer
