@@ -130,6 +130,20 @@ async def test_what_is_under_way_is_finished(monkeypatch):
         await serving.task
 
 
+async def test_a_client_that_keeps_its_connection_for_ever_does_not_keep_the_database_from_closing(monkeypatch):
+    async def endless(_):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Runner, "cleanup", endless)
+    monkeypatch.setattr(server, "EXIT_SECS_MAX", server.CLOSE_SECS)
+    async with Serving() as serving:
+        await serving.until("/health/ready", 200)
+        serving.stop.ask(patient=True)
+        await asyncio.wait_for(serving.task, 60)
+        with pytest.raises(UnavailableError, match="closed"):
+            await serving.service.database.list_collections()
+
+
 @pytest.mark.parametrize("turns", range(2, 8))
 @pytest.mark.parametrize(
     ("asked", "answered"), [(b"GET /health/live HTTP/1.1\r\nHost: test\r\n\r\n", b"HTTP/1.1 200 OK"), (b"", b"")]
