@@ -15,8 +15,16 @@ import akidb
 from akidb.client import RemoteCollection, RemoteDatabase
 from akidb.config import Settings
 from akidb.connection.embedded import EmbeddedCollection, EmbeddedDatabase
-from akidb.errors import ConflictError, InvalidInputError, NotFoundError, ReadOnlyError, UnavailableError
+from akidb.errors import (
+    ConfigurationError,
+    ConflictError,
+    InvalidInputError,
+    NotFoundError,
+    ReadOnlyError,
+    UnavailableError,
+)
 from tests.nodes import running
+from tests.servers import Answer, s3_error, scripted_s3
 
 DIM = 4
 
@@ -203,3 +211,27 @@ def test_embedded_and_remote_have_the_same_calls(embedded: type, remote: type) -
         return {name for name, _ in inspect.getmembers(kind, inspect.isfunction) if not name.startswith("_")}
 
     assert calls(embedded) - {"queries"} == calls(remote) - {"connect"}
+
+
+async def test_a_bucket_is_where_the_s3_variables_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def refuse(method: str, target: str, headers: dict[str, str]) -> Answer:
+        asked.append((target, headers["authorization"]))
+        return s3_error(403, "AccessDenied")
+
+    async with scripted_s3(refuse) as url:
+        monkeypatch.setenv("AKIDB_S3_ENDPOINT", url)
+        monkeypatch.setenv("AKIDB_S3_ACCESS_KEY", "the-key")
+        monkeypatch.setenv("AKIDB_S3_SECRET_KEY", "the-secret")
+        monkeypatch.setenv("AKIDB_S3_BUCKET", "not-this-one")
+        with pytest.raises(ConfigurationError, match=f"s3://books/shelf at {url} denied access"):
+            await akidb.connect_async("s3://books/shelf")
+    assert asked
+    assert all(target.startswith("/books") and "Credential=the-key/" in key for target, key in asked)
+
+
+async def test_a_wrong_s3_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AKIDB_S3_ENDPOINT", "ftp://here")
+    with pytest.raises(ConfigurationError, match="AKIDB_S3_ENDPOINT is 'ftp://here', expected"):
+        await akidb.connect_async("s3://books")
