@@ -327,8 +327,8 @@ class Collection:
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         """Runs `work` off the event loop, inside the caller's span."""
-        run = copy_context().run
-        return await asyncio.get_running_loop().run_in_executor(self._shard.workers.search, run, work)
+        workers = self._shard.workers
+        return await workers.run(workers.search, partial(copy_context().run, work))
 
     async def close(self) -> None:
         """Decides the writes under way and stops the background work. What comes later gets UnavailableError."""

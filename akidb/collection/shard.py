@@ -52,6 +52,21 @@ class Workers:
         search, background = ThreadPoolExecutor(cores + 2, "akidb-search"), ThreadPoolExecutor(2, "akidb-background")
         return cls(search, background, asyncio.Semaphore(2))
 
+    async def run(self, pool: ThreadPoolExecutor, call: Callable[[], T]) -> T:
+        """The result of `call`, made in `pool`. Raises UnavailableError `closing` if `close` came first."""
+        closing = UnavailableError("the database was closed meanwhile", code="closing")
+        try:
+            future = pool.submit(call)
+        except RuntimeError as shut:
+            raise closing from shut
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError as cancelled:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise closing from cancelled  # by `close`: the caller itself was not cancelled
+
     def close(self) -> None:
         self.search.shutdown(wait=True, cancel_futures=True)
         self.background.shutdown(wait=True, cancel_futures=True)
@@ -210,7 +225,7 @@ class Shard:
             # What came over a network is checked whole; of the local store's own file only what opening needs.
             open_it = partial(Segment.open, path, name=ref.key, verify=not self.store.can_delete)
             try:
-                return await asyncio.get_running_loop().run_in_executor(self.workers.background, open_it)
+                return await self.workers.run(self.workers.background, open_it)
             except FileNotFoundError:
                 continue  # evicted from the file cache before it was opened, or collected
         raise CorruptionError(f"object {ref.key}: HEAD names this segment, the store does not have it")
