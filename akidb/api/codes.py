@@ -24,7 +24,7 @@ CODES: dict[str, str] = {
     "duplicate_id": "An id stands twice in one batch; nothing was stored.",
     "invalid_vector": "A vector is neither a list of numbers nor base64 of float32.",
     "dimension_mismatch": "A vector has another dimension than the collection.",
-    "not_finite": "A vector holds NaN or infinity, or float32 cannot hold its values or its square.",
+    "not_finite": "A vector holds NaN or infinity, or float32 cannot hold its values or the square of a distance.",
     "zero_vector": "A zero vector has no direction to compare by cosine.",
     "invalid_payload": "A payload is no JSON object, is too deep, or holds an integer beyond 64 bits.",
     "invalid_patch": "What is merged into a payload is no JSON object.",
