@@ -24,6 +24,7 @@ from typing import ParamSpec, TypeVar
 
 from xxhash import xxh3_128_hexdigest
 
+from akidb.errors import UnavailableError
 from akidb.storage.durable_folder import DurableFolder, translated
 from akidb.storage.files import etag_of_file, read_file
 from akidb.storage.keys import LOCK_NAME, check_key, check_prefix
@@ -165,7 +166,11 @@ class LocalStore:
             raise translated(failed, self._root) from failed
 
     async def _in_thread(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(call, *args, **kwargs))
+        try:
+            future = self._threads.submit(partial(call, *args, **kwargs))
+        except RuntimeError as shut:
+            raise UnavailableError(f"{self.location} was closed meanwhile", code="closing") from shut
+        return await asyncio.wrap_future(future)
 
     async def _run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:
