@@ -67,7 +67,7 @@ class RemoteCollection:
             UnavailableError, StorageFullError: nothing was changed.
             DeadlineExceededError: with code `outcome_unknown` it may have happened.
         """
-        rows = _matrix(vectors, "vectors")
+        ids, rows = _ids(ids), _matrix(vectors, "vectors")
         if len(ids) != len(rows) or (payloads is not None and len(payloads) != len(rows)):
             counts = f"{len(ids)} ids, {len(rows)} vectors" + (
                 "" if payloads is None else f", {len(payloads)} payloads"
@@ -82,13 +82,13 @@ class RemoteCollection:
 
     async def delete(self, ids: Sequence[str | int]) -> int:
         """Deletes by id; ids that are not there are no error. Returns the log position."""
-        return await self._write("/vectors/delete", {"ids": list(ids)})
+        return await self._write("/vectors/delete", {"ids": _ids(ids)})
 
     async def get(
         self, ids: Sequence[str | int], *, with_vector: bool = True, consistency: Consistency | None = None
     ) -> list[Point | None]:
         """Points in the order of `ids`; None where there is none."""
-        body = {"ids": list(ids), "with_vector": with_vector} | _consistency(consistency)
+        body = {"ids": _ids(ids), "with_vector": with_vector} | _consistency(consistency)
         found = await self._read("/vectors/get", body, schemas.Points)
         return [None if point is None else point.point() for point in found.points]
 
@@ -203,6 +203,12 @@ def _query(vector: VectorArray, top_k: int, options: Mapping[str, Any]) -> dict[
 def _base64(vector: VectorArray) -> bytes:
     """Little-endian float32; msgspec writes bytes as base64, a quarter of the size of decimals and exact."""
     return vector.astype("<f4", copy=False).tobytes()
+
+
+def _ids(ids: Sequence[str | int]) -> list[str | int]:
+    if isinstance(ids, str | bytes):  # a text is a sequence of texts to Python
+        raise InvalidInputError("ids is one text, expected a list of ids", code="invalid_id")
+    return list(ids)
 
 
 def _payload(payload: Mapping[str, Any] | bytes | None) -> Mapping[str, Any] | msgspec.Raw | None:
