@@ -16,7 +16,7 @@ from akidb.types import Metric, VectorArray
 IdArray: TypeAlias = npt.NDArray[np.int64]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 MetricWord: TypeAlias = Literal["cosine", "l2", "ip"]
-CodeBits: TypeAlias = Literal[0, 4, 8]
+CodeBits: TypeAlias = Literal["auto", 0, 4, 8]
 Filter: TypeAlias = npt.NDArray[np.bool_] | npt.NDArray[np.integer[Any]] | Sequence[int]
 
 DIM_MAX = 1 << 16
@@ -96,14 +96,18 @@ def check_integer(value: int, what: str, low: int, high: int) -> int:
     return int(value)
 
 
-def check_code_bits(value: int) -> CodeBits:
-    if value == 4:
-        return 4
-    if value == 8:
-        return 8
-    if value == 0 and not isinstance(value, bool):
-        return 0
-    raise InvalidInputError(f"code_bits is {value!r}, expected 4, 8 or 0 for none")
+def native_code_bits(value: CodeBits) -> int | None:
+    if value == "auto":
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and value in (0, 4, 8):
+        return value
+    raise InvalidInputError(f'code_bits is {value!r}, expected "auto", 4, 8, or 0 for none')
+
+
+def check_recall(value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 < value < 1:
+        raise InvalidInputError(f"target_recall is {value!r}, expected a number between 0 and 1, such as 0.95")
+    return float(value)
 
 
 def seconds_of(timeout_ms: float | None) -> float | None:

@@ -2,6 +2,7 @@
 #include <memory>
 
 #include "bindings/arguments.h"
+#include "calibration/seal.h"
 #include "flat/flat.h"
 #include "hnsw/connect.h"
 #include "hnsw/insert.h"
@@ -13,34 +14,28 @@ namespace akidb::bindings {
 
 namespace {
 
-py::bytes build_graph(const FloatArray& array, const std::string& metric, unsigned m, unsigned ef_construction,
-                      unsigned threads, std::uint64_t seed, unsigned code_bits, py::object progress, py::object stop) {
+py::object build_graph(const FloatArray& array, const std::string& metric, unsigned m, unsigned ef_construction,
+                       unsigned threads, std::uint64_t seed, std::optional<unsigned> code_bits, py::object progress,
+                       py::object stop) {
   if (array.ndim() != 2) throw_invalid("vectors: expected shape (n, dim)");
   const auto count = static_cast<std::size_t>(array.shape(0));
   const auto dim = static_cast<std::size_t>(array.shape(1));
   hnsw::Vectors vectors{array.data(), dim, dim, nullptr, parse_metric(metric)};
-  const quantization::CodeBits bits = parse_code_bits(code_bits);
-  std::unique_ptr<hnsw::Graph> graph;
-  AlignedBuffer<float> norms;
+  const std::optional<quantization::CodeBits> bits = parse_code_bits(code_bits);
+  FilledBytes bytes;
   Watch(std::move(progress), std::move(stop)).run([&](const hnsw::Progress& watch) {
+    AlignedBuffer<float> norms;
     if (vectors.metric == Metric::kCosine) {
       norms = AlignedBuffer<float>(count);
       flat::inverse_norms(vectors.data, count, dim, threads, norms.data());
       vectors.inverse_norms = norms.data();
     }
-    graph = std::make_unique<hnsw::Graph>(hnsw::Params{m, ef_construction, seed}, count);
-    hnsw::build(*graph, vectors, 0, count, threads, watch);
-    hnsw::connect(*graph, vectors, count);
+    hnsw::Graph graph(hnsw::Params{m, ef_construction, seed}, count);
+    hnsw::build(graph, vectors, 0, count, threads, watch);
+    hnsw::connect(graph, vectors, count);
+    calibration::seal(graph, count, vectors, bits, threads, [&](std::size_t size) { return bytes.allocate(size); });
   });
-  const std::size_t size = hnsw::serialized_bytes(*graph, count, dim, bits);
-  PyObject* bytes = PyBytes_FromStringAndSize(nullptr, static_cast<py::ssize_t>(size));
-  if (bytes == nullptr) throw py::error_already_set();
-  auto* out = reinterpret_cast<std::uint8_t*>(PyBytes_AS_STRING(bytes));
-  {
-    const py::gil_scoped_release release;
-    hnsw::serialize(*graph, count, vectors, bits, threads, out);
-  }
-  return py::reinterpret_steal<py::bytes>(bytes);
+  return bytes.take();
 }
 
 class GraphIndex {
@@ -52,6 +47,7 @@ class GraphIndex {
     info_ = hnsw::read_header(bytes_, static_cast<std::size_t>(buffer_.size * buffer_.itemsize));
     view_ = hnsw::open(bytes_, info_);
     codes_ = hnsw::open_codes(bytes_, info_);
+    calibration_ = hnsw::read_calibration(bytes_, info_);
     if (ids_ && length_of(*ids_, "ids") != info_.count) throw_invalid("ids: expected one per vector");
     if (array_.ndim() != 2) throw_invalid("vectors: expected shape (n, dim)");
     dim_ = static_cast<std::size_t>(array_.shape(1));
@@ -82,7 +78,7 @@ class GraphIndex {
     request.query_count = rows_of(queries, dim_, "queries");
     request.k = k;
     request.ef = ef_search;
-    if (info_.code_bits != quantization::CodeBits::kNone) request.codes = &codes_;
+    if (codes_) request.codes = &*codes_;
     request.count = info_.count;
     if (allowed) {
       if (length_of(*allowed, "allowed") != info_.count) throw_invalid("allowed: expected one value per vector");
@@ -117,6 +113,23 @@ class GraphIndex {
     return out;
   }
 
+  std::size_t ef_for(std::size_t k, double recall) const {
+    if (calibration_.queries == 0) throw_invalid("the graph was not calibrated when it was sealed");
+    return calibration_.ef_for(k, recall);
+  }
+
+  py::dict calibration() const {
+    py::dict out;
+    out["queries"] = calibration_.queries;
+    out["ef"] = hnsw::Calibration::kEfs;
+    for (std::size_t i = 0; i < hnsw::Calibration::kKs.size(); ++i) {
+      const std::string at = "@" + std::to_string(hnsw::Calibration::kKs[i]);
+      out[py::str("recall" + at)] = calibration_.recall[i];
+      out[py::str("deviation" + at)] = calibration_.deviation[i];
+    }
+    return out;
+  }
+
   std::size_t size() const { return info_.count; }
   const hnsw::GraphInfo& info() const { return info_; }
 
@@ -135,7 +148,8 @@ class GraphIndex {
   const std::uint8_t* bytes_ = nullptr;
   hnsw::GraphInfo info_;
   hnsw::GraphView view_;
-  quantization::Codes codes_;
+  std::optional<quantization::Codes> codes_;
+  hnsw::Calibration calibration_;
   std::size_t dim_ = 0;
   hnsw::Vectors vectors_;
   AlignedBuffer<float> own_norms_;
@@ -155,6 +169,8 @@ void bind_graph(py::module_& module) {
       .def("search", &GraphIndex::search, py::arg("queries").noconvert(), py::arg("k"), py::kw_only(),
            py::arg("ef_search"), py::arg("allowed").noconvert() = py::none(), py::arg("seconds") = py::none(),
            py::arg("threads") = 1)
+      .def("ef_for", &GraphIndex::ef_for, py::arg("k"), py::arg("recall"))
+      .def("calibration", &GraphIndex::calibration)
       .def("validate", &GraphIndex::validate)
       .def("__len__", &GraphIndex::size)
       .def_property_readonly("m", [](const GraphIndex& self) { return self.info().params.m; })

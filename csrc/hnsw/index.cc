@@ -231,7 +231,17 @@ Census Index::validate() {
   return hnsw::validate(store_->graph, store_->count);
 }
 
-Index::Parts Index::parts(quantization::CodeBits bits) {
+Index::Parts Index::parts() {
+  std::vector<std::uint8_t> bytes;
+  Parts parts = this->parts([&](const Graph& graph, std::size_t count, const Vectors& vectors) {
+    bytes.resize(serialized_bytes(graph, count));
+    serialize(graph, count, vectors.metric, vectors.dim, bytes.data());
+  });
+  parts.graph = std::move(bytes);
+  return parts;
+}
+
+Index::Parts Index::parts(const Write& write) {
   const std::lock_guard writing(writer_);
   if (store_->removed_count > 0) publish(without_removed(*store_, 0));
   connect(store_->graph, store_->vectors(), store_->count);
@@ -242,9 +252,8 @@ Index::Parts Index::parts(quantization::CodeBits bits) {
   parts.ids = store->ids.data();
   parts.vectors = store->rows.data();
   parts.inverse_norms = store->inverse_norms.data();
-  parts.graph.resize(serialized_bytes(store->graph, store->count, dim_, bits));
-  serialize(store->graph, store->count, store->vectors(), bits, 0, parts.graph.data());
   parts.keep_alive = store;
+  write(store->graph, store->count, store->vectors());
   return parts;
 }
 

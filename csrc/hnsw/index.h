@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <shared_mutex>
@@ -14,7 +15,6 @@
 #include "hnsw/insert.h"
 #include "hnsw/store.h"
 #include "hnsw/validate.h"
-#include "quantization/codes.h"
 
 namespace akidb::hnsw {
 
@@ -80,8 +80,11 @@ class Index {
     const float* inverse_norms = nullptr;  // null but for cosine
     std::vector<std::uint8_t> graph;
   };
-  // Drops removed nodes first. With `bits`, codes lie beside the links.
-  Parts parts(quantization::CodeBits bits = quantization::CodeBits::kNone);
+  // Drops removed nodes first, and connects the rest.
+  Parts parts();
+  // The same without the bytes of the graph: `write` is given the graph itself, no writer being at work.
+  using Write = std::function<void(const Graph&, std::size_t count, const Vectors&)>;
+  Parts parts(const Write& write);
   // Fills an empty index with saved ids, vectors (count x dim) and graph, which are copied; the graph is checked
   // whole. Error: kCorruption, kInvalidInput.
   void restore(std::size_t count, const std::int64_t* ids, const float* vectors, std::span<const std::uint8_t> graph);

@@ -72,13 +72,15 @@ class Searcher {
     Found found;
     if (scans_) {
       found = scan(probe, scratch.pool);
-    } else if (graph_.entry().node == kNoNode) {
-      // nothing to be found
-    } else if (request_.codes == nullptr) {
-      found = walk(probe, scratch);
-    } else {
-      scratch.query.prepare(*request_.codes, point, norm);
-      found = compare_exactly(probe, walk(CodeProbe(*request_.codes, scratch.query), scratch), scratch.exact);
+    } else if (graph_.entry().node != kNoNode) {
+      scratch.visited.begin(graph_.limit());
+      if (request_.left_out != nullptr) scratch.visited.insert(request_.left_out[query]);
+      if (request_.codes == nullptr) {
+        found = walk(probe, scratch);
+      } else {
+        scratch.query.prepare(*request_.codes, point, norm);
+        found = compare_exactly(probe, walk(CodeProbe(*request_.codes, scratch.query), scratch), scratch.exact);
+      }
     }
     write(found, out_nodes, out_distances);
   }
@@ -104,7 +106,6 @@ class Searcher {
   Found walk(const P& probe, Scratch& scratch) const {
     const EntryPoint entry = graph_.entry();
     const Candidate start{probe(entry.node), entry.node};
-    scratch.visited.begin(graph_.limit());
     scratch.visited.insert(start.node);
     if (passes_.everything()) {
       scratch.pool.reset(ef_);

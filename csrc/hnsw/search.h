@@ -21,8 +21,9 @@ struct Request {
   const std::uint8_t* allowed = nullptr;       // count bytes, a node may be returned where its byte is not 0; null: all
   const std::uint8_t* removed =
       nullptr;  // count bytes, a node may be returned where its byte is 0; may change meanwhile; null: none is removed
-  unsigned threads = 1;  // 0: one per processor
-  Stop stop;             // checked every 256 hops
+  const Node* left_out = nullptr;  // per query a node that is neither returned nor walked through; null: there is none
+  unsigned threads = 1;            // 0: one per processor
+  Stop stop;                       // checked every 256 hops
 };
 
 // Algorithm 5 of the paper, K-NN-SEARCH, for each query: k nodes nearest first and their distances, padded with -1 and

@@ -29,7 +29,7 @@ def golden_index() -> HnswIndex:
 
 def test_the_worked_example_is_what_is_built() -> None:
     vectors = np.array([[0, 0], [1, 0], [0, 2], [5, 5]], np.float32)
-    graph = build_graph(vectors, "l2", m=2, ef_construction=10, threads=1, seed=0, code_bits=0)
+    graph = build_graph(vectors, "l2", m=2, ef_construction=10, threads=1, seed=0)
     shown = np.zeros(len(graph), np.uint8)
     for line in (ROOT / "docs/formats/graph.md").read_text().splitlines():
         if row := re.match(r" *(\d+)((?: [0-9a-f]{2}){16})", line):

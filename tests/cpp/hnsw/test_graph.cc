@@ -55,8 +55,8 @@ struct Built {
 
 std::vector<std::uint8_t> bytes_of(const Built& built, CodeBits bits = CodeBits::kNone) {
   const Graph& graph = built.graph;
-  std::vector<std::uint8_t> bytes(serialized_bytes(graph, graph.capacity(), kDim, bits));
-  serialize(graph, graph.capacity(), built.vectors, bits, 2, bytes.data());
+  std::vector<std::uint8_t> bytes(sealed_bytes(graph, graph.capacity(), kDim, bits));
+  seal(graph, graph.capacity(), built.vectors, bits, 2, bytes.data());
   return bytes;
 }
 

@@ -24,8 +24,8 @@ constexpr std::size_t kCount = 400;
 std::vector<std::uint8_t> graph_bytes(const Vectors& vectors) {
   Graph graph({4, 30, 2}, kCount);
   build(graph, vectors, 0, kCount, 1, {});
-  std::vector<std::uint8_t> bytes(serialized_bytes(graph, kCount, kDim, quantization::CodeBits::kNone));
-  serialize(graph, kCount, vectors, quantization::CodeBits::kNone, 1, bytes.data());
+  std::vector<std::uint8_t> bytes(serialized_bytes(graph, kCount));
+  serialize(graph, kCount, Metric::kL2, kDim, bytes.data());
   return bytes;
 }
 
