@@ -21,6 +21,7 @@ from akidb.collection.state import LiveSegment, ShardState
 from akidb.config import Settings
 from akidb.errors import CorruptionError, NotFoundError, UnavailableError
 from akidb.manifest import Head, HeadStore, SegmentRef
+from akidb.query import Snapshot
 from akidb.segment import Segment, decode_deletes
 from akidb.storage.object_store import ObjectStore
 from akidb.telemetry.tracing import span
@@ -256,13 +257,7 @@ class Shard:
     async def catch_up(self, consistency: Consistency, *, deadline: float) -> None:
         """Brings the state to what `consistency` asks for, with no request to the store where it is there already."""
         self._refuse_sealed()
-        age = time.monotonic() - self.last_caught_up
-        enough = (
-            consistency.mode == "eventual"
-            or (consistency.mode == "session" and self.applied >= consistency.lsn)
-            or (consistency.mode == "bounded" and age < consistency.bounded_ms / 1000)
-        )
-        if enough:
+        if _suffices(consistency, self.applied, self.last_caught_up):
             return
         began = time.monotonic()
         try:
@@ -273,9 +268,37 @@ class Shard:
         self.last_caught_up, self.last_answer = began, time.monotonic()
         self._refuse_sealed()
 
+    def snapshot_now(self, consistency: Consistency) -> Snapshot | None:
+        """A snapshot that `consistency` allows, if there is one that needs no waiting and no change of the state.
+
+        Any thread may ask, while the event loop applies, folds and adopts: a snapshot never changes, and the log ending
+        with the snapshot's last slot after this call began proves that it holds all that was acknowledged before.
+        """
+        # The order matters: a snapshot is no older than the catching up before it, and one that has the seal in it is
+        # of a state that says so afterwards.
+        caught_up, state = self.last_caught_up, self.state
+        snapshot = state.latest
+        if snapshot is None or state.sealed:
+            return None
+        if _suffices(consistency, snapshot.lsn, caught_up) or self.appender.ends_at(snapshot.lsn):
+            return snapshot
+        return None
+
     def _refuse_sealed(self) -> None:
         if self.state.sealed:
             raise NotFoundError(f"collection {self.spec.name!r} was dropped", code="collection_not_found")
+
+
+def _suffices(consistency: Consistency, lsn: Lsn, caught_up: float) -> bool:
+    """Whether a state up to `lsn`, which held all there was at `caught_up`, is what `consistency` asks for."""
+    match consistency.mode:
+        case "eventual":
+            return True
+        case "session":
+            return lsn >= consistency.lsn
+        case "bounded":
+            return time.monotonic() - caught_up < consistency.bounded_ms / 1000
+    return False
 
 
 def _rows(slot: Slot) -> int:

@@ -46,11 +46,18 @@ class IoLoop:
     def _forked(cls) -> None:
         cls._lock, cls._current = threading.Lock(), None
 
-    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+    def check_process(self) -> None:
         """Raises UnavailableError in a child of the process that opened the connection."""
         if self._process != os.getpid():
-            coroutine.close()
             raise UnavailableError("this connection was opened before the process forked; connect again", code="forked")
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Raises UnavailableError in a child of the process that opened the connection."""
+        try:
+            self.check_process()
+        except UnavailableError:
+            coroutine.close()
+            raise
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result()
@@ -143,8 +150,13 @@ class Collection:
                 inner.search_batch(vectors, top_k, timeout_ms=timeout_ms, consistency=consistency, **options)
             )
         queries = inner.queries(vectors, top_k=top_k, **options)
-        prepared = self._io.run(inner.engine.prepare(queries, timeout_ms=timeout_ms, consistency=consistency))
-        return prepared.run()
+        self._io.check_process()
+        prepared = inner.engine.prepare(queries, timeout_ms=timeout_ms)
+        # Asking the background loop costs two changes of thread, more than the search of a small collection.
+        snapshot = inner.engine.snapshot_now(consistency)
+        if snapshot is None:
+            snapshot = self._io.run(inner.engine.snapshot(consistency, deadline=prepared.deadline))
+        return prepared.run(snapshot)
 
     def count(self, filter: Mapping[str, Any] | None = None) -> int:
         """How many points there are, or how many match `filter`."""

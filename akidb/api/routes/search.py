@@ -21,7 +21,7 @@ from akidb.api.vectors import matrix, one
 from akidb.collection import Collection, PreparedSearch
 from akidb.collection.points import check_values
 from akidb.errors import DeadlineExceededError, InvalidInputError, NotFoundError
-from akidb.query import SearchQuery
+from akidb.query import SearchQuery, Snapshot
 from akidb.telemetry.tracing import span
 from akidb.types import Consistency, ScoredPoint, VectorArray
 
@@ -172,13 +172,16 @@ async def _run(
         filter__enabled=queries[0].filter is not None,
         index__type=collection.spec.index.type,
     ):
-        prepared = await collection.prepare(queries, timeout_ms=left_ms, consistency=freshness)
-        return await service.in_thread(lambda: answer(_searched(prepared, service, collection)))
+        prepared = collection.prepare(queries, timeout_ms=left_ms)
+        snapshot = await collection.snapshot(freshness, deadline=prepared.deadline)
+        return await service.in_thread(lambda: answer(_searched(prepared, snapshot, service, collection)))
 
 
-def _searched(prepared: PreparedSearch, service: Service, collection: Collection) -> list[list[ScoredPoint]]:
+def _searched(
+    prepared: PreparedSearch, snapshot: Snapshot, service: Service, collection: Collection
+) -> list[list[ScoredPoint]]:
     began = time.perf_counter()
-    found = prepared.run()
+    found = prepared.run(snapshot)
     took = time.perf_counter() - began
     service.metrics.index_search_duration.observe(took)
     if took * 1000 > service.settings.query.slow_query_ms:
@@ -192,7 +195,7 @@ def _searched(prepared: PreparedSearch, service: Service, collection: Collection
             "ef_search": collection.spec.index.ef_search if first.ef_search is None else first.ef_search,
             "exact": first.exact,
             "filter": str(first.filter) if first.filter is not None else None,
-            "parts": len(prepared.snapshot.parts),
+            "parts": len(snapshot.parts),
         }
         log.warning("slow query", extra=plan)
     return found

@@ -5,15 +5,19 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import akidb
 from akidb.client import RemoteCollection, RemoteDatabase
+from akidb.collection import maintenance
 from akidb.config import Settings
+from akidb.connection.blocking import IoLoop
 from akidb.connection.embedded import EmbeddedCollection, EmbeddedDatabase
 from akidb.errors import (
     ConfigurationError,
@@ -23,6 +27,7 @@ from akidb.errors import (
     ReadOnlyError,
     UnavailableError,
 )
+from akidb.types import EVENTUAL, Consistency
 from tests.nodes import running
 from tests.servers import Answer, s3_error, scripted_s3
 
@@ -119,6 +124,61 @@ def test_two_connections_of_one_process_share_a_folder(tmp_path: Path) -> None:
             assert (first.count(), second.count()) == (n + 2, n + 2)
 
 
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_search_asks_the_background_only_when_something_was_written(
+    folder: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    run = IoLoop.run
+
+    def counted(self: IoLoop, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        asked.append(coroutine.__name__)
+        return run(self, coroutine)
+
+    with akidb.connect(tmp_path if folder else ":memory:") as database:
+        collection = database.create_collection("c", DIM)
+        collection.upsert(["a"], np.ones((1, DIM)))
+        collection.search(np.ones(DIM))  # makes the snapshot that the others use
+        monkeypatch.setattr(IoLoop, "run", counted)
+        for consistency in (None, EVENTUAL, Consistency("session", lsn=1), Consistency("bounded", bounded_ms=1)):
+            assert [hit.id for hit in collection.search(np.ones(DIM), consistency=consistency)] == ["a"]
+        assert asked == []
+        collection.upsert(["b"], np.ones((1, DIM)))
+        assert [hit.id for hit in collection.search(np.ones(DIM))] == ["a", "b"]
+        assert asked == ["upsert", "snapshot"]
+
+
+def test_searches_of_many_threads_see_what_was_acknowledged_before_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One connection writes and folds, which collects the slots; threads of another search all the while."""
+    monkeypatch.setattr(maintenance, "TAIL_ROWS_MAX", 7)
+    acknowledged = 0
+    with akidb.connect(tmp_path) as one, akidb.connect(tmp_path, read_only=True) as two:
+        writer = one.create_collection("c", DIM, metric="euclidean")
+        reader = two.collection("c")
+
+        def search() -> int:
+            answered = 0
+            while acknowledged < 100:
+                before = acknowledged
+                found = {int(hit.id) for hit in reader.search(np.zeros(DIM), 1000)}
+                assert found >= set(range(before))
+                answered += 1
+            return answered
+
+        with ThreadPoolExecutor(3) as threads:
+            searches = [threads.submit(search) for _ in range(3)]
+            try:
+                for n in range(100):
+                    writer.upsert([n], np.full((1, DIM), n))
+                    acknowledged = n + 1
+            finally:
+                acknowledged = 100
+            assert all(found.result() for found in searches)
+        assert writer.info().segments
+
+
 def test_closing_twice_is_no_error_and_use_afterwards_is_refused(tmp_path: Path) -> None:
     database = akidb.connect(tmp_path)
     collection = database.create_collection("c", DIM)
@@ -134,13 +194,15 @@ import os, sys, numpy, akidb
 parent = akidb.connect(sys.argv[1])
 collection = parent.create_collection("c", 4)
 collection.upsert(["a"], numpy.ones((1, 4)))
+collection.search(numpy.ones(4))
 child = os.fork()
 if child == 0:
-    try:
-        collection.count()
-        os._exit(1)
-    except akidb.errors.UnavailableError as refused:
-        assert refused.code == "forked", refused
+    for call in (collection.count, lambda: collection.search(numpy.ones(4))):
+        try:
+            call()
+            os._exit(1)
+        except akidb.errors.UnavailableError as refused:
+            assert refused.code == "forked", refused
     own = akidb.connect(sys.argv[1])
     own.collection("c").upsert(["b"], numpy.ones((1, 4)))
     own.close()
