@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -12,6 +12,7 @@ from akidb.api import body as bodies
 from akidb.api.errors import relocated
 from akidb.api.schemas import NULL, PointAnswer, PointRequest
 from akidb.api.vectors import matrix, shortest
+from akidb.codec import find_objects
 from akidb.collection.points import check_ids, check_values
 from akidb.errors import InvalidInputError
 from akidb.filter import PayloadSchema
@@ -45,15 +46,27 @@ def parse_batch(body: bytes, spec: CollectionSpec) -> Batch:
         InvalidInputError: what `decode`, `matrix`, `check_ids`, `check_values` and `PayloadSchema.check` refuse, with
             the place in the request.
     """
-    raw = bodies.decode(_ENVELOPE, body).vectors
+    bounds = find_objects(body, b"vectors")
+    if bounds is None:
+        raw = bodies.decode(_ENVELOPE, body).vectors
+        return _batch((raw[i : i + SLICE] for i in range(0, len(raw), SLICE)), spec)
+    try:
+        slices = (bounds[i : i + SLICE].tolist() for i in range(0, len(bounds), SLICE))
+        return _batch(([body[start:end] for start, end in part] for part in slices), spec)
+    except InvalidInputError:
+        bodies.decode(_ENVELOPE, body)  # that the body is no JSON is told first, with the place in the whole of it
+        raise
+
+
+def _batch(slices: Iterable[Sequence[bytes | msgspec.Raw]], spec: CollectionSpec) -> Batch:
+    """The points of JSON texts, checked."""
     ids: list[str | int] = []
     payloads: list[bytes | None] = []
     rows: list[VectorArray] = [np.empty((0, spec.dim), np.float32)]
     schema = PayloadSchema.parse(spec.payload_schema)
-    for start in range(0, len(raw), SLICE):
-        points = [
-            bodies.decode(_POINT, item, at=("vectors", i)) for i, item in enumerate(raw[start : start + SLICE], start)
-        ]
+    for items in slices:
+        start = len(ids)
+        points = [bodies.decode(_POINT, item, at=("vectors", i)) for i, item in enumerate(items, start)]
         rows.append(matrix([point.vector for point in points], spec.dim, ("vectors",), first=start))
         ids += [point.id for point in points]
         for i, point in enumerate(points, start):
