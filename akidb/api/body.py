@@ -26,6 +26,7 @@ READ_BYTES_PER_SEC = 64 * 1024
 """A body may take so many seconds, and one more for each so many bytes: a slow line may send much, but no one may hold
 a connection and its buffer for ever with a byte now and then."""
 
+_BODY = web.RequestKey("akidb_body", bytes)
 _JSON_TYPES = re.compile(r"application/(?:[\w.+-]+\+)?json")
 _AT = re.compile(r" - at `(?:key in )?`?\$(?P<path>[^`]*)`+$")
 _STEP = re.compile(r"\.(?P<key>[^.\[\]]+)|\[(?P<index>\d+)\]|\[\.\.\.\]")
@@ -38,12 +39,14 @@ _CODES = (
 
 
 async def read(request: web.Request) -> bytes:
-    """The body, empty if there is none.
+    """The body, empty if there is none; a request that is handled again finds it here.
 
     Raises:
         InvalidInputError: `body_too_large`, `unsupported_media_type`, `request_timeout`.
         ConnectionError: the client went away.
     """
+    if _BODY in request:
+        return request[_BODY]
     if not request.body_exists:
         return b""
     # The types that a web page may send without asking the server first are refused, and so is none at all, which it
@@ -58,7 +61,8 @@ async def read(request: web.Request) -> bytes:
         raise refuse("unsupported_media_type", (), f"Content-Encoding is {coding}, expected a body as it is")
     if (request.content_length or 0) > request.client_max_size:
         raise _too_large(request.client_max_size)
-    return await _received(request)
+    received = request[_BODY] = await _received(request)
+    return received
 
 
 async def _received(request: web.Request) -> bytes:
