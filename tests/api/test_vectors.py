@@ -229,7 +229,7 @@ async def test_an_unknown_point(filled, method, body):
     [
         ("GET", f"{VECTORS}/%FF", None, "invalid_id", "percent-encoded UTF-8"),
         ("GET", f"{VECTORS}/{'x' * 513}", None, "invalid_id", "expected 1 to 512"),
-        ("PATCH", f"{VECTORS}/east", {"payload": None}, "invalid_payload", "is null, expected an object"),
+        ("PATCH", f"{VECTORS}/east", {"payload": None}, "invalid_payload", "is not a JSON object"),
         ("PATCH", f"{VECTORS}/east", {"payload": [1]}, "invalid_payload", "not a JSON object"),
         ("PATCH", f"{VECTORS}/east", {}, "missing_field", "`payload`"),
         ("POST", f"{VECTORS}/get", {"ids": [""]}, "invalid_id", "expected 1 to 512"),

@@ -19,7 +19,7 @@ from akidb.api.route import Route, json_response
 from akidb.api.service import SERVICE, Service
 from akidb.api.vectors import matrix, one
 from akidb.collection import Collection, PreparedSearch
-from akidb.collection.points import check_values
+from akidb.collection.points import check_ids, check_values
 from akidb.errors import DeadlineExceededError, InvalidInputError, NotFoundError
 from akidb.query import SearchQuery, Snapshot
 from akidb.telemetry.tracing import span
@@ -43,7 +43,7 @@ async def search(request: web.Request) -> web.Response:
         raise refuse("invalid_body", (), "expected one of vector and id")
     collection = await _in_time(request, wanted.timeout_ms, service.collection(request))
     freshness = consistency.of(request, wanted.consistency)
-    left_out = None if wanted.id is None else points.texts([wanted.id], "id")[0]
+    left_out = None if wanted.id is None else check_ids([wanted.id], loc=("id",))[0]
     if left_out is not None:
         vector = await _in_time(request, wanted.timeout_ms, _stored(collection, left_out, freshness))
         top_k = wanted.top_k + 1

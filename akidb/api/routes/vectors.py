@@ -11,8 +11,8 @@ from akidb.api.errors import refuse
 from akidb.api.route import Parameter, Route, json_response
 from akidb.api.routes.collections import CONSISTENCY
 from akidb.api.service import SERVICE
-from akidb.errors import NotFoundError
-from akidb.filter import PayloadSchema, is_unconditional
+from akidb.errors import InvalidInputError, NotFoundError
+from akidb.filter import is_unconditional
 
 _WITH_VECTOR = Parameter("with_vector", {"type": "boolean", "default": True}, "Whether the vector is in the answer.")
 
@@ -28,7 +28,10 @@ async def upsert(request: web.Request) -> web.Response:
     collection = await service.collection(request)
     body = await bodies.read(request)
     batch = await service.parse(body, lambda: points.parse_batch(body, collection.spec))
-    lsn = await collection.upsert(batch.ids, batch.vectors, batch.payloads)
+    try:
+        lsn = await collection.upsert(batch.ids, batch.vectors, batch.payloads)
+    except InvalidInputError as error:
+        raise points.in_request(error) from None
     return json_response(schemas.Upserted(collection.spec.name, len(batch.ids), lsn), headers=consistency.token(lsn))
 
 
@@ -47,10 +50,9 @@ async def get_many(request: web.Request) -> web.Response:
     service = request.app[SERVICE]
     body = await bodies.read(request)
     wanted = await service.parse(body, lambda: bodies.decode(_GET, body))
-    ids = points.texts(wanted.ids, "ids")
     collection = await service.collection(request)
     found = await collection.get(
-        ids, consistency=consistency.of(request, wanted.consistency), with_vector=wanted.with_vector
+        wanted.ids, consistency=consistency.of(request, wanted.consistency), with_vector=wanted.with_vector
     )
 
     def encode() -> web.Response:
@@ -79,7 +81,7 @@ async def delete_many(request: web.Request) -> web.Response:
     collection = await service.collection(request)
     deleted = None
     if wanted.ids is not None:
-        lsn = await collection.delete(points.texts(wanted.ids, "ids"))
+        lsn = await collection.delete(wanted.ids)
     else:
         chosen = service.filter(wanted.filter, collection)
         assert chosen is not None
@@ -93,10 +95,7 @@ async def delete_many(request: web.Request) -> web.Response:
 async def patch_one(request: web.Request) -> web.Response:
     collection = await request.app[SERVICE].collection(request)
     wanted = bodies.decode(_PATCH, await bodies.read(request))
-    text = points.payload_text(wanted.payload, PayloadSchema.parse(collection.spec.payload_schema), ("payload",))
-    if text is None:
-        raise refuse("invalid_payload", ("payload",), "is null, expected an object")
-    lsn = await collection.patch(_id(request), text)
+    lsn = await collection.patch(_id(request), bytes(wanted.payload))
     return json_response(schemas.Written(collection.spec.name, lsn), headers=consistency.token(lsn))
 
 
