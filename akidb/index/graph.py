@@ -87,6 +87,12 @@ class GraphIndex:
             queries, k, ef_search=ef_search, allowed=allowed, seconds=_remaining(deadline), threads=threads
         )
 
+    def ef_for(self, k: int, recall: float) -> int:
+        """The ef_search at which that share of the k nearest was found when the graph was sealed. Raises
+        InvalidInputError where that was not measured.
+        """
+        return self._graph.ef_for(k, recall)
+
     def validate(self) -> dict[str, int]:
         """Reads all: checksum, links, levels. Returns nodes, links, unreachable, level; raises CorruptionError."""
         return self._graph.validate()

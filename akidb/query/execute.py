@@ -15,7 +15,7 @@ from typing import TypeVar
 from akidb.errors import DeadlineExceededError
 from akidb.index import scan
 from akidb.query.merge import Hits, points
-from akidb.query.plan import Batch, SearchQuery, batches, scan_is_cheaper, walk_evaluations
+from akidb.query.plan import Batch, SearchQuery, batches, walk_evaluations
 from akidb.query.snapshot import Part, Snapshot
 from akidb.telemetry.tracing import span
 from akidb.types import CollectionSpec, Metric, ScoredPoint
@@ -74,7 +74,7 @@ def _search(part: Part, batch: Batch, spec: CollectionSpec, deadline: float | No
         return None
     columns, k = part.columns, min(batch.top_k, matches)
     graph = None if batch.exact else columns.graph
-    if graph is None or scan_is_cheaper(columns.rows, matches, batch, spec.index.m):
+    if graph is None:
         rows, distances = scan(
             columns.vectors, spec.metric.native, batch.vectors, k,
             allowed=allowed, deadline=deadline, threads=threads, inverse_norms=columns.inverse_norms,

@@ -83,25 +83,6 @@ def _check(query: SearchQuery, spec: CollectionSpec, position: int) -> None:
         raise InvalidInputError(f"queries.{position}.top_k: {msg}", code="invalid_top_k", faults=[fault])
 
 
-# Prices in distances of a filtered walk, measured on 100,000 x 128 at ef 200: a walk pays a cache miss for each, a
-# scan reads ahead, and a scan for many queries loads each row once for all of them.
-_SCAN_PRICE_SHARED = 0.06
-_SCAN_PRICE_EACH = 0.2
-_FREE_WALK_PRICE = 0.5
-
-
-def scan_is_cheaper(rows: int, matches: int, batch: Batch, m: int) -> bool:
-    """Whether comparing with each of the `matches` costs less than a walk over a graph of `rows`.
-
-    A walk looks at about m new rows per hop. It passes through rows that are not allowed as well, so that it takes ef
-    hops where all are allowed and ef / share where only a share is. Both sides grow with the dimension, which therefore
-    is not looked at.
-    """
-    scan = matches * (_SCAN_PRICE_SHARED + _SCAN_PRICE_EACH / len(batch.positions))
-    walk = min(rows, walk_evaluations(batch, m) * rows / matches) * (1.0 if matches < rows else _FREE_WALK_PRICE)
-    return scan <= walk
-
-
 def walk_evaluations(batch: Batch, m: int) -> int:
     """Distances that a walk computes for one query when every row is allowed, about."""
     return batch.ef_search * m

@@ -78,7 +78,7 @@ class GraphIndex {
     request.query_count = rows_of(queries, dim_, "queries");
     request.k = k;
     request.ef = ef_search;
-    if (codes_) request.codes = &*codes_;
+    if (codes_) request.codes = &codes_.value();
     request.count = info_.count;
     if (allowed) {
       if (length_of(*allowed, "allowed") != info_.count) throw_invalid("allowed: expected one value per vector");

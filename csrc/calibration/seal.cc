@@ -46,7 +46,7 @@ class Sealing {
   }
 
   hnsw::GraphView view() const { return hnsw::open(bytes_, info_); }
-  const quantization::Codes* codes() const { return codes_ ? &*codes_ : nullptr; }
+  const quantization::Codes* codes() const { return codes_ ? &codes_.value() : nullptr; }
 
   bool serves() const {
     for (const std::size_t ef : kComparedEfs) {

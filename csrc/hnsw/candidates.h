@@ -118,49 +118,4 @@ class SortedPool {
   std::size_t cursor_ = 0;
 };
 
-// For walks that pass through nodes they must not return: what is to be expanded and what was found are then two sets.
-// Binary heaps, since the first may grow to many times ef.
-class TwoHeaps {
- public:
-  void reset(std::size_t capacity) {
-    capacity_ = capacity;
-    frontier_.clear();
-    found_.clear();
-  }
-  bool would_take(float distance) const { return found_.size() < capacity_ || distance < found_.front().distance; }
-
-  void insert(Candidate candidate, bool passes) {
-    frontier_.push_back(candidate);
-    std::push_heap(frontier_.begin(), frontier_.end(), farther);
-    if (!passes) return;
-    found_.push_back(candidate);
-    std::push_heap(found_.begin(), found_.end());
-    if (found_.size() > capacity_) {
-      std::pop_heap(found_.begin(), found_.end());
-      found_.pop_back();
-    }
-  }
-
-  bool next(Node& node) {
-    if (frontier_.empty() || !would_take(frontier_.front().distance)) return false;
-    node = frontier_.front().node;
-    std::pop_heap(frontier_.begin(), frontier_.end(), farther);
-    frontier_.pop_back();
-    return true;
-  }
-
-  // What was found, nearest first.
-  const std::vector<Candidate>& sorted() {
-    std::sort_heap(found_.begin(), found_.end());
-    return found_;
-  }
-
- private:
-  static bool farther(const Candidate& a, const Candidate& b) { return b < a; }
-
-  std::vector<Candidate> frontier_;
-  std::vector<Candidate> found_;
-  std::size_t capacity_ = 0;
-};
-
 }  // namespace akidb::hnsw

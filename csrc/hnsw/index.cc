@@ -180,7 +180,7 @@ void Index::search(const Query& query, std::int64_t* out_ids, float* out_distanc
   request.query_count = query.query_count;
   request.k = query.k;
   request.ef = query.ef;
-  request.count = query.filtered ? allowed.size() : store->capacity();
+  request.count = query.filtered ? allowed.size() : store->count.load();
   request.allowed = query.filtered ? allowed.data() : nullptr;
   request.removed = store->removed_count > 0 ? store->removed.data() : nullptr;
   request.threads = query.threads;

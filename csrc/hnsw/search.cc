@@ -1,6 +1,8 @@
 #include "hnsw/search.h"
 
 #include <algorithm>
+#include <cmath>
+#include <cstring>
 #include <limits>
 #include <span>
 #include <vector>
@@ -25,42 +27,63 @@ class Passing {
     if (allowed_ != nullptr && allowed_[node] == 0) return false;
     return removed_ == nullptr || __atomic_load_n(removed_ + node, __ATOMIC_RELAXED) == 0;
   }
+  // About how many: removed ones count as well, of which there are few.
   std::size_t total() const {
+    if (allowed_ == nullptr) return count_;
     std::size_t total = 0;
-    for (std::size_t node = 0; node < count_; ++node) total += (*this)(static_cast<Node>(node)) ? 1 : 0;
+    for (std::size_t first = 0; first < count_; first += kBlock) {  // sums of bytes, which vectorise
+      std::uint8_t part = 0;
+      for (std::size_t i = first; i < std::min(first + kBlock, count_); ++i)
+        part = static_cast<std::uint8_t>(part + (allowed_[i] != 0));
+      total += part;
+    }
     return total;
+  }
+  std::vector<Node> list() const {
+    std::vector<Node> out;
+    for (std::size_t node = 0; node < count_; ++node) {
+      if (allowed_ != nullptr && node % 8 == 0 && node + 8 <= count_) {  // most of a selective mask is zero
+        std::uint64_t eight = 0;
+        std::memcpy(&eight, allowed_ + node, sizeof eight);
+        if (eight == 0) {
+          node += 7;
+          continue;
+        }
+      }
+      if ((*this)(static_cast<Node>(node))) out.push_back(static_cast<Node>(node));
+    }
+    return out;
   }
 
  private:
+  static constexpr std::size_t kBlock = 255;
+
   std::size_t count_;
   const std::uint8_t* allowed_;
   const std::uint8_t* removed_;
 };
 
-// Where a share of the nodes passes, a walk compares about 0.6 m ef / share vectors, in an order that misses the
-// caches; a scan compares those that pass, in memory order, at about a third of the price each. Both figures measured
-// with m = 16, ef 50 and 200, shares from 1/2 to 1/200 on 100,000 x 128 generated vectors and on 40,000 x 384 sentence
-// embeddings: the cheaper way is chosen in all but the closest cases.
-bool scan_is_cheaper(std::size_t passing, std::size_t count, std::size_t ef, unsigned m) {
-  constexpr double kScanPrice = 0.35;
-  constexpr double kFreshShare = 0.6;  // of a node's m links that lead to nodes not seen before
-  const double share = static_cast<double>(passing) / static_cast<double>(count);
-  return kScanPrice * static_cast<double>(passing) * share < kFreshShare * m * static_cast<double>(ef);
-}
+// Prices in distances of a walk, each of which misses the caches: a scan reads on in memory order. Measured on 100,000
+// x 128 and 40,000 x 384.
+constexpr double kScanPriceVectors = 0.4;
+constexpr double kScanPriceCodes = 0.25;
+constexpr double kFreshShare = 0.6;  // of a node's m links that lead to nodes not seen before, of 2m in its row
 
 template <class G>
 class Searcher {
  public:
   Searcher(const G& graph, const Vectors& vectors, const Request& request)
-      : graph_(graph), vectors_(vectors), request_(request), passes_(request), ef_(std::max(request.ef, request.k)) {
-    if (passes_.everything()) return;
-    const std::size_t passing = passes_.total();
-    scans_ = request.allowed != nullptr && scan_is_cheaper(passing, request.count, ef_, graph.m());
-    if (!scans_) return;
-    few_.reserve(passing);
-    for (Node node = 0; node < request.count; ++node) {
-      if (passes_(node)) few_.push_back(node);
-    }
+      : graph_(graph),
+        vectors_(vectors),
+        request_(request),
+        passes_(request),
+        ef_(std::max(request.ef, request.k)),
+        passing_(passes_.total()),
+        share_(static_cast<double>(passing_) / static_cast<double>(std::max<std::size_t>(request.count, 1))),
+        scan_price_(static_cast<double>(passing_) * (request.codes == nullptr ? kScanPriceVectors : kScanPriceCodes)) {
+    const double expected_rank = static_cast<double>(request.k) / std::max(share_, 1e-9);
+    first_width_ = std::max(ef_, width_for(expected_rank));
+    if (scan_is_cheaper(first_width_)) list_ = passes_.list();
   }
 
   void operator()(std::size_t query, std::int64_t* out_nodes, float* out_distances) const {
@@ -69,75 +92,116 @@ class Searcher {
     const float* point = request_.queries + query * vectors_.dim;
     const float norm = vectors_.metric == Metric::kCosine ? inverse_norm(point, vectors_.dim) : 0.0F;
     const Probe probe(vectors_, point, norm);
-    Found found;
-    if (scans_) {
-      found = scan(probe, scratch.pool);
-    } else if (graph_.entry().node != kNoNode) {
-      scratch.visited.begin(graph_.limit());
-      if (request_.left_out != nullptr) scratch.visited.insert(request_.left_out[query]);
-      if (request_.codes == nullptr) {
-        found = walk(probe, scratch);
-      } else {
-        scratch.query.prepare(*request_.codes, point, norm);
-        found = compare_exactly(probe, walk(CodeProbe(*request_.codes, scratch.query), scratch), scratch.exact);
-      }
+    const Node left_out = request_.left_out == nullptr ? kNoNode : request_.left_out[query];
+    if (request_.codes == nullptr) {
+      write(find(probe, left_out, request_.k, scratch).candidates, out_nodes, out_distances);
+    } else {
+      scratch.query.prepare(*request_.codes, point, norm);
+      const std::size_t kept = std::max(2 * ef_, 10 * request_.k);
+      const Found found = find(CodeProbe(*request_.codes, scratch.query), left_out, kept, scratch);
+      write(compare_exactly(probe, found, scratch.exact), out_nodes, out_distances);
     }
-    write(found, out_nodes, out_distances);
   }
 
  private:
-  using Found = std::span<const Candidate>;  // nearest first
+  using Candidates = std::span<const Candidate>;  // nearest first
 
-  Found scan(const Probe& probe, SortedPool& pool) const {
-    constexpr std::size_t kBlock = 1024;
-    float distances[kBlock];
-    pool.reset(request_.k);
-    for (std::size_t first = 0; first < few_.size(); first += kBlock) {
-      request_.stop.check();
-      const std::size_t count = std::min(kBlock, few_.size() - first);
-      probe(few_.data() + first, count, distances);
-      for (std::size_t i = 0; i < count; ++i) pool.insert({distances[i], few_[first + i]});
+  struct Found {
+    Candidates candidates;
+    // Those at the least to be compared exactly. All of a scan: far from the query, where walks end in scans, codes
+    // tell near and far apart less well.
+    std::size_t certain = 0;
+  };
+
+  // How many candidates a walk must keep so that those up to `rank` are as good as the first k are with ef: what is
+  // kept beyond them grows with the square root, since a wide walk misses little of its inner part.
+  std::size_t width_for(double rank) const {
+    const double k = static_cast<double>(std::max<std::size_t>(request_.k, 1));
+    const double spare = static_cast<double>(ef_) - k;
+    const double width = rank + spare * std::sqrt(std::max(1.0, rank / k));
+    return static_cast<std::size_t>(std::min(width, static_cast<double>(request_.count)));
+  }
+
+  bool scan_is_cheaper(std::size_t width) const {
+    return scan_price_ <= kFreshShare * graph_.m() * static_cast<double>(width);
+  }
+
+  // Walks as wide as the share of passing nodes suggests, and where those that pass lie farther back among the
+  // candidates once more and wider. Where hardly any do, because what is near the query is not allowed, the answer is
+  // spread over a wide shell, and all that pass are compared: walking among passing nodes alone, as ACORN does (Patel
+  // et al., arXiv 2403.04871), was fast there and found a third of them. `kept` are kept of a scan.
+  template <class P>
+  Found find(const P& probe, Node left_out, std::size_t kept, Scratch& scratch) const {
+    if (passing_ == 0 || graph_.entry().node == kNoNode) return {};
+    std::size_t width = first_width_;
+    for (int walks = 0; walks < 2 && !scan_is_cheaper(width); ++walks) {
+      walk(probe, left_out, width, scratch);
+      if (passes_.everything()) return walked({scratch.pool.begin(), scratch.pool.end()});
+      const std::size_t wanted = keep_passing(scratch);
+      if (wanted <= width) return walked(scratch.candidates);
+      width = wanted;
     }
-    return {pool.begin(), pool.end()};
+    return scan(probe, left_out, kept, scratch);
+  }
+
+  Found walked(Candidates candidates) const { return {candidates, 2 * request_.k}; }
+
+  // Leaves in scratch.candidates those of the pool that pass; returns how wide the walk should have been.
+  std::size_t keep_passing(Scratch& scratch) const {
+    scratch.candidates.clear();
+    std::size_t rank = 0;  // of the k-th that passes
+    for (std::size_t i = 0; i < scratch.pool.size(); ++i) {
+      const Candidate& candidate = scratch.pool.begin()[i];
+      if (!passes_(candidate.node)) continue;
+      scratch.candidates.push_back(candidate);
+      if (scratch.candidates.size() == request_.k) rank = i + 1;
+    }
+    return rank == 0 ? std::numeric_limits<std::size_t>::max() : width_for(static_cast<double>(rank));
+  }
+
+  template <class P>
+  Found scan(const P& probe, Node left_out, std::size_t kept, Scratch& scratch) const {
+    const std::vector<Node> own = list_.empty() ? passes_.list() : std::vector<Node>();
+    const std::vector<Node>& nodes = list_.empty() ? own : list_;
+    constexpr std::size_t kBlock = 256;
+    constexpr std::size_t kAhead = 8;
+    float distances[kBlock];
+    scratch.pool.reset(kept);
+    for (std::size_t first = 0; first < nodes.size(); first += kBlock) {
+      request_.stop.check();
+      const std::size_t end = std::min(first + kBlock, nodes.size());
+      std::size_t i = first;
+      for (; i + 4 <= end; i += 4) {
+        for (std::size_t j = i + kAhead; j < std::min(i + kAhead + 4, nodes.size()); ++j) probe.prefetch_row(nodes[j]);
+        probe.four(&nodes[i], distances + (i - first));
+      }
+      for (; i < end; ++i) distances[i - first] = probe(nodes[i]);
+      for (i = first; i < end; ++i) {
+        if (nodes[i] != left_out) scratch.pool.insert({distances[i - first], nodes[i]});
+      }
+    }
+    return {{scratch.pool.begin(), scratch.pool.end()}, scratch.pool.size()};
   }
 
   // What the descent compares are candidates on level 0 as well, where every node is.
   template <class P>
-  Found walk(const P& probe, Scratch& scratch) const {
+  void walk(const P& probe, Node left_out, std::size_t width, Scratch& scratch) const {
     const EntryPoint entry = graph_.entry();
+    scratch.visited.begin(graph_.limit());
+    if (left_out != kNoNode) scratch.visited.insert(left_out);
     const Candidate start{probe(entry.node), entry.node};
     scratch.visited.insert(start.node);
-    if (passes_.everything()) {
-      scratch.pool.reset(ef_);
-      const auto take = [&](float distance, Node node) { scratch.pool.insert({distance, node}); };
-      take(start.distance, start.node);
-      descend(graph_, probe, start, entry.level, 0, scratch, take);
-      search_layer(graph_, probe, 0, &request_.stop, scratch);
-      return {scratch.pool.begin(), scratch.pool.end()};
-    }
-    scratch.heaps.reset(ef_);
-    const auto take = [&](float distance, Node node) {
-      if (scratch.heaps.would_take(distance)) scratch.heaps.insert({distance, node}, passes_(node));
-    };
+    scratch.pool.reset(width);
+    const auto take = [&](float distance, Node node) { scratch.pool.insert({distance, node}); };
     take(start.distance, start.node);
     descend(graph_, probe, start, entry.level, 0, scratch, take);
-    walk_through(probe, scratch, take);
-    return scratch.heaps.sorted();
-  }
-
-  // Algorithm 2 where only some nodes may be found: all are candidates for expansion, those that pass are results.
-  template <class P, class Take>
-  void walk_through(const P& probe, Scratch& scratch, const Take& take) const {
-    unsigned hops = 0;
-    for (Node node = kNoNode; scratch.heaps.next(node);) {
-      if (++hops % 256 == 0) request_.stop.check();
-      expand(graph_, probe, node, graph_.base_row(node), graph_.degree(0), scratch, take);
-    }
+    search_layer(graph_, probe, 0, &request_.stop, scratch);
   }
 
   // The k nearest by their vectors. Codes put candidates in nearly the right order, so once a whole block brings
-  // nothing into the result, those behind it would not either: twice k are looked at in any case, all of them rarely.
-  Found compare_exactly(const Probe& probe, Found found, SortedPool& exact) const {
+  // nothing into the result, those behind it would not either.
+  Candidates compare_exactly(const Probe& probe, const Found& all, SortedPool& exact) const {
+    const Candidates found = all.candidates;
     const std::size_t block = std::max<std::size_t>(8, request_.k / 2);
     exact.reset(request_.k);
     for (const Candidate& candidate : found.first(std::min(block, found.size()))) probe.prefetch_row(candidate.node);
@@ -146,12 +210,12 @@ class Searcher {
       for (std::size_t i = end; i < std::min(end + block, found.size()); ++i) probe.prefetch_row(found[i].node);
       bool brought = false;
       for (std::size_t i = first; i < end; ++i) brought |= exact.insert({probe(found[i].node), found[i].node});
-      if (!brought && end >= 2 * request_.k) break;
+      if (!brought && end >= all.certain) break;
     }
     return {exact.begin(), exact.end()};
   }
 
-  void write(Found found, std::int64_t* out_nodes, float* out_distances) const {
+  void write(Candidates found, std::int64_t* out_nodes, float* out_distances) const {
     const std::size_t k = request_.k;
     for (std::size_t i = 0; i < k; ++i) {
       out_nodes[i] = i < found.size() ? static_cast<std::int64_t>(found[i].node) : -1;
@@ -164,8 +228,11 @@ class Searcher {
   const Request& request_;
   const Passing passes_;
   const std::size_t ef_;
-  bool scans_ = false;
-  std::vector<Node> few_;  // the nodes that pass, where they are so few that they are scanned
+  const std::size_t passing_;
+  const double share_;
+  const double scan_price_;
+  std::size_t first_width_ = 0;
+  std::vector<Node> list_;  // the nodes that pass, where they are scanned for every query
 };
 
 }  // namespace

@@ -27,11 +27,11 @@ struct Request {
 };
 
 // Algorithm 5 of the paper, K-NN-SEARCH, for each query: k nodes nearest first and their distances, padded with -1 and
-// +inf. Nodes that may not be returned are walked through all the same, so a filter doesn't cut the graph apart. Where
-// so few may be returned that comparing each of them is cheaper than walking, that is done instead, and the answer is
-// exact. With codes, the nearest of what a walk over them finds are compared again by their vectors: distances are
-// always exact. Throws Error: kDeadlineExceeded or kCancelled as request.stop says, kCorruption when a link leads
-// outside a GraphView.
+// +inf. Where only some nodes may be returned the walk goes through the others all the same, so a filter doesn't cut
+// the graph apart, and is as wide as it takes to meet k that may; where comparing all of these costs less, that is done
+// instead. With codes, the nearest of what is found by codes are compared again by their vectors: distances are always
+// exact. Throws Error: kDeadlineExceeded or kCancelled as request.stop says, kCorruption when a link leads outside a
+// GraphView.
 template <class G>
 void search(const G& graph, const Vectors& vectors, const Request& request, std::int64_t* out_nodes,
             float* out_distances);

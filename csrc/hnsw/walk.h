@@ -24,9 +24,8 @@ constexpr std::size_t kDegreeMax = 2 * kMMax;
 struct Scratch {
   Visited visited;
   SortedPool pool;
-  TwoHeaps heaps;
   SortedPool exact;                   // the results, where the walk compares codes
-  std::vector<Candidate> candidates;  // of an insert, where the walk compares codes
+  std::vector<Candidate> candidates;  // what is kept of the pool
   quantization::CodedQuery query;
   std::array<Node, kDegreeMax> nodes;
   std::array<float, kDegreeMax> distances;

@@ -50,22 +50,6 @@ TEST(sorted_pool_hands_out_each_candidate_once_nearest_first) {
   CHECK_EQ(3U, pool.begin()[1].node);
 }
 
-TEST(two_heaps_expand_what_fails_but_return_what_passes) {
-  TwoHeaps heaps;
-  heaps.reset(2);
-  for (Node node = 0; node < 10; ++node) heaps.insert({static_cast<float>(node), node}, node % 3 == 0);
-  Node node = kNoNode;
-  for (Node expected = 0; expected < 3; ++expected) {
-    CHECK(heaps.next(node));
-    CHECK_EQ(expected, node);
-  }
-  CHECK(!heaps.next(node));  // 3 is the farthest found, and what follows isn't nearer
-  const std::vector<Candidate>& found = heaps.sorted();
-  CHECK_EQ(std::size_t{2}, found.size());
-  CHECK_EQ(0U, found[0].node);
-  CHECK_EQ(3U, found[1].node);
-}
-
 TEST(visited_forgets_between_walks_also_where_its_number_wraps) {
   Visited visited;
   for (int walk = 0; walk < 600; ++walk) {

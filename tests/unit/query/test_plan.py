@@ -7,7 +7,7 @@ import pytest
 
 from akidb.errors import InvalidInputError
 from akidb.filter import parse
-from akidb.query.plan import SearchQuery, batches, scan_is_cheaper
+from akidb.query.plan import SearchQuery, batches
 from akidb.types import CollectionSpec, IndexParams
 
 SPEC = CollectionSpec("points", 3, index=IndexParams(ef_search=50))
@@ -46,20 +46,3 @@ def test_batches_refuse_another_shape(vector: np.ndarray[tuple[int, ...], np.dty
 def test_batches_refuse_top_k_below_one() -> None:
     with pytest.raises(InvalidInputError, match="top_k: is 0, expected at least 1"):
         batches([query(0, top_k=0)], SPEC)
-
-
-def test_few_matches_are_scanned_and_many_are_walked_to() -> None:
-    (one,) = batches([query(0, ef_search=200)], SPEC)
-    (many,) = batches([query(0, ef_search=200)] * 50, SPEC)
-    assert scan_is_cheaper(100_000, 10_000, one, 16)
-    assert not scan_is_cheaper(100_000, 50_000, one, 16)
-    assert scan_is_cheaper(100_000, 50_000, many, 16), "queries share what a scan loads"
-    assert not scan_is_cheaper(100_000, 100_000, many, 16)
-    assert scan_is_cheaper(500, 500, one, 16)
-
-
-def test_one_share_divides_scans_from_walks() -> None:
-    (one,) = batches([query(0, ef_search=100)], SPEC)
-    matches = [n for n in range(1, 1_000_001, 1000) if scan_is_cheaper(1_000_000, n, one, 16)]
-    assert matches == list(range(1, matches[-1] + 1, 1000))
-    assert 10_000 < matches[-1] < 500_000

@@ -10,7 +10,6 @@ import pytest
 
 from akidb.filter import Filter, parse
 from akidb.query import SearchQuery, Snapshot, execute
-from akidb.query.plan import batches, scan_is_cheaper
 from akidb.types import CollectionSpec, IndexParams, Metric, VectorArray
 from tests.unit.query.conftest import Shard
 
@@ -46,7 +45,7 @@ def recall(snapshot: Snapshot, queries: Sequence[SearchQuery]) -> float:
 
 
 def singles(snapshot: Snapshot, queries: Sequence[SearchQuery]) -> float:
-    """Recall of queries sent one at a time: in a batch the planner prefers scans, which are exact."""
+    """Recall of queries sent one at a time."""
     return float(np.mean([recall(snapshot, [query]) for query in queries]))
 
 
@@ -63,12 +62,3 @@ def test_recall_holds_at_every_selectivity(snapshot: Snapshot, field: str, per_m
 
 def test_recall_holds_without_a_filter(snapshot: Snapshot) -> None:
     assert singles(snapshot, [SearchQuery(vector) for vector in generated(QUERIES, seed=5)]) >= 0.99
-
-
-def test_both_ways_were_taken() -> None:
-    """The selectivities above lie on both sides of the planner's threshold."""
-    spec = CollectionSpec("points", DIM)
-    (batch,) = batches([SearchQuery(np.ones(DIM, np.float32), ef_search=50)], spec)
-    ways = [scan_is_cheaper(ROWS, ROWS * share // 1000, batch, 16) for share in (300, 500, 700, 900)]
-    assert ways == sorted(ways, reverse=True)
-    assert set(ways) == {True, False}

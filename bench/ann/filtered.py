@@ -1,0 +1,92 @@
+"""Recall and queries per second of a sealed index under filters, from all points passing to one in ten thousand.
+
+    python -m bench.ann.filtered --n 100000 --dim 128 --metric l2
+
+A filter is independent of the query, correlated with it (points near a place near the query pass), or anti-correlated
+(points far from it pass). Searches ask for a recall, and the same setting is used for all; queries go one by one on one
+thread. QPS by CPU time, since what else the machine does hits a row, not the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from akidb.index import GraphIndex, build_graph, scan
+from bench import data
+from bench.ann.run import machine, recall
+
+SHARES = (1.0, 0.9, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.003, 0.001, 0.0001)
+KINDS = ("independent", "correlated", "anti-correlated")
+Vectors = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+
+
+def masks(base: Vectors, queries: Vectors, kind: str, share: float, rng: np.random.Generator) -> Iterator[Mask]:
+    """bool (n,) per query."""
+    count = max(1, round(len(base) * share))
+    for query in queries:
+        allowed = np.zeros(len(base), np.bool_)
+        if kind == "independent":
+            allowed[rng.choice(len(base), count, replace=False)] = True
+        else:
+            place = query + 0.3 * np.linalg.norm(query) * rng.standard_normal(query.shape) / np.sqrt(query.size)
+            distances = ((base - place.astype(np.float32)) ** 2).sum(axis=1)
+            nearest_first = np.argpartition(distances, count - 1 if kind == "correlated" else len(base) - count)
+            allowed[nearest_first[:count] if kind == "correlated" else nearest_first[len(base) - count :]] = True
+        yield allowed
+
+
+def measure(
+    index: GraphIndex, base: Vectors, queries: Vectors, metric: str, kind: str, share: float, ef: int
+) -> tuple[float, float]:
+    """Recall@10 (of as many as pass) and queries per second of CPU time, of the best of three rounds."""
+    rng = np.random.default_rng(7)
+    allowed: list[Mask | None] = [None] * len(queries)
+    if share < 1.0:
+        allowed = list(masks(base, queries, kind, share, rng))
+    k = min(10, max(1, round(len(base) * share)))
+    asked = list(zip(queries[:, None], allowed, strict=True))
+    truth = [scan(base, metric, query, k, allowed=mask)[0] for query, mask in asked]
+    seconds = []
+    for _ in range(3):
+        began = time.process_time()
+        found = [index.search(query, 10, ef_search=ef, allowed=mask)[0] for query, mask in asked]
+        seconds.append(time.process_time() - began)
+    return recall(np.concatenate(found)[:, :k], np.concatenate(truth)), len(queries) / min(seconds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.ann.filtered", description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, help="a file of vectors; default: generated")
+    parser.add_argument("--n", type=int, default=100_000)
+    parser.add_argument("--dim", type=int, default=128)
+    parser.add_argument("--metric", choices=("cosine", "l2"), default="l2")
+    parser.add_argument("--queries", type=int, default=100)
+    parser.add_argument("--recall", type=float, default=0.95)
+    args = parser.parse_args()
+    if args.data is None:
+        made = data.clustered(args.n, args.dim, queries=args.queries, unit=args.metric == "cosine")
+        base, queries = made.base, made.queries
+    else:
+        rows = data.read(args.data)[: args.n + args.queries]
+        rows = rows[np.random.default_rng(0).permutation(len(rows))]
+        base, queries = np.ascontiguousarray(rows[args.queries :]), np.ascontiguousarray(rows[: args.queries])
+    graph = GraphIndex(base, build_graph(base, args.metric, m=16, ef_construction=200), args.metric)
+    ef = graph.ef_for(10, args.recall)
+    print(json.dumps({"n": len(base), "dim": base.shape[1], "metric": args.metric, "ef": ef, **machine()}))
+    print("| passing | " + " | ".join(f"{kind}: recall@10, QPS" for kind in KINDS) + " |")
+    print("|---|" + "---|" * len(KINDS))
+    for share in SHARES:
+        cells = [measure(graph, base, queries, args.metric, kind, share, ef) for kind in KINDS]
+        print(f"| {share:.2%} | " + " | ".join(f"{found:.3f}, {qps:,.0f}" for found, qps in cells) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
