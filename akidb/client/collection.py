@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from akidb.client import schemas
 from akidb.client.transport import Transport
-from akidb.errors import DeadlineExceededError, InvalidInputError, ReadOnlyError
+from akidb.errors import DeadlineExceededError, Fault, InvalidInputError, ReadOnlyError
 from akidb.types import CollectionInfo, CollectionSpec, Consistency, Metric, Point, ScoredPoint, VectorArray
 
 T = TypeVar("T")
@@ -67,7 +67,7 @@ class RemoteCollection:
             UnavailableError, StorageFullError: nothing was changed.
             DeadlineExceededError: with code `outcome_unknown` it may have happened.
         """
-        rows = _matrix(vectors, "vectors")
+        ids, rows = _ids(ids), _matrix(vectors, "vectors")
         if len(ids) != len(rows) or (payloads is not None and len(payloads) != len(rows)):
             counts = f"{len(ids)} ids, {len(rows)} vectors" + (
                 "" if payloads is None else f", {len(payloads)} payloads"
@@ -82,13 +82,13 @@ class RemoteCollection:
 
     async def delete(self, ids: Sequence[str | int]) -> int:
         """Deletes by id; ids that are not there are no error. Returns the log position."""
-        return await self._write("/vectors/delete", {"ids": list(ids)})
+        return await self._write("/vectors/delete", {"ids": _ids(ids)})
 
     async def get(
         self, ids: Sequence[str | int], *, with_vector: bool = True, consistency: Consistency | None = None
     ) -> list[Point | None]:
         """Points in the order of `ids`; None where there is none."""
-        body = {"ids": list(ids), "with_vector": with_vector} | _consistency(consistency)
+        body = {"ids": _ids(ids), "with_vector": with_vector} | _consistency(consistency)
         found = await self._read("/vectors/get", body, schemas.Points)
         return [None if point is None else point.point() for point in found.points]
 
@@ -173,6 +173,14 @@ class RemoteCollection:
     ) -> T:
         answer = await self._transport.send("POST", self._path + path, body, repeatable=True, timeout_secs=timeout_secs)
         return msgspec.json.decode(answer, type=shape)
+
+
+def _ids(ids: Sequence[str | int]) -> list[str | int]:
+    """A text is a sequence of texts as well: its letters would be taken for ids, and deleted."""
+    if isinstance(ids, str | bytes):
+        msg = "is one text, expected a list of ids"
+        raise InvalidInputError(f"ids: {msg}", code="invalid_id", faults=[Fault(("ids",), msg)])
+    return list(ids)
 
 
 def _matrix(vectors: npt.ArrayLike, name: str) -> VectorArray:

@@ -80,6 +80,14 @@ async def test_what_json_cannot_say_is_refused_before_it_is_sent(
     assert server.asked == []
 
 
+@pytest.mark.parametrize("one", ["ab", b"ab"])
+async def test_one_text_is_no_list_of_ids(server: ScriptedServer, collection: RemoteCollection, one: str) -> None:
+    for call in (collection.delete(one), collection.get(one), collection.upsert(one, np.ones((2, 2)))):
+        with pytest.raises(InvalidInputError, match="ids: is one text, expected a list of ids"):
+            await call
+    assert server.asked == []
+
+
 async def test_search_sends_what_was_given_only(server: ScriptedServer, collection: RemoteCollection) -> None:
     server.answers = [
         {"results": [{"id": "a", "score": 0.5, "payload": {"x": [1]}}, {"id": "b", "score": 0.25, "vector": [1, 2]}]}
