@@ -15,7 +15,14 @@ import akidb
 from akidb.client import RemoteCollection, RemoteDatabase
 from akidb.config import Settings
 from akidb.connection.embedded import EmbeddedCollection, EmbeddedDatabase
-from akidb.errors import ConflictError, InvalidInputError, NotFoundError, ReadOnlyError, UnavailableError
+from akidb.errors import (
+    ConfigurationError,
+    ConflictError,
+    InvalidInputError,
+    NotFoundError,
+    ReadOnlyError,
+    UnavailableError,
+)
 from tests.nodes import running
 
 DIM = 4
@@ -187,6 +194,13 @@ def test_read_only_open_of_nothing_makes_nothing(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="no AkiDB database"):
         akidb.connect(tmp_path / "data", read_only=True)
     assert not (tmp_path / "data").exists()
+
+
+def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(ConfigurationError, match="holds no AkiDB store"):
+        akidb.connect(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
 @pytest.mark.parametrize("where", ["", "ftp://x", "s3://"])
