@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from akidb.errors import InvalidInputError
+from akidb.errors import Fault, InvalidInputError
 
 Lsn: TypeAlias = int
 """Log sequence number of a collection shard: 1 is the first slot, 0 is before all."""
@@ -19,6 +19,7 @@ Lsn: TypeAlias = int
 VectorArray: TypeAlias = npt.NDArray[np.float32]
 
 POINT_ID_BYTES_MAX = 512
+BOUNDED_MS_MAX = 86_400_000
 
 
 class Metric(enum.Enum):
@@ -144,13 +145,36 @@ class CollectionInfo:
 class Consistency:
     """Which writes a read must see.
 
-    strong: all acknowledged by any node before the call. session: at least those up to `lsn`. bounded: state no older
-    than `bounded_ms`. eventual: what this node has.
+    strong: all acknowledged by any node before the call. session: at least those that `token` knows of, which a
+    collection's `token` or the header X-AkiDB-Token gave. bounded: state no older than `bounded_ms`. eventual: what
+    this node has.
     """
 
     mode: Literal["strong", "session", "bounded", "eventual"] = "strong"
-    lsn: Lsn = 0
+    token: str = ""
     bounded_ms: int = 0
+
+    @classmethod
+    def parse(cls, given: Consistency | str | Mapping[str, Any] | None) -> Consistency | None:
+        """Accepts what REST accepts as well: "strong", "eventual", {"session": token}, {"bounded_ms": n}.
+
+        Raises:
+            InvalidInputError: `invalid_consistency`.
+        """
+        if given is None or isinstance(given, Consistency):
+            return given
+        if isinstance(given, str) and given in ("strong", "eventual"):
+            return cls(given)  # type: ignore[arg-type]  # mypy does not narrow by a tuple
+        match given:
+            case {"session": str(token), **rest} if not rest:
+                return cls("session", token=token)
+            case {"bounded_ms": int(age), **rest} if not rest and 0 <= age <= BOUNDED_MS_MAX and age is not True:
+                return cls("bounded", bounded_ms=age)
+        expected = f'"strong", "eventual", {{"session": token}} or {{"bounded_ms": 0 to {BOUNDED_MS_MAX}}}'
+        msg = f"is {given!r:.80}, expected {expected}"
+        raise InvalidInputError(
+            f"consistency: {msg}", code="invalid_consistency", faults=[Fault(("consistency",), msg)]
+        )
 
 
 STRONG = Consistency()

@@ -37,7 +37,7 @@ CODES: dict[str, str] = {
     "invalid_ef_search": "ef_search is out of range.",
     "invalid_batch": "A batch has no queries, or more than 100.",
     "invalid_consistency": "The consistency is none of the four.",
-    "invalid_token": "The session token is none that AkiDB gave.",
+    "invalid_token": "The session token is none that AkiDB gave for a write to this collection.",
     "deadline_exceeded": "Time ran out; the work has stopped.",
     "outcome_unknown": "Time ran out while a write was under way: it may or may not have happened. Read to find out.",
     "storage_unavailable": "The store does not answer. Try again after Retry-After.",

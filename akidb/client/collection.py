@@ -221,7 +221,7 @@ def _consistency(wanted: Consistency | None) -> dict[str, Any]:
     if wanted is None:
         return {}
     if wanted.mode == "session":
-        return {"consistency": {"session": str(wanted.lsn)}}
+        return {"consistency": {"session": wanted.token}}
     if wanted.mode == "bounded":
         return {"consistency": {"bounded_ms": wanted.bounded_ms}}
     return {"consistency": wanted.mode}

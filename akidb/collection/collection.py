@@ -10,6 +10,7 @@ from contextvars import copy_context
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
+from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ from akidb.collection.follower import Follower
 from akidb.collection.maintenance import Maintenance
 from akidb.collection.points import check_ids, check_values, check_vectors, encode_payload, encode_payloads, refuse
 from akidb.collection.shard import Shard
+from akidb.collection.token import session_token
 from akidb.errors import AkiDBError, DeadlineExceededError, NotFoundError, ReadOnlyError, UnavailableError
 from akidb.filter import Filter, PayloadSchema
 from akidb.query import SearchQuery, Snapshot
@@ -76,6 +78,15 @@ class Collection:
     def lsn(self) -> Lsn:
         """The log position up to which this node has applied writes."""
         return self._shard.applied
+
+    @property
+    def uuid(self) -> UUID:
+        """What tells it from an earlier collection of its name."""
+        return self._shard.uuid
+
+    def token(self, lsn: Lsn | None = None) -> str:
+        """For the consistency `session` of later reads, on any node: of slot `lsn`, or of all that this node knows."""
+        return session_token(self.uuid, self.lsn if lsn is None else lsn)
 
     @property
     def sealed(self) -> bool:

@@ -18,8 +18,9 @@ from typing import TypeVar
 from uuid import UUID
 
 from akidb.collection.state import LiveSegment, ShardState
+from akidb.collection.token import lsn_for
 from akidb.config import Settings
-from akidb.errors import CorruptionError, NotFoundError, UnavailableError
+from akidb.errors import CorruptionError, InvalidInputError, NotFoundError, UnavailableError
 from akidb.manifest import Head, HeadStore, SegmentRef
 from akidb.segment import Segment, decode_deletes
 from akidb.storage.object_store import ObjectStore
@@ -239,12 +240,17 @@ class Shard:
         return lsn
 
     async def catch_up(self, consistency: Consistency, *, deadline: float) -> None:
-        """Brings the state to what `consistency` asks for, with no request to the store where it is there already."""
+        """Brings the state to what `consistency` asks for, with no request to the store where it is there already.
+
+        Raises:
+            InvalidInputError: `invalid_token`: no write of this collection gave the session's token.
+        """
         self._refuse_sealed()
+        wanted = lsn_for(consistency.token, self.uuid) if consistency.mode == "session" else 0
         age = time.monotonic() - self.last_caught_up
         enough = (
             consistency.mode == "eventual"
-            or (consistency.mode == "session" and self.applied >= consistency.lsn)
+            or (consistency.mode == "session" and self.applied >= wanted)
             or (consistency.mode == "bounded" and age < consistency.bounded_ms / 1000)
         )
         if enough:
@@ -257,6 +263,8 @@ class Shard:
             raise
         self.last_caught_up, self.last_answer = began, time.monotonic()
         self._refuse_sealed()
+        if self.applied < wanted:  # tokens come from acknowledged writes, so the log would reach it
+            raise InvalidInputError("the session token is of a write beyond the log's end", code="invalid_token")
 
     def _refuse_sealed(self) -> None:
         if self.state.sealed:

@@ -28,9 +28,12 @@ async def test_get_counts_points_and_tells_how_far_the_log_is_known(filled):
     answer = await filled.get("/collections/compass")
     assert answer.body["vector_count"] == 3
     assert answer.body["lsn"] == 1
-    assert answer.headers["X-AkiDB-Token"] == "1"
-    for weaker in ("eventual", "session:1", "bounded_ms:100000"):
+    assert answer.headers["X-AkiDB-Token"]
+    session = f"session:{answer.headers['X-AkiDB-Token']}"
+    for weaker in ("eventual", session, "bounded_ms:100000"):
         assert (await filled.get(f"/collections/compass?consistency={weaker}")).body == answer.body
+    await filled.post("/collections", {"name": "other", "vector_dim": 2})
+    assert (await filled.get(f"/collections?consistency={session}")).body["count"] == 2
 
 
 async def test_delete_takes_the_collection_and_frees_its_name(filled):

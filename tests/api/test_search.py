@@ -20,7 +20,7 @@ async def test_search_answers_best_first_with_payloads(filled):
         "id": "east", "score": pytest.approx(2 / 5**0.5), "payload": {"kind": "axis", "n": 1},
     }  # fmt: skip
     assert answer.body["results"][0]["payload"] is None
-    assert answer.headers["X-AkiDB-Token"] == "1"
+    assert answer.headers["X-AkiDB-Token"]
 
 
 async def test_options_shape_the_answer(filled):
@@ -86,16 +86,25 @@ async def test_a_batch_of_100_and_a_filter_of_its_own_each(filled):
     assert [ids(entry) for entry in body["results"]] == [["east"], ["north"]] * 50
 
 
-@pytest.mark.parametrize("given", ["strong", "eventual", {"session": "1"}, {"bounded_ms": 60000}])
+async def token_of(client, collection="compass"):
+    return (await client.get(f"/collections/{collection}")).headers["X-AkiDB-Token"]
+
+
+@pytest.mark.parametrize("given", ["strong", "eventual", {"session": "TOKEN"}, {"bounded_ms": 60000}])
 async def test_every_consistency_is_understood(filled, given):
+    if "session" in given:
+        given = {"session": await token_of(filled)}
     assert (await filled.post(SEARCH, {"vector": [1, 0], "consistency": given})).body["count"] == 3
 
 
 async def test_the_token_of_a_write_is_taken_as_a_header(filled):
-    assert (await filled.post(SEARCH, {"vector": [1, 0]}, X_AkiDB_Token="1")).status == 200
+    assert (await filled.post(SEARCH, {"vector": [1, 0]}, X_AkiDB_Token=await token_of(filled))).status == 200
+    await filled.post("/collections", {"name": "other", "vector_dim": 2})
     await filled.refused(
         "POST", SEARCH, {"vector": [1, 0]}, X_AkiDB_Token="one", status=422, code="invalid_token", says="no token"
     )
+    body = {"vector": [1, 0], "consistency": {"session": await token_of(filled, "other")}}
+    await filled.refused("POST", SEARCH, body, status=422, code="invalid_token", says="another collection")
 
 
 REFUSED = [

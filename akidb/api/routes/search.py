@@ -58,7 +58,7 @@ async def search(request: web.Request) -> web.Response:
         kept = [hit for hit in found[0] if hit.id != left_out][: wanted.top_k]
         results = _hits(kept, with_payload=wanted.with_payload)
         return json_response(
-            schemas.SearchAnswer(collection.spec.name, results, len(results)), headers=consistency.token(collection.lsn)
+            schemas.SearchAnswer(collection.spec.name, results, len(results)), headers=consistency.token(collection)
         )
 
     try:
@@ -92,9 +92,7 @@ async def batch_search(request: web.Request) -> web.Response:
         for query, label, hits in zip(wanted.queries, labels, found, strict=True):
             listed = _hits(hits, with_payload=query.with_payload)
             results.append(schemas.QueryAnswer(listed, len(listed), label))
-        return json_response(
-            schemas.BatchAnswer(collection.spec.name, results), headers=consistency.token(collection.lsn)
-        )
+        return json_response(schemas.BatchAnswer(collection.spec.name, results), headers=consistency.token(collection))
 
     return await _run(request, collection, queries, wanted.timeout_ms, freshness, answer)
 

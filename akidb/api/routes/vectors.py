@@ -29,7 +29,9 @@ async def upsert(request: web.Request) -> web.Response:
     body = await bodies.read(request)
     batch = await service.parse(body, lambda: points.parse_batch(body, collection.spec))
     lsn = await collection.upsert(batch.ids, batch.vectors, batch.payloads)
-    return json_response(schemas.Upserted(collection.spec.name, len(batch.ids), lsn), headers=consistency.token(lsn))
+    return json_response(
+        schemas.Upserted(collection.spec.name, len(batch.ids), lsn), headers=consistency.token(collection, lsn)
+    )
 
 
 async def get_one(request: web.Request) -> web.Response:
@@ -40,7 +42,7 @@ async def get_one(request: web.Request) -> web.Response:
     if found is None:
         raise _no_point(collection.spec.name, _id(request))
     (answer,) = points.answers([found], with_payload=True)
-    return json_response(answer, headers=consistency.token(collection.lsn))
+    return json_response(answer, headers=consistency.token(collection))
 
 
 async def get_many(request: web.Request) -> web.Response:
@@ -58,7 +60,7 @@ async def get_many(request: web.Request) -> web.Response:
         described = iter(points.answers(there, with_payload=wanted.with_payload))
         listed = [None if point is None else next(described) for point in found]
         return json_response(
-            schemas.Points(collection.spec.name, listed, len(there)), headers=consistency.token(collection.lsn)
+            schemas.Points(collection.spec.name, listed, len(there)), headers=consistency.token(collection)
         )
 
     return await service.in_thread(encode)
@@ -67,7 +69,7 @@ async def get_many(request: web.Request) -> web.Response:
 async def delete_one(request: web.Request) -> web.Response:
     collection = await request.app[SERVICE].collection(request)
     lsn = await collection.delete([_id(request)])
-    return web.Response(status=204, headers=consistency.token(lsn))
+    return web.Response(status=204, headers=consistency.token(collection, lsn))
 
 
 async def delete_many(request: web.Request) -> web.Response:
@@ -87,7 +89,9 @@ async def delete_many(request: web.Request) -> web.Response:
             msg = "has no condition and would delete every point; delete the collection if that is meant"
             raise refuse("invalid_filter", ("filter",), msg)
         deleted, lsn = await collection.delete_where(chosen)
-    return json_response(schemas.Deleted(collection.spec.name, deleted, lsn), headers=consistency.token(lsn))
+    return json_response(
+        schemas.Deleted(collection.spec.name, deleted, lsn), headers=consistency.token(collection, lsn)
+    )
 
 
 async def patch_one(request: web.Request) -> web.Response:
@@ -97,7 +101,7 @@ async def patch_one(request: web.Request) -> web.Response:
     if text is None:
         raise refuse("invalid_payload", ("payload",), "is null, expected an object")
     lsn = await collection.patch(_id(request), text)
-    return json_response(schemas.Written(collection.spec.name, lsn), headers=consistency.token(lsn))
+    return json_response(schemas.Written(collection.spec.name, lsn), headers=consistency.token(collection, lsn))
 
 
 async def count(request: web.Request) -> web.Response:
@@ -107,7 +111,7 @@ async def count(request: web.Request) -> web.Response:
     found = await collection.count(
         service.filter(wanted.filter, collection), consistency=consistency.of(request, wanted.consistency)
     )
-    return json_response(schemas.Counted(collection.spec.name, found), headers=consistency.token(collection.lsn))
+    return json_response(schemas.Counted(collection.spec.name, found), headers=consistency.token(collection))
 
 
 async def scroll(request: web.Request) -> web.Response:
@@ -126,9 +130,7 @@ async def scroll(request: web.Request) -> web.Response:
     def encode() -> web.Response:
         page = points.answers(found, with_payload=wanted.with_payload)
         following = page[-1].id if len(page) == wanted.limit else None
-        return json_response(
-            schemas.Page(collection.spec.name, page, following), headers=consistency.token(collection.lsn)
-        )
+        return json_response(schemas.Page(collection.spec.name, page, following), headers=consistency.token(collection))
 
     return await service.in_thread(encode)
 

@@ -126,7 +126,7 @@ async def test_consistency_is_said_in_the_words_of_the_api(
 ) -> None:
     for wanted, said in (
         (Consistency("eventual"), "eventual"),
-        (Consistency("session", lsn=9), {"session": "9"}),
+        (Consistency("session", token="t"), {"session": "t"}),
         (Consistency("bounded", bounded_ms=40), {"bounded_ms": 40}),
     ):
         server.answers.append({"count": 4})
