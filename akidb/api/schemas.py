@@ -12,7 +12,10 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 NULL = Raw(b"null")
 
 TimeoutMs = Annotated[int, Meta(ge=1, le=600_000, description="Milliseconds after which the answer is 504.")]
-TopK = Annotated[int, Meta(ge=1, description="Most results wanted; at most api.validation.top_k_max.")]
+TopK = Annotated[  # the engine checks the range, so that it is told by a code of its own
+    int,
+    Meta(description="Most results wanted; at most api.validation.top_k_max.", extra_json_schema={"minimum": 1}),
+]
 Vector = Annotated[
     list[float] | str, Meta(description="Numbers, or their little-endian float32 bytes as base64 text (RFC 4648).")
 ]

@@ -19,11 +19,11 @@ from akidb import query
 from akidb.collection.fold import clear
 from akidb.collection.follower import Follower
 from akidb.collection.maintenance import Maintenance
-from akidb.collection.points import check_ids, check_values, check_vectors, encode_payload, encode_payloads, refuse
+from akidb.collection.points import check_ids, check_values, check_vectors, encode_patch, encode_payloads, refuse
 from akidb.collection.shard import Shard
 from akidb.collection.token import session_token
 from akidb.errors import AkiDBError, DeadlineExceededError, NotFoundError, ReadOnlyError, UnavailableError
-from akidb.filter import Filter, PayloadSchema
+from akidb.filter import Filter, PayloadSchema, is_unconditional
 from akidb.query import SearchQuery, Snapshot
 from akidb.types import STRONG, CollectionInfo, CollectionSpec, Consistency, Lsn, Point, ScoredPoint
 from akidb.wal import Delete, Operation, Patch, Seal, Upsert
@@ -156,7 +156,14 @@ class Collection:
         return await self._append([Delete(list(dict.fromkeys(names)))], timeout_ms)
 
     async def delete_where(self, filter: Filter, *, timeout_ms: int | None = None) -> tuple[int, Lsn]:
-        """Deletes what matches at the moment of the write; returns how many points that were, and the LSN."""
+        """Deletes what matches at the moment of the write; returns how many points that were, and the LSN.
+
+        Raises:
+            InvalidInputError: `invalid_filter`: it has no condition, so that every point matches.
+        """
+        if is_unconditional(filter):
+            msg = "has no condition and would delete every point; delete the collection if that is meant"
+            raise refuse("invalid_filter", ("filter",), msg)
         deadline = self._write_deadline(timeout_ms)
         for _ in range(RESOLVE_TRIES):
             with contextlib.suppress(_MovedError):
@@ -184,9 +191,7 @@ class Collection:
     async def patch(self, id: str | int, payload: Mapping[str, Any] | bytes, *, timeout_ms: int | None = None) -> Lsn:
         """Merges `payload` into a point's (RFC 7396: null removes a field). Raises NotFoundError `point_not_found`."""
         (name,) = check_ids([id])
-        patch = encode_payload(payload, self._schema, ("payload",))
-        if patch is None:
-            raise refuse("invalid_payload", ("payload",), "is null, expected a JSON object")
+        patch = encode_patch(payload, self._schema)
 
         def there() -> None:
             if query.fetch(self._shard.state.snapshot(), [name], with_vector=False, with_payload=False) == [None]:

@@ -111,7 +111,7 @@ REFUSED = [
     ({"vector": [1, 2, 3]}, "dimension_mismatch", ["vector"], "has 3 dimensions, the collection has 2"),
     ({"vector": [0, 0]}, "zero_vector", ["vector"], "zero vector"),
     ({"vector": [1, 1e39]}, "not_finite", ["vector", 1], "expected a finite float32"),
-    ({"vector": [1, 0], "top_k": 0}, "invalid_body", ["top_k"], ">= 1"),
+    ({"vector": [1, 0], "top_k": 0}, "invalid_top_k", ["top_k"], "is 0, expected 1 to 1000"),
     ({"vector": [1, 0], "top_k": 1001}, "invalid_top_k", ["top_k"], "is 1001, expected 1 to 1000"),
     ({"vector": [1, 0], "ef_search": 0}, "invalid_ef_search", ["ef_search"], "is 0"),
     ({"vector": [1, 0], "topk": 3}, "unknown_field", [], "`topk`"),

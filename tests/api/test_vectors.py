@@ -227,8 +227,8 @@ async def test_an_unknown_point(filled, method, body):
     [
         ("GET", f"{VECTORS}/%FF", None, "invalid_id", "percent-encoded UTF-8"),
         ("GET", f"{VECTORS}/{'x' * 513}", None, "invalid_id", "expected 1 to 512"),
-        ("PATCH", f"{VECTORS}/east", {"payload": None}, "invalid_payload", "is null, expected an object"),
-        ("PATCH", f"{VECTORS}/east", {"payload": [1]}, "invalid_payload", "not a JSON object"),
+        ("PATCH", f"{VECTORS}/east", {"payload": None}, "invalid_patch", "is null, expected a JSON object"),
+        ("PATCH", f"{VECTORS}/east", {"payload": [1]}, "invalid_patch", "is [1], expected a JSON object"),
         ("PATCH", f"{VECTORS}/east", {}, "missing_field", "`payload`"),
         ("POST", f"{VECTORS}/get", {"ids": [""]}, "invalid_id", "expected 1 to 512"),
         ("POST", f"{VECTORS}/delete", {}, "invalid_body", "one of ids and filter"),

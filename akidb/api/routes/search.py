@@ -42,6 +42,9 @@ async def search(request: web.Request) -> web.Response:
         raise refuse("invalid_body", (), "expected one of vector and id")
     collection = await service.collection(request)
     freshness = consistency.of(request, wanted.consistency)
+    limit = service.settings.api.validation.top_k_max
+    if not 1 <= wanted.top_k <= limit:
+        raise refuse("invalid_top_k", ("top_k",), f"is {wanted.top_k}, expected 1 to {limit}")
     left_out = None if wanted.id is None else points.texts([wanted.id], "id")[0]
     if left_out is not None:
         vector, top_k = await _stored(collection, left_out, freshness), wanted.top_k + 1
@@ -49,9 +52,6 @@ async def search(request: web.Request) -> web.Response:
         assert wanted.vector is not None
         vector, top_k = one(wanted.vector, collection.spec.dim), wanted.top_k
         check_query(vector, collection)
-    limit = service.settings.api.validation.top_k_max
-    if wanted.top_k > limit:
-        raise refuse("invalid_top_k", ("top_k",), f"is {wanted.top_k}, expected 1 to {limit}")
     query = _query(wanted, vector, service, collection, min(top_k, limit), ("filter",))
 
     def answer(found: list[list[ScoredPoint]]) -> web.Response:

@@ -12,7 +12,6 @@ from akidb.api.route import Parameter, Route, json_response
 from akidb.api.routes.collections import CONSISTENCY
 from akidb.api.service import SERVICE
 from akidb.errors import NotFoundError
-from akidb.filter import PayloadSchema, is_unconditional
 
 _WITH_VECTOR = Parameter("with_vector", {"type": "boolean", "default": True}, "Whether the vector is in the answer.")
 
@@ -85,9 +84,6 @@ async def delete_many(request: web.Request) -> web.Response:
     else:
         chosen = service.filter(wanted.filter, collection)
         assert chosen is not None
-        if is_unconditional(chosen):
-            msg = "has no condition and would delete every point; delete the collection if that is meant"
-            raise refuse("invalid_filter", ("filter",), msg)
         deleted, lsn = await collection.delete_where(chosen)
     return json_response(
         schemas.Deleted(collection.spec.name, deleted, lsn), headers=consistency.token(collection, lsn)
@@ -97,10 +93,7 @@ async def delete_many(request: web.Request) -> web.Response:
 async def patch_one(request: web.Request) -> web.Response:
     collection = await request.app[SERVICE].collection(request)
     wanted = bodies.decode(_PATCH, await bodies.read(request))
-    text = points.payload_text(wanted.payload, PayloadSchema.parse(collection.spec.payload_schema), ("payload",))
-    if text is None:
-        raise refuse("invalid_payload", ("payload",), "is null, expected an object")
-    lsn = await collection.patch(_id(request), text)
+    lsn = await collection.patch(_id(request), bytes(wanted.payload))
     return json_response(schemas.Written(collection.spec.name, lsn), headers=consistency.token(collection, lsn))
 
 
