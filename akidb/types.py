@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -62,6 +62,10 @@ _NATIVE: dict[Metric, Literal["cosine", "l2", "ip"]] = {
 }
 
 
+INDEX_FIELDS = ("type", "m", "ef_construction", "ef_search")
+"""What a caller may say of a collection's index."""
+
+
 @dataclass(frozen=True, slots=True)
 class IndexParams:
     """Malkov and Yashunin's parameters. `type` auto lets each segment choose between a graph and an exact scan."""
@@ -71,6 +75,25 @@ class IndexParams:
     ef_construction: int = 400
     ef_search: int = 200
     min_vectors_threshold: int = 100
+
+    @classmethod
+    def parse(cls, given: IndexParams | Mapping[str, Any] | None, default: IndexParams) -> IndexParams:
+        """Accepts what REST accepts as well, an object of some of the fields; `default` has the others.
+
+        Raises:
+            InvalidInputError: `invalid_collection` naming a field there is not. Values are judged with the rest.
+        """
+        if given is None or isinstance(given, IndexParams):
+            return given or default
+        if not isinstance(given, Mapping):
+            msg = f"is {type(given).__name__}, expected IndexParams or a dict of {', '.join(INDEX_FIELDS)}"
+            raise InvalidInputError(f"index: {msg}", code="invalid_collection", faults=[Fault(("index",), msg)])
+        for name in given:
+            if name not in INDEX_FIELDS:
+                msg = f"is unknown, expected {', '.join(INDEX_FIELDS)}"
+                fault = Fault(("index", str(name)), msg)
+                raise InvalidInputError(f"index.{name}: {msg}", code="invalid_collection", faults=[fault])
+        return replace(default, **given)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +178,7 @@ class Consistency:
     bounded_ms: int = 0
 
     @classmethod
-    def parse(cls, given: Consistency | str | Mapping[str, Any] | None) -> Consistency | None:
+    def parse(cls, given: AnyConsistency) -> Consistency | None:
         """Accepts what REST accepts as well: "strong", "eventual", {"session": token}, {"bounded_ms": n}.
 
         Raises:
@@ -176,6 +199,9 @@ class Consistency:
             f"consistency: {msg}", code="invalid_consistency", faults=[Fault(("consistency",), msg)]
         )
 
+
+AnyConsistency: TypeAlias = "Consistency | str | Mapping[str, Any] | None"
+"""What callers may pass; None is the configured default."""
 
 STRONG = Consistency()
 EVENTUAL = Consistency("eventual")

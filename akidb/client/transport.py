@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 import msgspec
@@ -19,6 +19,13 @@ TIMEOUT_SECS = 60.0
 """Longest time of a call that names no other, retries included: twice the server's own limit for a write."""
 
 ATTEMPTS_MAX = 4
+
+
+class Answer(NamedTuple):
+    """`token` is of the place in the collection's log that it tells of, "" where it is about none."""
+
+    body: bytes
+    token: str
 
 
 class Transport:
@@ -46,7 +53,19 @@ class Transport:
         repeatable: bool,
         timeout_secs: float | None = None,
     ) -> bytes:
-        """The body of a 2xx answer.
+        """The body of a 2xx answer; arguments and errors as of `exchange`."""
+        return (await self.exchange(method, path, body, repeatable=repeatable, timeout_secs=timeout_secs)).body
+
+    async def exchange(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        repeatable: bool,
+        timeout_secs: float | None = None,
+    ) -> Answer:
+        """A 2xx answer.
 
         Args:
             path: percent-encoded, beginning with a slash.
@@ -72,7 +91,7 @@ class Transport:
             attempt += 1
             await asyncio.sleep(pause)
 
-    async def _once(self, method: str, path: str, content: bytes | None, deadline: float, repeatable: bool) -> bytes:
+    async def _once(self, method: str, path: str, content: bytes | None, deadline: float, repeatable: bool) -> Answer:
         call = f"{method} {self.base}{path}"
         timeout = aiohttp.ClientTimeout(total=max(deadline - time.monotonic(), 0.001))
         try:
@@ -86,7 +105,7 @@ class Transport:
             # asyncio's TimeoutError is an OSError: both ends of a lost answer come by here.
             raise _lost(call, error, repeatable) from error
         if 200 <= answer.status < 300:
-            return received
+            return Answer(received, answer.headers.get("X-AkiDB-Token", ""))
         raise error_of(answer.status, received, call=call, retry_after=answer.headers.get("Retry-After"))
 
     def _opened(self) -> aiohttp.ClientSession:

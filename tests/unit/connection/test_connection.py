@@ -14,6 +14,7 @@ import pytest
 import akidb
 from akidb.client import RemoteCollection, RemoteDatabase
 from akidb.config import Settings
+from akidb.connection import AsyncConnection
 from akidb.connection.embedded import EmbeddedCollection, EmbeddedDatabase
 from akidb.errors import (
     ConfigurationError,
@@ -82,14 +83,115 @@ def test_the_same_calls_everywhere(place: tuple[str, Settings | None]) -> None:
             collection.count()
 
 
+def test_points_are_listed_patched_and_deleted_by_filter_everywhere(place: tuple[str, Settings | None]) -> None:
+    where, settings = place
+    odd = ["a", ".", "..", "x/y?z=%41", "é"]
+    with akidb.connect(where, settings=settings) as database:
+        index = {"type": "hnsw", "m": 8}
+        collection = database.create_collection("c", DIM, metric="l2", index=index)
+        assert (collection.info().spec.index.type, collection.info().spec.index.m) == ("hnsw", 8)
+        collection.upsert(odd, np.eye(5, DIM), [{"n": n} for n in range(5)])
+        pages = [collection.scroll(limit=3, with_vector=True)]
+        pages.append(collection.scroll(pages[0][-1].id, 3))
+        assert [point.id for page in pages for point in page] == sorted(odd)
+        assert (pages[0][0].vector is None, pages[1][0].vector is None) == (False, True)
+        assert [point.id for point in collection.scroll(filter={"field": "n", "match": 3})] == ["x/y?z=%41"]
+        for id in odd:
+            collection.patch(id, {"seen": True, "n": None} if id == "a" else b'{"seen": true}')
+        assert collection.get(["a", ".."])[0].payload == {"seen": True}
+        assert collection.count({"field": "seen", "match": True}) == 5
+        near = collection.search(id="a", top_k=2, exact=True)
+        assert ["a" in [hit.id for hit in near], len(near)] == [False, 2]
+        assert collection.delete_where({"field": "n", "range": {"gte": 3}}) == 2
+        assert collection.delete_where({"field": "n", "match": 77}) == 0
+        assert collection.count() == 3
+        for refused, kind, says in (
+            (lambda: collection.delete_where({}), InvalidInputError, "no condition"),
+            (lambda: collection.delete_where(None), InvalidInputError, "filter"),
+            (lambda: collection.patch("nobody", {}), NotFoundError, "no point 'nobody'"),
+            (lambda: collection.patch("a", None), InvalidInputError, "expected a JSON object"),
+            (lambda: collection.patch("", {}), InvalidInputError, "id"),
+            (lambda: collection.search(id="nobody"), NotFoundError, "no point 'nobody'"),
+            (collection.search, InvalidInputError, "expected one of vector and id"),
+            (lambda: collection.search(np.ones(DIM), id="a"), InvalidInputError, "expected one of vector and id"),
+            (lambda: collection.scroll(limit=0), InvalidInputError, "limit: is 0, expected an integer from 1 to 1000"),
+            (lambda: collection.get("ab"), InvalidInputError, "ids: is one text, expected a list of ids"),
+            (lambda: collection.delete("ab"), InvalidInputError, "ids: is one text, expected a list of ids"),
+        ):
+            with pytest.raises(kind, match=says):
+                refused()
+        assert collection.count() == 3
+
+
+def test_consistency_is_said_as_in_rest_everywhere(place: tuple[str, Settings | None]) -> None:
+    where, settings = place
+    with akidb.connect(where, settings=settings) as database:
+        collection = database.create_collection("c", DIM)
+        other = database.create_collection("d", DIM)
+        collection.upsert(["a"], np.ones((1, DIM)))
+        for given in (
+            "strong",
+            "eventual",
+            {"session": collection.token},
+            {"bounded_ms": 9},
+            akidb.Consistency(),
+            None,
+        ):
+            assert len(collection.search(np.ones(DIM), consistency=given)) == 1
+            assert collection.count(consistency=given) == 1
+            assert len(collection.scroll(consistency=given)) == 1
+            assert collection.get(["a"], consistency=given) != [None]
+        for given in ("weak", {"session": 3}, {"bounded_ms": "x"}, {"bounded_ms": True}, {"session": "a", "x": 1}, 7):
+            with pytest.raises(InvalidInputError, match="consistency: is") as refused:
+                collection.search(np.ones(DIM), consistency=given)
+            assert refused.value.code == "invalid_consistency"
+        with pytest.raises(InvalidInputError, match="another collection"):
+            collection.count(consistency={"session": other.token})
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"topk": 3}, "topk: is no option of a search, expected filter, ef_search"),
+        ({"exact": "yes"}, "exact: is 'yes', expected True or False"),
+        ({"ef_search": 1.5}, "ef_search: is 1.5, expected an integer"),
+        ({"score_threshold": "x"}, "score_threshold: is 'x', expected a number"),
+        ({"timeout_ms": "1"}, "timeout_ms: is '1', expected a number of milliseconds"),
+        ({"filter": 7}, "filter: is"),
+    ],
+)
+def test_wrong_options_are_named_everywhere(
+    place: tuple[str, Settings | None], options: dict[str, object], says: str
+) -> None:
+    where, settings = place
+    with akidb.connect(where, settings=settings) as database:
+        collection = database.create_collection("c", DIM)
+        for search in (
+            lambda: collection.search(np.ones(DIM), **options),
+            lambda: collection.search_batch(np.ones((1, DIM)), **options),
+        ):
+            with pytest.raises(InvalidInputError, match=says):
+                search()
+        for index in ({"M": 3}, "hnsw", {"m": "16"}):
+            with pytest.raises(InvalidInputError, match="index"):
+                database.create_collection("d", DIM, index=index)
+
+
 async def test_asyncio_twin(place: tuple[str, Settings | None]) -> None:
     where, settings = place
-    database = await akidb.connect_async(where, settings=settings)
+    async with await akidb.connect_async(where, settings=settings) as database:
+        await _use(database)
+
+
+async def _use(database: AsyncConnection) -> None:
     collection = await database.create_collection("c", DIM)
     await collection.upsert(["a", "b"], np.eye(2, DIM), [{"x": 1}, None])
     assert [hit.id for hit in await collection.search([1.0, 0.1, 0, 0], 2)] == ["a", "b"]
     assert (await collection.get(["a"]))[0].payload == {"x": 1}
-    await database.close()
+    assert await (await database.get_or_create_collection("c", DIM)).count() == 2
+    with pytest.raises(ConflictError, match="asked for 5"):
+        await database.get_or_create_collection("c", 5)
+    assert (await database.get_or_create_collection("d", 3, metric="dot")).dim == 3
 
 
 def test_what_was_written_is_there_for_the_next_connection(tmp_path: Path) -> None:
@@ -209,11 +311,35 @@ def test_places_of_no_known_kind_are_refused(where: str) -> None:
         akidb.connect(where)
 
 
-@pytest.mark.parametrize(
-    ("embedded", "remote"), [(EmbeddedCollection, RemoteCollection), (EmbeddedDatabase, RemoteDatabase)]
-)
-def test_embedded_and_remote_have_the_same_calls(embedded: type, remote: type) -> None:
-    def calls(kind: type) -> set[str]:
-        return {name for name, _ in inspect.getmembers(kind, inspect.isfunction) if not name.startswith("_")}
+def surface(kind: type) -> dict[str, list[tuple[str, object, object]]]:
+    """Public methods and properties with their parameters: name, kind and default."""
+    found: dict[str, list[tuple[str, object, object]]] = {}
+    for name, value in inspect.getmembers(kind):
+        if not name.startswith("_") and isinstance(value, property):
+            found[name] = []
+        elif not name.startswith("_") and inspect.isfunction(value):
+            parameters = inspect.signature(value).parameters.values()
+            found[name] = [(each.name, each.kind, each.default) for each in parameters]
+    return found
 
-    assert calls(embedded) - {"queries"} == calls(remote) - {"connect"}
+
+@pytest.mark.parametrize(
+    ("blocking", "embedded", "remote"),
+    [(akidb.Collection, EmbeddedCollection, RemoteCollection), (akidb.Connection, EmbeddedDatabase, RemoteDatabase)],
+)
+def test_all_have_the_same_calls(blocking: type, embedded: type, remote: type) -> None:
+    calls = surface(embedded)
+    calls.pop("queries", None)  # for the blocking collection, which searches in the caller's own thread
+    assert surface(remote) == calls
+    del calls["search" if "search" in calls else "close"]  # whose options the blocking one hands on as they are
+    same = surface(blocking)
+    assert {name: same[name] for name in calls} == calls
+    assert set(same) - set(calls) == {"search" if "search" in same else "close"}
+    for kind in (blocking, embedded, remote):
+        assert {name for name in calls if calls[name] and not inspect.getdoc(getattr(kind, name))} == set()
+
+
+@pytest.mark.parametrize("kind", [EmbeddedDatabase, RemoteDatabase])
+def test_databases_of_asyncio_are_context_managers(kind: type) -> None:
+    assert hasattr(kind, "__aenter__")
+    assert hasattr(kind, "__aexit__")
