@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from uuid import uuid4
 
 from aiohttp import web
+from prometheus_client import Gauge
 
 from akidb.api import errors
 from akidb.api.middleware.observe import HEADER
+from akidb.api.service import SERVICE
 from akidb.errors import InvalidInputError
 
 HEADER_BYTES_MAX = 16_384
@@ -33,16 +36,34 @@ class Runner(web.AppRunner):
         # aiohttp offers no hook for requests that it cannot parse: they never reach a middleware.
         made = await super()._make_server()
         factory = made.request_factory
-        return _Server(made.request_handler, request_factory=factory, loop=made._loop, **made._kwargs)
+        server = _Server(made.request_handler, request_factory=factory, loop=made._loop, **made._kwargs)
+        server.connections_open = self.app[SERVICE].metrics.active_connections
+        return server
 
 
 class _Server(web.Server):
+    connections_open: Gauge
+
     def __call__(self) -> web.RequestHandler:
         return _Connection(self, loop=self._loop, **self._kwargs)
 
 
+def _gauge(server: object) -> Gauge:
+    assert isinstance(server, _Server)
+    return server.connections_open
+
+
 class _Connection(web.RequestHandler):
     __slots__ = ()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        _gauge(self._manager).inc()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._manager is not None:
+            _gauge(self._manager).dec()
+        super().connection_lost(exc)
 
     def handle_error(
         self,
