@@ -19,6 +19,10 @@ Lsn: TypeAlias = int
 VectorArray: TypeAlias = npt.NDArray[np.float32]
 
 POINT_ID_BYTES_MAX = 512
+M_MIN, M_MAX = 2, 512
+EF_MAX = 10_000
+"""What settings, collections and searches may ask of a graph."""
+
 BOUNDED_MS_MAX = 86_400_000
 
 

@@ -25,7 +25,7 @@ from akidb.collection.token import session_token
 from akidb.errors import AkiDBError, DeadlineExceededError, NotFoundError, ReadOnlyError, UnavailableError
 from akidb.filter import Filter, PayloadSchema, is_unconditional
 from akidb.query import SearchQuery, Snapshot
-from akidb.types import STRONG, CollectionInfo, CollectionSpec, Consistency, Lsn, Point, ScoredPoint
+from akidb.types import EF_MAX, STRONG, CollectionInfo, CollectionSpec, Consistency, Lsn, Point, ScoredPoint
 from akidb.wal import Delete, Operation, Patch, Seal, Upsert
 
 T = TypeVar("T")
@@ -33,8 +33,6 @@ T = TypeVar("T")
 READ_TIMEOUT_MS = 10_000
 RESOLVE_TRIES = 3
 """How often a filter is resolved while this node goes on writing; then its writers wait."""
-
-EF_SEARCH_MAX = 10_000
 
 INLINE_IDS_MAX, INLINE_BYTES_MAX = 256, 128 << 10
 """Batches with more than this are checked in a thread: it takes longer than the event loop may stand still."""
@@ -269,7 +267,7 @@ class Collection:
         top_k_max = self._settings.api.validation.top_k_max
         numbers = [("invalid_top_k", "top_k", search.top_k, top_k_max)]
         if search.ef_search is not None:
-            numbers.append(("invalid_ef_search", "ef_search", search.ef_search, EF_SEARCH_MAX))
+            numbers.append(("invalid_ef_search", "ef_search", search.ef_search, EF_MAX))
         for code, name, value, most in numbers:
             if not isinstance(value, int | np.integer) or isinstance(value, bool) or not 1 <= value <= most:
                 raise refuse(code, (*loc, name), f"is {value!r}, expected 1 to {most}, an integer")
