@@ -29,6 +29,7 @@ a connection and its buffer for ever with a byte now and then."""
 _JSON_TYPES = re.compile(r"application/(?:[\w.+-]+\+)?json")
 _AT = re.compile(r" - at `(?:key in )?`?\$(?P<path>[^`]*)`+$")
 _STEP = re.compile(r"\.(?P<key>[^.\[\]]+)|\[(?P<index>\d+)\]|\[\.\.\.\]")
+_FIELD = re.compile(r"Object (?:contains unknown|missing required) field `(?P<name>[^`]*)`")
 _CODES = (
     ("Object contains unknown field", "unknown_field"),
     ("Object missing required field", "missing_field"),
@@ -128,5 +129,8 @@ def _refused(message: str, at: tuple[str | int, ...]) -> InvalidInputError:
                 loc.append(step["key"])
             elif step["index"] is not None:
                 loc.append(int(step["index"]))
+    field = _FIELD.match(message)
+    if field is not None:
+        loc.append(field["name"])
     code = next((code for start, code in _CODES if message.startswith(start)), "invalid_body")
     return refuse(code, tuple(loc), message[0].lower() + message[1:])

@@ -25,6 +25,9 @@ def of(request: web.Request, given: ConsistencyObject) -> Consistency | None:
         return None if token is None else Consistency("session", token=_checked(token, (TOKEN_HEADER,)))
     if isinstance(given, Weaker):
         return _weaker(given)
+    if given not in ("strong", "eventual"):
+        msg = f"is {given!r}, expected strong, eventual, {{session}} or {{bounded_ms}}"
+        raise refuse("invalid_consistency", ("consistency",), msg)
     return STRONG if given == "strong" else EVENTUAL
 
 
@@ -32,7 +35,7 @@ def of_query(request: web.Request) -> Consistency | None:
     """The same for GET, from `?consistency=`: strong, eventual, session:TOKEN or bounded_ms:N."""
     text = request.query.get("consistency")
     if text is None or text in ("strong", "eventual"):
-        return of(request, text)  # type: ignore[arg-type]
+        return of(request, text)
     kind, _, value = text.partition(":")
     if kind == "session":
         return Consistency("session", token=_checked(value, ("consistency",)))

@@ -129,8 +129,8 @@ DEEP = b'{"x":' * 40 + b"1" + b"}" * 40
         ([{"id": "p", "vector": "AAAA"}], "invalid_vector", ["vectors", 0, "vector"], "3 bytes"),
         ([{"id": "p", "vector": "AACAfwAAgH8="}], "not_finite", ["vectors", 0, "vector", 0], "is inf"),
         ([{"id": "p", "vector": "AADAfwAAwH8="}], "not_finite", ["vectors", 0, "vector", 0], "is nan"),
-        ([{"id": "p"}], "missing_field", ["vectors", 0], "`vector`"),
-        ([POINT | {"vectr": 1}], "unknown_field", ["vectors", 0], "`vectr`"),
+        ([{"id": "p"}], "missing_field", ["vectors", 0, "vector"], "`vector`"),
+        ([POINT | {"vectr": 1}], "unknown_field", ["vectors", 0, "vectr"], "`vectr`"),
         ([POINT | {"payload": [1]}], "invalid_payload", ["vectors", 0, "payload"], "not a JSON object"),
         ([POINT | {"payload": {"n": 2**64}}], "invalid_payload", ["vectors", 0, "payload"], "beyond 64 bits"),
         ("x", "invalid_body", ["vectors"], "got `str`"),
@@ -240,7 +240,13 @@ async def test_an_unknown_point(filled, method, body):
         ("POST", "/collections/compass/scroll", {"limit": 1001}, "invalid_body", "<= 1000"),
         ("POST", "/collections/compass/count", {"consistency": {}}, "invalid_consistency", "one of session"),
         ("POST", "/collections/compass/count", {"consistency": {"session": "x"}}, "invalid_token", "no token"),
-        ("POST", "/collections/compass/count", {"consistency": "weak"}, "invalid_body", "weak"),
+        (
+            "POST",
+            "/collections/compass/count",
+            {"consistency": "weak"},
+            "invalid_consistency",
+            "expected strong, eventual",
+        ),
     ],
 )
 async def test_refused_calls_change_nothing(filled, method, path, body, code, says):

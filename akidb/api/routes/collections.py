@@ -48,13 +48,15 @@ def _spec(wanted: schemas.CreateCollection, database: Database) -> CollectionSpe
         )
     if wanted.shard_count != 1:
         raise refuse("invalid_collection", ("shard_count",), f"is {wanted.shard_count}, expected 1: more come later")
+    if wanted.distance not in [metric.value for metric in Metric]:
+        raise refuse("invalid_body", ("distance",), f"is {wanted.distance!r}, expected Cosine, Euclidean or Dot")
     default = database.default_index
     index = wanted.index or schemas.IndexRequest()
     if index.quantization not in (None, "none"):
         msg = f"is {index.quantization!r}, expected none: other kinds come later"
         raise refuse("invalid_collection", ("index", "quantization"), msg)
     params = IndexParams(
-        index.type,
+        index.type,  # type: ignore[arg-type]  # judged with the rest of the spec
         default.m if index.m is None else index.m,
         default.ef_construction if index.ef_construction is None else index.ef_construction,
         default.ef_search if index.ef_search is None else index.ef_search,
