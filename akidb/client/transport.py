@@ -43,6 +43,7 @@ class Transport:
         self._headers = {"Content-Type": "application/json"} | ({"X-API-Key": api_key} if api_key else {})
         self._timeout_secs = timeout_secs
         self._session: aiohttp.ClientSession | None = None
+        self._closed = False
 
     async def send(
         self,
@@ -78,6 +79,8 @@ class Transport:
             DeadlineExceededError: time ran out, or (code `outcome_unknown`) the answer to a write was lost.
             AkiDBError: whatever kind the server's refusal stands for.
         """
+        if self._closed:
+            raise UnavailableError("the connection is closed", code="closing")
         content = None if body is None else _json(body)
         deadline = time.monotonic() + (timeout_secs or self._timeout_secs)
         attempt = 1
@@ -114,6 +117,8 @@ class Transport:
         return self._session
 
     async def close(self) -> None:
+        """What comes later gets UnavailableError."""
+        self._closed = True
         if self._session is not None:
             await self._session.close()
             self._session = None

@@ -174,7 +174,7 @@ class Collection:
 
     async def _delete_resolved(self, filter: Filter, deadline: float) -> tuple[int, Lsn]:
         """Raises _MovedError, with nothing done, if anything was written between resolving and deleting."""
-        await self._shard.catch_up(STRONG, deadline=deadline)
+        await self._catch_up(STRONG, deadline)
         snapshot = self._shard.state.snapshot()
         ids = await self._in_thread(partial(query.matching_ids, snapshot, filter))
         if not ids:
@@ -195,7 +195,7 @@ class Collection:
             if query.fetch(self._shard.state.snapshot(), [name], with_vector=False, with_payload=False) == [None]:
                 raise NotFoundError(f"collection {self.spec.name!r} has no point {name!r}", code="point_not_found")
 
-        await self._shard.catch_up(STRONG, deadline=self._write_deadline(timeout_ms))
+        await self._catch_up(STRONG, self._write_deadline(timeout_ms))
         return await self._append([Patch([name], [patch])], timeout_ms, check=there)
 
     async def seal(self, *, timeout_ms: int | None = None) -> None:
@@ -221,6 +221,7 @@ class Collection:
     async def _put(self, operations: list[Operation], deadline: float, check: Callable[[], None] | None = None) -> Lsn:
         if self._maintenance is None:
             raise ReadOnlyError(f"collection {self.spec.name!r} is open read-only")
+        self._refuse_closed()
         await self._maintenance.make_room(deadline)
         return await self._shard.append(operations, deadline=deadline, check=check, exact=check is not None)
 
@@ -322,6 +323,7 @@ class Collection:
         Raises:
             DeadlineExceededError: past `timeout_ms`; building goes on in the background.
         """
+        self._refuse_closed()
         if self._maintenance is None:
             raise ReadOnlyError(
                 f"collection {self.spec.name!r} is open read-only; whoever writes to it builds its graphs"
@@ -331,10 +333,17 @@ class Collection:
     async def snapshot(self, consistency: Consistency | None = None, *, deadline: float | None = None) -> Snapshot:
         """The immutable state that a read with `consistency` may use."""
         until = time.monotonic() + READ_TIMEOUT_MS / 1000 if deadline is None else deadline
-        await self._shard.catch_up(consistency or self._default_consistency(), deadline=until)
-        if self._closed:
-            raise UnavailableError(f"collection {self.spec.name!r} was closed", code="closing")
+        await self._catch_up(consistency or self._default_consistency(), until)
+        self._refuse_closed()
         return self._shard.state.snapshot()
+
+    async def _catch_up(self, consistency: Consistency, deadline: float) -> None:
+        self._refuse_closed()
+        await self._shard.catch_up(consistency, deadline=deadline)
+
+    def _refuse_closed(self) -> None:
+        if self._closed and not self.sealed:  # of a dropped one the shard says so
+            raise UnavailableError("the connection is closed", code="closing")
 
     def _default_consistency(self) -> Consistency:
         return Consistency(self._settings.query.consistency)

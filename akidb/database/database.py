@@ -204,6 +204,8 @@ class Database:
     # The catalogue's log
 
     async def _follow_catalogue(self) -> None:
+        if self._closed:
+            raise UnavailableError("the connection is closed", code="closing")
         await self._watched(self._appender.catch_up(deadline=time.monotonic() + OPEN_TIMEOUT_SECS))
 
     async def _append_catalogue(self, entry: Entry, check: Callable[[], None] | None) -> None:

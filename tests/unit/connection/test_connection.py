@@ -220,14 +220,28 @@ def test_two_connections_of_one_process_share_a_folder(tmp_path: Path) -> None:
             assert (first.count(), second.count()) == (n + 2, n + 2)
 
 
-def test_closing_twice_is_no_error_and_use_afterwards_is_refused(tmp_path: Path) -> None:
-    database = akidb.connect(tmp_path)
+def test_closing_twice_is_no_error_and_use_afterwards_is_refused(place: tuple[str, Settings | None]) -> None:
+    where, settings = place
+    database = akidb.connect(where, settings=settings)
     collection = database.create_collection("c", DIM)
     database.close()
     database.close()
-    for call in (collection.count, database.list_collections, lambda: collection.search(np.ones(DIM))):
-        with pytest.raises(UnavailableError):
+    for call in (
+        collection.count,
+        collection.info,
+        collection.wait_indexed,
+        database.list_collections,
+        lambda: database.collection("c"),
+        lambda: database.create_collection("d", DIM),
+        lambda: collection.search(np.ones(DIM)),
+        lambda: collection.count(consistency="eventual"),
+        lambda: collection.upsert(["a"], np.ones((1, DIM))),
+        lambda: collection.delete(["a"]),
+        lambda: collection.patch("a", {}),
+    ):
+        with pytest.raises(UnavailableError, match="^the connection is closed$") as refused:
             call()
+        assert refused.value.code == "closing"
 
 
 FORKS = """
