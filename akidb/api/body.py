@@ -82,7 +82,8 @@ async def _received(request: web.Request) -> bytes:
 
 
 def _too_large(limit: int) -> InvalidInputError:
-    return refuse("body_too_large", (), f"the body is larger than api.body_limit_bytes, {limit} bytes")
+    msg = f"the body is larger than api.body_limit_bytes, {limit} bytes"
+    return InvalidInputError(msg, code="body_too_large", limit_bytes=limit)
 
 
 def decode(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw, *, at: tuple[str | int, ...] = ()) -> T:

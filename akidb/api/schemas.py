@@ -282,7 +282,8 @@ class ProblemError(Struct):
 
 
 class Problem(Struct, omit_defaults=True):
-    """RFC 9457. `code` is a stable word; `errors` says where in the request, if that is where it went wrong."""
+    """RFC 9457. `code` is a stable word; `errors` says where in the request, if that is where it went wrong;
+    `limit_bytes` how large the body may be, if it was larger."""
 
     type: str
     title: str
@@ -292,6 +293,7 @@ class Problem(Struct, omit_defaults=True):
     code: str
     request_id: str
     errors: list[ProblemError] | UnsetType = UNSET
+    limit_bytes: int | UnsetType = UNSET
 
 
 class Component(Struct):

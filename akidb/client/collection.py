@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from akidb.client import schemas
-from akidb.client.transport import Transport
+from akidb.client.transport import Transport, plain
 from akidb.errors import DeadlineExceededError, InvalidInputError, ReadOnlyError
 from akidb.surface import check_options, check_page, check_target, check_timeout, refuse
 from akidb.types import (
@@ -102,7 +102,14 @@ class RemoteCollection:
             {"id": id, "vector": vector} if payload is None else {"id": id, "vector": vector, "payload": payload}
             for id, vector, payload in zip(ids, map(_base64, rows), texts, strict=True)
         ]
-        return (await self._write("/vectors", {"vectors": points})).lsn
+        try:
+            return (await self._write("/vectors", {"vectors": points})).lsn
+        except InvalidInputError as error:
+            if error.limit_bytes is None or len(points) < 2:
+                raise
+            fitting = _how_many_fit(points, error.limit_bytes)
+            hint = f"; {fitting} of these {len(points)} points fit into one call" if fitting else ""
+            raise InvalidInputError(f"{error}{hint}", code=error.code, limit_bytes=error.limit_bytes) from None
 
     async def delete(self, ids: Sequence[str | int]) -> int:
         """Deletes by id; ids that are not there are no error. Returns the log position."""
@@ -245,6 +252,15 @@ class RemoteCollection:
     ) -> T:
         answer = await self._transport.send("POST", self._path + path, body, repeatable=True, timeout_secs=timeout_secs)
         return msgspec.json.decode(answer, type=shape)
+
+
+_ENVELOPE_BYTES = len(b'{"vectors":[]}')
+
+
+def _how_many_fit(points: Sequence[Mapping[str, Any]], limit_bytes: int) -> int:
+    """How many of the points a request may hold, whichever they are: by the largest of them."""
+    largest = max(len(msgspec.json.encode(point, enc_hook=plain)) for point in points)
+    return max(0, limit_bytes - _ENVELOPE_BYTES) // (largest + 1)
 
 
 def _ids(ids: Sequence[str | int]) -> list[str | int]:

@@ -126,12 +126,12 @@ class Transport:
 
 def _json(body: Mapping[str, Any]) -> bytes:
     try:
-        return msgspec.json.encode(body, enc_hook=_plain)
+        return msgspec.json.encode(body, enc_hook=plain)
     except (TypeError, ValueError, OverflowError) as error:
         raise InvalidInputError(f"the request can't be written as JSON: {error}", code="invalid_json") from error
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """NumPy's scalars as Python's, so that ids and limits may come out of an array."""
     if isinstance(value, np.generic):
         return value.item()

@@ -239,7 +239,7 @@ def test_closing_twice_is_no_error_and_use_afterwards_is_refused(place: tuple[st
         lambda: collection.delete(["a"]),
         lambda: collection.patch("a", {}),
     ):
-        with pytest.raises(UnavailableError, match="^the connection is closed$") as refused:
+        with pytest.raises(UnavailableError, match=r"^the connection is closed$") as refused:
             call()
         assert refused.value.code == "closing"
 
@@ -304,6 +304,24 @@ def test_processes_that_fork_are_interrupted_or_just_end(script: str, tmp_path: 
         [sys.executable, "-c", script, str(tmp_path / "data")], capture_output=True, text=True, timeout=60
     )
     assert ended.returncode == 0, ended.stderr
+
+
+def test_an_upsert_that_is_too_large_for_the_server_says_how_many_points_are_not(tmp_path: Path) -> None:
+    environment = {"AKIDB_DATA_DIR": str(tmp_path / "data"), "AKIDB_API_BODY_LIMIT_BYTES": "20000"}
+    with running(environment, tmp_path) as node, akidb.connect(f"http://127.0.0.1:{node.port}") as database:
+        collection = database.create_collection("c", DIM)
+        ids, vectors = [f"point-{number}" for number in range(500)], np.ones((500, DIM))
+        payloads = [{"text": "x" * (number % 50)} for number in range(500)]
+        with pytest.raises(
+            InvalidInputError, match=r"20000 bytes; \d+ of these 500 points fit into one call"
+        ) as refused:
+            collection.upsert(ids, vectors, payloads)
+        fitting = int(str(refused.value).rpartition("; ")[2].split()[0])
+        assert 50 < fitting < 500
+        for start in range(0, 500, fitting):
+            part = slice(start, start + fitting)
+            collection.upsert(ids[part], vectors[part], payloads[part])
+        assert collection.count() == 500
 
 
 def test_read_only_open_of_nothing_makes_nothing(tmp_path: Path) -> None:
