@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import contextlib
 import os
 import threading
 from collections.abc import Coroutine, Mapping, Sequence
@@ -14,12 +16,15 @@ import numpy.typing as npt
 
 from akidb.config import Settings
 from akidb.connection.asynchronous import AsyncCollection, AsyncConnection, connect_async
-from akidb.connection.embedded import EmbeddedCollection
+from akidb.connection.embedded import EmbeddedCollection, EmbeddedDatabase
 from akidb.errors import UnavailableError
 from akidb.surface import check_timeout
 from akidb.types import AnyConsistency, CollectionInfo, Consistency, IndexParams, Metric, Point, ScoredPoint
 
 T = TypeVar("T")
+
+END_SECS = 2.0
+"""Longest time that each step of the end of a process may take for connections left open."""
 
 
 class IoLoop:
@@ -34,7 +39,11 @@ class IoLoop:
     def __init__(self) -> None:
         self._process = os.getpid()
         self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="akidb-io", daemon=True).start()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="akidb-io", daemon=True)
+        self._thread.start()
+        self.open: set[AsyncConnection] = set()
+        """Connections that were not closed."""
+        atexit.register(self._end)
 
     @classmethod
     def current(cls) -> IoLoop:
@@ -42,6 +51,28 @@ class IoLoop:
             if cls._current is None:
                 cls._current = cls()
             return cls._current
+
+    def _end(self) -> None:
+        """At the interpreter's exit: whoever left a connection open is not told so by tracebacks of its parts."""
+        if self._process != os.getpid():
+            return
+        with contextlib.suppress(Exception):
+            asyncio.run_coroutine_threadsafe(self._wind_up(), self._loop).result(2 * END_SECS)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(END_SECS)
+        if not self._thread.is_alive():
+            self._loop.close()
+
+    async def _wind_up(self) -> None:
+        for connection in self.open:
+            if not isinstance(connection, EmbeddedDatabase):  # closing that takes threads, and none can be started now
+                with contextlib.suppress(Exception):
+                    await asyncio.wait_for(connection.close(), END_SECS)
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=END_SECS)
 
     @classmethod
     def _forked(cls) -> None:
@@ -216,6 +247,7 @@ class Connection:
     def __init__(self, inner: AsyncConnection, io: IoLoop) -> None:
         self._inner = inner
         self._io = io
+        io.open.add(inner)
 
     def __repr__(self) -> str:
         return f"Connection({self._inner.location!r})"
@@ -290,6 +322,7 @@ class Connection:
     def close(self) -> None:
         """Waits for writes under way and lets go of files and sockets. What was acknowledged is durable without it."""
         self._io.run(self._inner.close())
+        self._io.open.discard(self._inner)
 
 
 def connect(

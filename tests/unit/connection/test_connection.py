@@ -303,7 +303,22 @@ def test_processes_that_fork_are_interrupted_or_just_end(script: str, tmp_path: 
     ended = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path / "data")], capture_output=True, text=True, timeout=60
     )
-    assert ended.returncode == 0, ended.stderr
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+LEFT_OPEN_ANYWHERE = """
+import numpy, sys, akidb
+collection = akidb.connect(sys.argv[1]).create_collection("c", 4)
+collection.upsert(["a"], numpy.ones((1, 4)))
+assert collection.count() == 1
+"""
+
+
+def test_a_connection_left_open_ends_without_a_word(place: tuple[str, Settings | None]) -> None:
+    command = [sys.executable, "-W", "always", "-c", LEFT_OPEN_ANYWHERE, place[0]]
+    if place[1] is None:  # a process of its own knows nothing of a test's bucket
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_an_upsert_that_is_too_large_for_the_server_says_how_many_points_are_not(tmp_path: Path) -> None:
