@@ -7,7 +7,7 @@ CPP := build/cpp
 PYTEST := $(BIN)/python -m pytest
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 
-.PHONY: help run develop test test-fast test-ci test-s3 test-cpp test-sanitizers test-neon lint format clean distclean
+.PHONY: help run develop test test-fast test-ci test-s3 test-cpp test-sanitizers test-neon lint lint-cpp format clean distclean
 .PHONY: bench-ann bench-api bench-scale bench-codec bench-filter bench-kernels
 
 help: ## list the targets
@@ -28,7 +28,7 @@ test-fast:
 	$(PYTEST) -m "not slow and not s3"
 
 # pytest last: its closing line is the run's.
-test-ci: lint test-cpp test-sanitizers test-neon
+test-ci: lint lint-cpp test-cpp test-sanitizers test-neon
 	$(PYTEST)
 
 test-s3: ## the tests against a real S3 server (builds MinIO at first use; needs Go)
@@ -57,6 +57,13 @@ lint: ## formatters, linters, types and layers; changes nothing
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	find csrc tests/cpp bench -name '*.cc' -o -name '*.h' | xargs $(BIN)/clang-format --dry-run --Werror
+
+lint-cpp: ## clang-tidy, a minute or two; changes nothing
+	@scripts/setup.sh lint
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S . -B build/lint -DAKIDB_BUILD_TESTS=ON -DAKIDB_BUILD_PYTHON=ON \
+	  -DPython_EXECUTABLE="$(CURDIR)/$(BIN)/python" -Dpybind11_DIR="$$($(BIN)/python -m pybind11 --cmakedir)" >/dev/null
+	$(BIN)/run-clang-tidy.py -quiet -hide-progress -j $(JOBS) -p build/lint -clang-tidy-binary $(BIN)/clang-tidy \
+	  '$(CURDIR)/(csrc|tests/cpp)/'
 
 format: ## let the formatters have their way
 	@scripts/setup.sh test lint

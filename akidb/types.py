@@ -50,6 +50,12 @@ class Metric(enum.Enum):
                 return metric
         raise InvalidInputError(f"distance is {word!r}, expected Cosine, Euclidean or Dot", code="invalid_distance")
 
+    @property
+    def square_max(self) -> float:
+        """The largest square of a vector's length with which no distance to another overflows float32."""
+        most = float(np.finfo(np.float32).max)
+        return most / 4.001 if self is Metric.EUCLIDEAN else most  # two may lie on opposite sides; sums are rounded
+
     def scores(self, distances: VectorArray) -> VectorArray:
         """User-facing scores of internal distances, same shape and order."""
         if self is Metric.COSINE:

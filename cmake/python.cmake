@@ -1,4 +1,4 @@
-# The Python modules: akidb._core (csrc/bindings, by pybind11) and akidb.codec._strings (Cython; its Python twin works without it).
+# The Python modules: akidb._core (csrc/bindings, by pybind11) and those of akidb/codec (Cython; their Python twins work without them).
 # Each appears in the build when its sources do.
 find_package(Python 3.11 REQUIRED COMPONENTS Interpreter Development.Module)
 
@@ -7,20 +7,22 @@ if(EXISTS ${PROJECT_SOURCE_DIR}/csrc/bindings)
   file(GLOB binding_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/csrc/bindings/*.cc)
   if(binding_sources)
     pybind11_add_module(_core MODULE ${binding_sources})
-    target_link_libraries(_core PRIVATE akidb_hnsw akidb_flat akidb_warnings)
+    target_link_libraries(_core PRIVATE akidb_calibration akidb_warnings)
     install(TARGETS _core DESTINATION akidb)
   endif()
 endif()
 
-set(strings_pyx ${PROJECT_SOURCE_DIR}/akidb/codec/_strings.pyx)
-if(EXISTS ${strings_pyx})
-  set(strings_c ${CMAKE_CURRENT_BINARY_DIR}/_strings.c)
-  add_custom_command(
-    OUTPUT ${strings_c}
-    COMMAND ${Python_EXECUTABLE} -m cython -3 --output-file ${strings_c} ${strings_pyx}
-    DEPENDS ${strings_pyx}
-    COMMENT "Cython: akidb/codec/_strings.pyx"
-    VERBATIM)
-  Python_add_library(_strings MODULE WITH_SOABI ${strings_c})
-  install(TARGETS _strings DESTINATION akidb/codec)
-endif()
+foreach(name IN ITEMS _objects _strings)
+  set(source ${PROJECT_SOURCE_DIR}/akidb/codec/${name}.pyx)
+  if(EXISTS ${source})
+    set(generated ${CMAKE_CURRENT_BINARY_DIR}/${name}.c)
+    add_custom_command(
+      OUTPUT ${generated}
+      COMMAND ${Python_EXECUTABLE} -m cython -3 --output-file ${generated} ${source}
+      DEPENDS ${source}
+      COMMENT "Cython: akidb/codec/${name}.pyx"
+      VERBATIM)
+    Python_add_library(${name} MODULE WITH_SOABI ${generated})
+    install(TARGETS ${name} DESTINATION akidb/codec)
+  endif()
+endforeach()

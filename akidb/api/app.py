@@ -9,6 +9,7 @@ from aiohttp.typedefs import Middleware
 from akidb.api import health, page
 from akidb.api.codes import CODES
 from akidb.api.middleware.authenticate import authenticate
+from akidb.api.middleware.follow_name import follow_name
 from akidb.api.middleware.observe import observe
 from akidb.api.openapi import document
 from akidb.api.route import Route
@@ -26,6 +27,7 @@ def create_app(service: Service) -> web.Application:
     if settings.auth.enabled:
         public = frozenset(route.path for route in ROUTES if route.public)
         middlewares.append(authenticate(settings.auth.api_keys, public))
+    middlewares.append(follow_name)
     app = web.Application(middlewares=middlewares, client_max_size=settings.api.body_limit_bytes)
     app[SERVICE] = service
     described = document(ROUTES, version=service.version, codes=CODES, authenticated=settings.auth.enabled)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -12,9 +12,8 @@ from akidb.api import body as bodies
 from akidb.api.errors import relocated
 from akidb.api.schemas import NULL, PointAnswer, PointRequest
 from akidb.api.vectors import matrix, shortest
-from akidb.collection.points import check_ids, check_values
+from akidb.codec import find_objects
 from akidb.errors import InvalidInputError
-from akidb.filter import PayloadSchema
 from akidb.types import CollectionSpec, Point, VectorArray
 
 SLICE = 256
@@ -31,65 +30,59 @@ _POINT = msgspec.json.Decoder(PointRequest)
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """n points: `ids`, `vectors` of shape (n, dim), `payloads` as JSON text."""
+    """n points as they were sent: `ids`, `vectors` of shape (n, dim), `payloads` as JSON text."""
 
-    ids: list[str]
+    ids: list[str | int]
     vectors: VectorArray
     payloads: list[bytes | None]
 
 
 def parse_batch(body: bytes, spec: CollectionSpec) -> Batch:
-    """The points of an upsert, all checked.
+    """The points of an upsert; what they hold is for the collection to check.
 
     Raises:
-        InvalidInputError: what `decode`, `matrix`, `check_ids`, `check_values` and `PayloadSchema.check` refuse, with
-            the place in the request.
+        InvalidInputError: what `decode` and `matrix` refuse, with the place in the request.
     """
-    raw = bodies.decode(_ENVELOPE, body).vectors
+    bounds = find_objects(body, b"vectors")
+    if bounds is None:
+        raw = bodies.decode(_ENVELOPE, body).vectors
+        return _batch((raw[i : i + SLICE] for i in range(0, len(raw), SLICE)), spec)
+    try:
+        slices = (bounds[i : i + SLICE].tolist() for i in range(0, len(bounds), SLICE))
+        return _batch(([body[start:end] for start, end in part] for part in slices), spec)
+    except InvalidInputError:
+        bodies.decode(_ENVELOPE, body)  # that the body is no JSON is told first, with the place in the whole of it
+        raise
+
+
+def _batch(slices: Iterable[Sequence[bytes | msgspec.Raw]], spec: CollectionSpec) -> Batch:
+    """The points of JSON texts."""
     ids: list[str | int] = []
     payloads: list[bytes | None] = []
     rows: list[VectorArray] = [np.empty((0, spec.dim), np.float32)]
-    schema = PayloadSchema.parse(spec.payload_schema)
-    for start in range(0, len(raw), SLICE):
-        points = [
-            bodies.decode(_POINT, item, at=("vectors", i)) for i, item in enumerate(raw[start : start + SLICE], start)
-        ]
+    for items in slices:
+        start = len(ids)
+        points = [bodies.decode(_POINT, item, at=("vectors", i)) for i, item in enumerate(items, start)]
         rows.append(matrix([point.vector for point in points], spec.dim, ("vectors",), first=start))
         ids += [point.id for point in points]
-        for i, point in enumerate(points, start):
-            payloads.append(payload_text(point.payload, schema, ("vectors", i, "payload")))
-    vectors = np.concatenate(rows)
-    check_values(vectors, spec.metric, ("vectors",))
-    return Batch(texts(ids, "vectors", "id"), vectors, payloads)
+        payloads += [payload_text(point.payload) for point in points]
+    return Batch(ids, np.concatenate(rows), payloads)
 
 
-def texts(ids: Sequence[str | int], where: str, leaf: str | None = None) -> list[str]:
-    """Ids as text; id i stands at (where, i) or, with `leaf`, at (where, i, leaf), where each may stand once only.
-
-    Raises:
-        InvalidInputError: `invalid_id`, `duplicate_id`.
-    """
-    try:
-        return check_ids(ids, loc=(where,), unique=leaf is not None)
-    except InvalidInputError as error:
-        if leaf is None or not error.faults:
-            raise
-        loc = error.faults[0].loc
-        raise relocated(error, loc, (*loc, leaf)) from None
+def in_request(error: InvalidInputError) -> InvalidInputError:
+    """A refusal by the collection's `upsert` with the place in the request: of point i, not in its list of ids."""
+    for fault in error.faults:
+        match fault.loc:
+            case ("ids", i):
+                return relocated(error, fault.loc, ("vectors", i, "id"))
+            case ("payloads", i):
+                return relocated(error, fault.loc, ("vectors", i, "payload"))
+    return error
 
 
-def payload_text(
-    raw: msgspec.Raw | msgspec.UnsetType, schema: PayloadSchema, loc: tuple[str | int, ...]
-) -> bytes | None:
-    """The JSON text of a payload, None where there is none.
-
-    Raises:
-        InvalidInputError: `invalid_payload`, `payload_schema_mismatch`.
-    """
-    if raw is msgspec.UNSET or (text := bytes(raw)) == b"null":
-        return None
-    schema.check(text, loc)
-    return text
+def payload_text(raw: msgspec.Raw | msgspec.UnsetType) -> bytes | None:
+    """The JSON text of a payload, None where there is none."""
+    return None if raw is msgspec.UNSET or (text := bytes(raw)) == b"null" else text
 
 
 def answers(points: Sequence[Point], *, with_payload: bool) -> list[PointAnswer]:

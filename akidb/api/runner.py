@@ -17,6 +17,12 @@ HEADER_BYTES_MAX = 16_384
 IDLE_SECS = 75.0
 """A connection without a complete request head is closed after so long; proxies keep theirs for 60 s or less."""
 
+ACCEPT_TURNS = 10
+"""Turns of the event loop from a connection's coming to the first look at what it sent; asyncio needs half of them."""
+
+HEAR_SECS, HEAR_AGAIN_SECS = 1.0, 0.01
+"""How long the end waits for the first request of a connection that was accepted last."""
+
 
 class Runner(web.AppRunner):
     """Runs the application as aiohttp's own runner does, within our limits."""
@@ -32,11 +38,37 @@ class Runner(web.AppRunner):
             shutdown_timeout=shutdown_timeout,
         )
 
+    async def cleanup(self) -> None:
+        """Closes the port, then answers what was asked before, then ends.
+
+        aiohttp waits one turn of the loop between the two, in which a connection is not yet read that was accepted
+        last: it would drop what that one asks and wait for its end until shutdown_timeout.
+        """
+        for site in list(self.sites):
+            await site.stop()
+        for _ in range(ACCEPT_TURNS):
+            await asyncio.sleep(0)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + HEAR_SECS
+        while self.server is not None and loop.time() < until:
+            if not any(isinstance(one, _Connection) and not one.heard for one in self.server.connections):
+                break
+            await asyncio.sleep(HEAR_AGAIN_SECS)
+        await super().cleanup()
+
     async def _make_server(self) -> web.Server:
         # aiohttp offers no hook for requests that it cannot parse: they never reach a middleware.
         made = await super()._make_server()
-        factory = made.request_factory
-        server = _Server(made.request_handler, request_factory=factory, loop=made._loop, **made._kwargs)
+        factory, handle = made.request_factory, made.request_handler
+
+        async def handle_expected(request: web.BaseRequest) -> web.StreamResponse:
+            # Of other expectations aiohttp says 417 before any middleware, in plain text and with its own name.
+            expected = request.headers.get("Expect", "100-continue")
+            if expected.lower() != "100-continue":
+                return _refusal("Expect has another value than 100-continue")
+            return await handle(request)
+
+        server = _Server(handle_expected, request_factory=factory, loop=made._loop, **made._kwargs)
         server.connections_open = self.app[SERVICE].metrics.active_connections
         return server
 
@@ -54,11 +86,16 @@ def _gauge(server: object) -> Gauge:
 
 
 class _Connection(web.RequestHandler):
-    __slots__ = ()
+    __slots__ = ("heard",)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.heard = False
         super().connection_made(transport)
         _gauge(self._manager).inc()
+
+    def data_received(self, data: bytes) -> None:
+        self.heard = True
+        super().data_received(data)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         if self._manager is not None:
@@ -77,11 +114,15 @@ class _Connection(web.RequestHandler):
             raise exc
         if status != 400:
             return super().handle_error(request, status, exc, message)
-        current = uuid4().hex
-        cause = (message or "").strip().partition("\n")[0].rstrip(":")
-        refusal = InvalidInputError(f"this is no valid HTTP request: {cause}", code="http_error")
-        answer = errors.response(refusal, instance="", request_id=current)
-        answer.headers[HEADER] = current
-        answer.headers["Server"] = errors.SERVER
-        answer.force_close()
-        return answer
+        return _refusal((message or "").strip().partition("\n")[0].rstrip(":"))
+
+
+def _refusal(cause: str) -> web.Response:
+    """The answer to what no middleware sees."""
+    current = uuid4().hex
+    refused = InvalidInputError(f"this is no valid HTTP request: {cause}", code="http_error")
+    answer = errors.response(refused, instance="", request_id=current)
+    answer.headers[HEADER] = current
+    answer.headers["Server"] = errors.SERVER
+    answer.force_close()
+    return answer

@@ -29,6 +29,9 @@ EXIT_SECS_MAX = 27.0
 CLOSE_SECS = 3.0
 """Of those, what is kept for deciding the writes under way."""
 
+CUT_SECS = 1.0
+"""And for cutting off requests that are not done by then: aiohttp would wait as long again for their clients."""
+
 RETRY_FIRST_SECS, RETRY_LONGEST_SECS = 1.0, 15.0
 BACKLOG = 1024
 
@@ -76,8 +79,8 @@ async def serve(service: Service, listener: socket.socket, stop: Stop) -> None:
     Raises:
         ConfigurationError, CorruptionError: the store can never be used as it is.
     """
-    patience = EXIT_SECS_MAX - CLOSE_SECS - service.settings.api.drain_delay_secs
-    runner = Runner(create_app(service), shutdown_timeout=patience)
+    patience = EXIT_SECS_MAX - CLOSE_SECS - CUT_SECS - service.settings.api.drain_delay_secs
+    runner = Runner(create_app(service), shutdown_timeout=max(0.0, patience))
     await runner.setup()
     await web.SockSite(runner, listener, backlog=BACKLOG).start()
     opening = asyncio.create_task(_open(service))
@@ -124,7 +127,8 @@ async def _drain(service: Service, runner: web.AppRunner, tasks: Iterable[asynci
     if delay:
         log.info("draining", extra={"delay_secs": delay})
         await asyncio.sleep(delay)
-    await runner.cleanup()
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(runner.cleanup(), max(0.0, EXIT_SECS_MAX - CLOSE_SECS - (time.monotonic() - began)))
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

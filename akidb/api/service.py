@@ -24,6 +24,8 @@ from akidb.telemetry.metrics import METRICS, Metrics
 
 T = TypeVar("T")
 
+COLLECTION = web.RequestKey("akidb_collection", Collection)
+
 NOT_READY = "Storage backend not ready"
 
 
@@ -60,7 +62,8 @@ class Service:
 
     async def collection(self, request: web.Request) -> Collection:
         """The collection that the request's path names. Raises NotFoundError, UnavailableError."""
-        return await self.require().collection(request.match_info["name"])
+        found = request[COLLECTION] = await self.require().collection(request.match_info["name"], at_hand=True)
+        return found
 
     def filter(self, given: object, collection: Collection, loc: tuple[str | int, ...] = ("filter",)) -> Filter | None:
         """A checked filter of a request, None where there is none. Raises InvalidInputError."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -126,9 +127,23 @@ class Transport:
 
 def _json(body: Mapping[str, Any]) -> bytes:
     try:
-        return msgspec.json.encode(body, enc_hook=plain)
+        text = msgspec.json.encode(body, enc_hook=plain)
     except (TypeError, ValueError, OverflowError) as error:
         raise InvalidInputError(f"the request can't be written as JSON: {error}", code="invalid_json") from error
+    if b"null" in text and _not_finite(body):  # msgspec writes NaN and infinities as null
+        raise InvalidInputError(
+            "the request holds a float that is not finite, which JSON can't say", code="invalid_json"
+        )
+    return text
+
+
+def _not_finite(value: Any) -> bool:
+    """Whether a NaN or an infinity lies anywhere in it."""
+    if isinstance(value, float | np.floating):
+        return not math.isfinite(value)
+    if isinstance(value, Mapping):
+        return any(map(_not_finite, value.values()))
+    return isinstance(value, list | tuple) and any(map(_not_finite, value))
 
 
 def plain(value: Any) -> Any:

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 from uuid import UUID
@@ -109,8 +109,10 @@ def encode(kind: int, uuid: UUID, sections: Mapping[str, Section], *, alignment:
     return _join(parts, length)
 
 
-def decode(data: Buffer, *, kind: int, name: str, verify: bool = True) -> Frame:
-    """Opens an object of `kind`; `name` is its key, for the message. `verify=False` leaves the sections unread.
+def decode(data: Buffer, *, kind: int, name: str, verify: bool | Collection[str] = True) -> Frame:
+    """Opens an object of `kind`; `name` is its key, for the message.
+
+    `verify=False` leaves the sections unread; names of sections have those alone compared with their checksums.
 
     Raises:
         CorruptionError: anything does not fit; a newer major or an unknown must-understand bit says so.
@@ -150,10 +152,12 @@ def decode(data: Buffer, *, kind: int, name: str, verify: bool = True) -> Frame:
         if offset < end or offset + size > at or section in sections:
             raise bad(f"section {section} lies outside the object or over another")
         body = view[offset : offset + size]
-        if verify and (any(view[end:offset]) or crc32c(body) != crc):
-            raise bad(f"section {section} fails its checksum, or the padding before it is not zero")
+        if verify is True and any(view[end:offset]):
+            raise bad(f"the padding before section {section} is not zero")
+        if (verify if isinstance(verify, bool) else section in verify) and crc32c(body) != crc:
+            raise bad(f"section {section} fails its checksum")
         sections[section] = body
         end = offset + size
-    if verify and any(view[end:at]):
+    if verify is True and any(view[end:at]):
         raise bad("the padding before the directory is not zero")
     return Frame(got_kind, UUID(bytes=raw_uuid), sections)

@@ -44,20 +44,20 @@ class _MovedError(AkiDBError):
 
 @dataclass(frozen=True)
 class PreparedSearch:
-    """Checked queries over one snapshot: `run` does no I/O, so any thread may do it."""
+    """Checked queries: `run` does no I/O, so any thread may do it."""
 
-    snapshot: Snapshot
     queries: Sequence[SearchQuery]
     deadline: float
     max_parallel: int
 
-    def run(self) -> list[list[ScoredPoint]]:
+    def run(self, snapshot: Snapshot) -> list[list[ScoredPoint]]:
         """Raises DeadlineExceededError past the deadline."""
-        return query.execute(self.snapshot, self.queries, deadline=self.deadline, max_parallel=self.max_parallel)
+        return query.execute(snapshot, self.queries, deadline=self.deadline, max_parallel=self.max_parallel)
 
 
 class Collection:
-    """Points under one name. All methods are safe to call concurrently from one event loop."""
+    """Points under one name. All methods are safe to call concurrently from one event loop; `prepare` and
+    `snapshot_now` from any thread."""
 
     def __init__(self, shard: Shard, *, read_only: bool) -> None:
         self._shard = shard
@@ -248,20 +248,16 @@ class Collection:
             DeadlineExceededError: `timeout_ms` passed; the work has stopped.
             UnavailableError: the store did not answer a strong read.
         """
-        prepared = await self.prepare(queries, timeout_ms=timeout_ms, consistency=consistency)
-        return await self._in_thread(prepared.run)
+        prepared = self.prepare(queries, timeout_ms=timeout_ms)
+        snapshot = await self.snapshot(consistency, deadline=prepared.deadline)
+        return await self._in_thread(partial(prepared.run, snapshot))
 
-    async def prepare(
-        self, queries: Sequence[SearchQuery], *, timeout_ms: int = 1000, consistency: Consistency | None = None
-    ) -> PreparedSearch:
-        """Checks the queries and takes the snapshot they will run on: `search` without the searching."""
+    def prepare(self, queries: Sequence[SearchQuery], *, timeout_ms: int = 1000) -> PreparedSearch:
+        """Checks the queries; their time runs from here. Any thread may ask."""
         deadline = time.monotonic() + timeout_ms / 1000
         checked = [self._checked(search, i) for i, search in enumerate(queries)]
-        snapshot = await self.snapshot(consistency, deadline=deadline)
         limits = self._settings.query
-        return PreparedSearch(
-            snapshot, checked, deadline, limits.max_parallel_segments if limits.parallel_segments else 1
-        )
+        return PreparedSearch(checked, deadline, limits.max_parallel_segments if limits.parallel_segments else 1)
 
     def _checked(self, search: SearchQuery, position: int) -> SearchQuery:
         loc = ("queries", position)
@@ -345,13 +341,17 @@ class Collection:
         if self._closed and not self.sealed:  # of a dropped one the shard says so
             raise UnavailableError("the connection is closed", code="closing")
 
+    def snapshot_now(self, consistency: Consistency | None = None) -> Snapshot | None:
+        """What `snapshot` would give, if that takes neither waiting nor the event loop; any thread may ask."""
+        return None if self._closed else self._shard.snapshot_now(consistency or self._default_consistency())
+
     def _default_consistency(self) -> Consistency:
         return Consistency(self._settings.query.consistency)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         """Runs `work` off the event loop, inside the caller's span."""
-        run = copy_context().run
-        return await asyncio.get_running_loop().run_in_executor(self._shard.workers.search, run, work)
+        workers = self._shard.workers
+        return await workers.run(workers.search, partial(copy_context().run, work))
 
     async def close(self) -> None:
         """Decides the writes under way and stops the background work. What comes later gets UnavailableError."""

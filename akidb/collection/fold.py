@@ -114,7 +114,7 @@ async def write(
     """Writes one segment file of the live rows of `sources`, in the background threads."""
     uuid = uuid4()
     path = scratch / str(uuid)
-    stats = await asyncio.get_running_loop().run_in_executor(
+    stats = await shard.workers.run(
         shard.workers.background,
         lambda: write_segment(path, uuid=uuid, spec=shard.spec, sources=sources, graph=graph),
     )

@@ -195,6 +195,10 @@ class Maintenance:
                 began = time.perf_counter()
                 try:
                     graph = await _in_thread_of_its_own(lambda: self._graph(segment))
+                except AkiDBError as stopped:
+                    if self._closed:  # the build was stopped by `close`, which is no mistake of the builder's
+                        raise self._closing() from stopped
+                    raise
                 finally:
                     self._built_rows = 0
             async with self._committing:
@@ -236,11 +240,14 @@ class Maintenance:
             pending = self.index_state().pending
             raise DeadlineExceededError(f"{pending} points are still to be indexed when the time ran out") from None
 
+    def _closing(self) -> UnavailableError:
+        return UnavailableError(f"collection {self._shard.spec.name!r} is being closed", code="closing")
+
     async def _unbroken(self, work: Coroutine[Any, Any, None]) -> None:
         """Awaits work that goes on when the waiting is cancelled."""
         if self._closed:
             work.close()
-            raise UnavailableError(f"collection {self._shard.spec.name!r} is being closed", code="closing")
+            raise self._closing()
         task = asyncio.create_task(work)
         self._under_way.add(task)
         task.add_done_callback(self._ended)

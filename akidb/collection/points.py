@@ -89,16 +89,21 @@ def check_vectors(
 
 
 def check_values(array: VectorArray, metric: Metric, loc: tuple[str | int, ...], *, first: int = 0) -> None:
-    """Refuses what no metric can compare: NaN, infinity, a norm past float32, and a zero vector under Cosine.
+    """Refuses what `metric` can't compare: NaN, infinity, a distance past float32, and a zero vector under Cosine.
 
     `first` is the position of the first row in the caller's list.
     """
     squares = np.einsum("ij,ij->i", array, array)
-    if not np.isfinite(squares).all():
-        row = int(np.argmin(np.isfinite(squares)))
+    fits = squares <= metric.square_max
+    if not fits.all():
+        row = int(np.argmin(fits))
         column = int(np.argmin(np.isfinite(array[row])))
         if np.isfinite(array[row, column]):
-            raise refuse("not_finite", (*loc, first + row, "vector"), "is so long that its square overflows float32")
+            raise refuse(
+                "not_finite",
+                (*loc, first + row, "vector"),
+                "is so long that its square overflows float32, or that of a distance could",
+            )
         value = array[row, column]
         raise refuse("not_finite", (*loc, first + row, "vector", column), f"is {value}, expected a finite float32")
     if metric is Metric.COSINE and not squares.all():

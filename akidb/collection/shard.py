@@ -22,6 +22,7 @@ from akidb.collection.token import lsn_for
 from akidb.config import Settings
 from akidb.errors import CorruptionError, InvalidInputError, NotFoundError, UnavailableError
 from akidb.manifest import Head, HeadStore, SegmentRef
+from akidb.query import Snapshot
 from akidb.segment import Segment, decode_deletes
 from akidb.storage.object_store import ObjectStore
 from akidb.telemetry.tracing import span
@@ -52,6 +53,21 @@ class Workers:
         cores = os.cpu_count() or 1
         search, background = ThreadPoolExecutor(cores + 2, "akidb-search"), ThreadPoolExecutor(2, "akidb-background")
         return cls(search, background, asyncio.Semaphore(2))
+
+    async def run(self, pool: ThreadPoolExecutor, call: Callable[[], T]) -> T:
+        """The result of `call`, made in `pool`. Raises UnavailableError `closing` if `close` came first."""
+        closing = UnavailableError("the database was closed meanwhile", code="closing")
+        try:
+            future = pool.submit(call)
+        except RuntimeError as shut:
+            raise closing from shut
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError as cancelled:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise closing from cancelled  # by `close`: the caller itself was not cancelled
 
     def close(self) -> None:
         self.search.shutdown(wait=True, cancel_futures=True)
@@ -211,7 +227,7 @@ class Shard:
             # What came over a network is checked whole; of the local store's own file only what opening needs.
             open_it = partial(Segment.open, path, name=ref.key, verify=not self.store.can_delete)
             try:
-                return await asyncio.get_running_loop().run_in_executor(self.workers.background, open_it)
+                return await self.workers.run(self.workers.background, open_it)
             except FileNotFoundError:
                 continue  # evicted from the file cache before it was opened, or collected
         raise CorruptionError(f"object {ref.key}: HEAD names this segment, the store does not have it")
@@ -246,14 +262,8 @@ class Shard:
             InvalidInputError: `invalid_token`: no write of this collection gave the session's token.
         """
         self._refuse_sealed()
-        wanted = lsn_for(consistency.token, self.uuid) if consistency.mode == "session" else 0
-        age = time.monotonic() - self.last_caught_up
-        enough = (
-            consistency.mode == "eventual"
-            or (consistency.mode == "session" and self.applied >= wanted)
-            or (consistency.mode == "bounded" and age < consistency.bounded_ms / 1000)
-        )
-        if enough:
+        wanted = self._asked_for(consistency)
+        if _suffices(consistency, wanted, self.applied, self.last_caught_up):
             return
         began = time.monotonic()
         try:
@@ -266,9 +276,42 @@ class Shard:
         if self.applied < wanted:  # tokens come from acknowledged writes, so the log would reach it
             raise InvalidInputError("the session token is of a write beyond the log's end", code="invalid_token")
 
+    def snapshot_now(self, consistency: Consistency) -> Snapshot | None:
+        """A snapshot that `consistency` allows, if there is one that needs no waiting and no change of the state.
+
+        Any thread may ask, while the event loop applies, folds and adopts: a snapshot never changes, and the log ending
+        with the snapshot's last slot after this call began proves that it holds all that was acknowledged before.
+        """
+        # The order matters: a snapshot is no older than the catching up before it, and one that has the seal in it is
+        # of a state that says so afterwards.
+        caught_up, state, wanted = self.last_caught_up, self.state, self._asked_for(consistency)
+        snapshot = state.latest
+        if snapshot is None or state.sealed or snapshot.lsn < wanted:
+            return None
+        if _suffices(consistency, wanted, snapshot.lsn, caught_up) or self.appender.ends_at(snapshot.lsn):
+            return snapshot
+        return None
+
+    def _asked_for(self, consistency: Consistency) -> Lsn:
+        """The slot that a session must see; 0 for the others. Raises InvalidInputError `invalid_token`."""
+        return lsn_for(consistency.token, self.uuid) if consistency.mode == "session" else 0
+
     def _refuse_sealed(self) -> None:
         if self.state.sealed:
             raise NotFoundError(f"collection {self.spec.name!r} was dropped", code="collection_not_found")
+
+
+def _suffices(consistency: Consistency, wanted: Lsn, lsn: Lsn, caught_up: float) -> bool:
+    """Whether a state up to `lsn`, which held all there was at `caught_up`, is what `consistency` asks for; a session
+    asks for slot `wanted`."""
+    match consistency.mode:
+        case "eventual":
+            return True
+        case "session":
+            return lsn >= wanted
+        case "bounded":
+            return time.monotonic() - caught_up < consistency.bounded_ms / 1000
+    return False
 
 
 def _rows(slot: Slot) -> int:

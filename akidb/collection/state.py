@@ -157,6 +157,11 @@ class ShardState:
         return self._snapshot
 
     @property
+    def latest(self) -> Snapshot | None:
+        """The snapshot that somebody made of the present state, if anybody did. Any thread may look."""
+        return self._snapshot
+
+    @property
     def touched(self) -> int:
         """Ids written or deleted since `freeze`."""
         return len(self._touched or ())

@@ -71,19 +71,21 @@ def load(
     config: str | os.PathLike[str] | None = None,
     environ: Mapping[str, str] | None = None,
     flags: Mapping[str, Any] | None = None,
-    system_dir: Path = SYSTEM_DIR,
+    system_dir: Path | None = SYSTEM_DIR,
 ) -> Configuration:
     """The effective configuration.
 
     Args:
         config: the YAML file (`--config`); otherwise AKIDB_CONFIG, otherwise akidb.yaml in `system_dir` if it is there.
         environ: the environment, os.environ by default; akidb.env in `system_dir`, where readable, lies beneath it.
+        system_dir: None: no files are looked for.
         flags: values by YAML path, as texts or typed; None means the flag was not given.
 
     Raises:
         ConfigurationError: one line for each mistake: file or variable, key, what was found and what was expected.
     """
-    environment = {**_env_file(system_dir / "akidb.env"), **(os.environ if environ is None else environ)}
+    beneath = {} if system_dir is None else _env_file(system_dir / "akidb.env")
+    environment = {**beneath, **(os.environ if environ is None else environ)}
     environment = {name: value for name, value in environment.items() if value.strip()}  # compose passes unset as empty
     given = _Given()
     path = _file(config, environment, system_dir)
@@ -102,13 +104,33 @@ def load(
     return Configuration(settings, given.sources, tuple(given.warnings))
 
 
-def _file(config: str | os.PathLike[str] | None, environment: Mapping[str, str], system_dir: Path) -> Path | None:
+def from_s3_variables(environ: Mapping[str, str] | None = None) -> Settings:
+    """The defaults with what the environment says about S3, for a program that names its bucket itself.
+
+    Without AKIDB_S3_ENDPOINT the bucket is Amazon's. No file is read, no other variable heard.
+
+    Raises:
+        ConfigurationError: as `load`.
+    """
+    given = {
+        name: value
+        for name, value in (os.environ if environ is None else environ).items()
+        if name in BY_ENV and BY_ENV[name].path.startswith("storage.s3_") and value.strip()
+    }
+    if not any(BY_ENV[name].path == "storage.s3_endpoint" for name in given):
+        given["AKIDB_S3_ENDPOINT"] = "aws"
+    return load(environ=given, system_dir=None).settings
+
+
+def _file(
+    config: str | os.PathLike[str] | None, environment: Mapping[str, str], system_dir: Path | None
+) -> Path | None:
     if config is not None:
         return Path(config)
     if "AKIDB_CONFIG" in environment:
         return Path(environment["AKIDB_CONFIG"])
-    default = system_dir / "akidb.yaml"
-    return default if default.exists() else None
+    default = None if system_dir is None else system_dir / "akidb.yaml"
+    return default if default is not None and default.exists() else None
 
 
 class _UniqueKeys(yaml.SafeLoader):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, TypeAlias
 
-from akidb.config import Settings
+from akidb.config import Settings, from_s3_variables
 from akidb.connection.embedded import EmbeddedCollection, EmbeddedDatabase
 from akidb.database import Database
 from akidb.storage import open_location
@@ -33,7 +33,7 @@ async def connect_async(
         from akidb.client import RemoteDatabase  # aiohttp takes a third of a second that embedded use need not spend
 
         return await RemoteDatabase.connect(text, api_key=api_key, read_only=read_only)
-    chosen = settings or Settings()
+    chosen = settings or (from_s3_variables() if text.startswith("s3://") else Settings())
     store = open_location(text, chosen)
     try:
         return EmbeddedDatabase(await Database.open(store, chosen, read_only=read_only), chosen)

@@ -78,11 +78,18 @@ class IoLoop:
     def _forked(cls) -> None:
         cls._lock, cls._current = threading.Lock(), None
 
-    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+    def check_process(self) -> None:
         """Raises UnavailableError in a child of the process that opened the connection."""
         if self._process != os.getpid():
-            coroutine.close()
             raise UnavailableError("this connection was opened before the process forked; connect again", code="forked")
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Raises UnavailableError in a child of the process that opened the connection."""
+        try:
+            self.check_process()
+        except UnavailableError:
+            coroutine.close()
+            raise
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result()
@@ -208,8 +215,13 @@ class Collection:
             )
         check_timeout(timeout_ms)
         wanted, queries = Consistency.parse(consistency), inner.queries(vectors, top_k=top_k, **options)
-        prepared = self._io.run(inner.engine.prepare(queries, timeout_ms=timeout_ms, consistency=wanted))
-        return prepared.run()
+        self._io.check_process()
+        prepared = inner.engine.prepare(queries, timeout_ms=timeout_ms)
+        # Asking the background loop costs two changes of thread, more than the search of a small collection.
+        snapshot = inner.engine.snapshot_now(wanted)
+        if snapshot is None:
+            snapshot = self._io.run(inner.engine.snapshot(wanted, deadline=prepared.deadline))
+        return prepared.run(snapshot)
 
     def count(
         self,

@@ -127,13 +127,19 @@ class Database:
             await self._append_catalogue(record(Created.of(uuid, spec)), free)
         return await self.collection(spec.name)
 
-    async def collection(self, name: str) -> Collection:
-        """The collection of that name. Raises NotFoundError `collection_not_found`."""
+    async def collection(self, name: str, *, at_hand: bool = False) -> Collection:
+        """The collection of that name. Raises NotFoundError `collection_not_found`.
+
+        Args:
+            at_hand: one that this process has open is given without asking the store. Where another node dropped it,
+                who uses it gets NotFoundError and finds it `sealed`; asking again then gives what has the name now.
+        """
         created = self._catalogue.collections.get(name)
         opened = None if created is None else self._open.get(created.uuid)
-        if opened is not None and not opened.sealed:
-            return opened  # a drop by another node shows as a seal in the collection's own log
+        if at_hand and opened is not None and not opened.sealed:
+            return opened
         await self._follow_catalogue()
+        await self._let_go()
         created = self._catalogue.collections.get(name)
         if created is None:
             raise NotFoundError(f"there is no collection {name!r}", code="collection_not_found")
@@ -191,6 +197,16 @@ class Database:
             await self._forget(created.uuid)
             raise NotFoundError(f"there is no collection {created.name!r}", code="collection_not_found")
         return collection
+
+    async def _let_go(self) -> None:
+        """Closes what other nodes dropped, once it knows: who still holds it shall be told that, not that it closed."""
+        named = {created.uuid for created in self._catalogue.collections.values()}
+        for uuid, collection in list(self._open.items()):
+            if uuid not in named:
+                with contextlib.suppress(AkiDBError):
+                    await collection.snapshot(STRONG)
+                if collection.sealed:
+                    await self._forget(uuid)
 
     async def _forget(self, uuid: UUID) -> None:
         self._opening.pop(uuid, None)

@@ -16,6 +16,7 @@ from akidb.types import Metric, VectorArray
 IdArray: TypeAlias = npt.NDArray[np.int64]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 MetricWord: TypeAlias = Literal["cosine", "l2", "ip"]
+CodeBits: TypeAlias = Literal["auto", 0, 4, 8]
 Filter: TypeAlias = npt.NDArray[np.bool_] | npt.NDArray[np.integer[Any]] | Sequence[int]
 
 DIM_MAX = 1 << 16
@@ -93,6 +94,20 @@ def check_integer(value: int, what: str, low: int, high: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or not low <= value <= high:
         raise InvalidInputError(f"{what} is {value!r}, expected {low} to {high}")
     return int(value)
+
+
+def native_code_bits(value: CodeBits) -> int | None:
+    if value == "auto":
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and value in (0, 4, 8):
+        return value
+    raise InvalidInputError(f'code_bits is {value!r}, expected "auto", 4, 8, or 0 for none')
+
+
+def check_recall(value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 < value < 1:
+        raise InvalidInputError(f"target_recall is {value!r}, expected a number between 0 and 1, such as 0.95")
+    return float(value)
 
 
 def seconds_of(timeout_ms: float | None) -> float | None:

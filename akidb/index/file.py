@@ -42,6 +42,11 @@ class Contents:
     inverse_norms: VectorArray | None
     graph: npt.NDArray[np.uint8]
 
+    def parts(self) -> dict[str, npt.NDArray[Any]]:
+        """The sections by name, as `write` takes them."""
+        norms = np.empty(0, np.float32) if self.inverse_norms is None else self.inverse_norms
+        return {"ids": self.ids, "vectors": self.vectors, "norms": norms, "graph": self.graph}
+
 
 def write(path: str | os.PathLike[str], metric: MetricWord, parts: dict[str, npt.NDArray[Any]]) -> None:
     """Replaces the file at once: a reader, and a crash, sees the old one whole or the new one whole. Raises OSError."""

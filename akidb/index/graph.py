@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from akidb import _native
 from akidb.codec.frame import Buffer
-from akidb.index.arguments import IdArray, Mask, MetricWord
+from akidb.index.arguments import CodeBits, IdArray, Mask, MetricWord, native_code_bits
 from akidb.types import VectorArray
 
 
@@ -22,19 +22,31 @@ def build_graph(
     ef_construction: int,
     threads: int = 0,
     seed: int = 0,
+    code_bits: CodeBits = "auto",
     progress: Callable[[int, int], object] | None = None,
     stop: threading.Event | None = None,
 ) -> bytes:
     """The HNSW graph (Malkov and Yashunin, arXiv 1603.09320) of float32 (n, dim) vectors in C order, as
     docs/formats/graph.md has it.
 
-    `threads` 0 is one per processor; with 1 the bytes depend on vectors, m, ef_construction and seed alone.
-    progress(done, total) is called on this thread at most every 50 ms. Raises InvalidInputError for m or
-    ef_construction out of range, AkiDBError with code "cancelled" once `stop` is set, and what `progress` or a signal
-    handler raises.
+    `code_bits` 4 or 8 puts codes of the vectors beside the links, half a byte or a byte per dimension, which a search
+    then compares on its way; 0 does without; "auto" takes the shortest that cost no recall on these vectors, if there
+    are 1,000 or more to tell by. `threads` 0 is one per processor; with 1 the bytes depend on vectors, m,
+    ef_construction, seed and code_bits alone. progress(done, total) is called on this thread at most every 50 ms.
+
+    Raises InvalidInputError for m or ef_construction out of range, AkiDBError with code "cancelled" once `stop` is set,
+    and what `progress` or a signal handler raises.
     """
     return _native.build_graph(
-        vectors, metric, m=m, ef_construction=ef_construction, threads=threads, seed=seed, progress=progress, stop=stop
+        vectors,
+        metric,
+        m=m,
+        ef_construction=ef_construction,
+        threads=threads,
+        seed=seed,
+        code_bits=native_code_bits(code_bits),
+        progress=progress,
+        stop=stop,
     )
 
 

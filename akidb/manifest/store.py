@@ -59,6 +59,14 @@ class HeadStore:
             self._seen = read  # two reads may end in the wrong order
         return read
 
+    def unchanged(self) -> Head | None:
+        """HEAD as last read, if the store says at once that it is still that. Changes nothing: any thread may ask."""
+        seen = self._seen
+        if seen is None:
+            return None
+        reply = self._store.get_now(self.key, if_none_match=seen[1])
+        return seen[0] if reply is not None and reply.status is Status.NOT_MODIFIED else None
+
     async def swap(self, change: Callable[[Head], Head | None]) -> Head | None:
         """Replaces HEAD by `change(HEAD)`; None if `change` returned None, for a HEAD it is not meant for.
 

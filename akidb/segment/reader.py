@@ -1,15 +1,16 @@
-"""A segment file in use: mapped, not read. Opening costs the header and one look at the id offsets."""
+"""A segment file in use: mapped, not parsed. Opening reads header, ids and payload offsets: some 40 bytes a row."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import mmap
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 import numpy as np
@@ -28,7 +29,35 @@ from akidb.types import Metric, VectorArray
 T = TypeVar("T", bound=np.generic)
 
 _FOLLOWING_STEP = 1024
+
+_READ_AT_OPEN = frozenset(["meta", "idoff", "idtext", "idhash", "idrow", "idorder", "payblk", "payoff", "payhas"])
+"""Regions that are compared with their checksums by every opening: some 40 bytes a row. A flipped bit in one of them
+would make a point unfindable, and the next upsert of its id would store it twice; in the others a bit is part of a
+value, or is met by checks of its own (payload blocks, links of the graph)."""
+
 _openings = itertools.count()  # names blocks in the cache: a file that was replaced must not be answered from it
+
+
+class _Graph(GraphIndex):
+    """A segment's graph: what is wrong with its bytes is told with the object's name."""
+
+    def __init__(self, segment: Segment) -> None:
+        self._name = segment.name  # not the segment, which has this graph: its mapping would wait for the collector
+        with self._named():
+            super().__init__(
+                segment.vectors, segment.regions["graph"], segment.meta.metric.native, segment.inverse_norms
+            )
+
+    def search(self, *args: Any, **kwargs: Any) -> tuple[Rows, VectorArray]:
+        with self._named():
+            return super().search(*args, **kwargs)
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except CorruptionError as error:
+            raise CorruptionError(f"object {self._name}: region graph: {error}") from error
 
 
 class Segment:
@@ -40,8 +69,10 @@ class Segment:
 
     live: Mask | None = None
 
-    def __init__(self, data: memoryview, *, name: str, blocks: BlockCache = SHARED_BLOCKS) -> None:
-        frame = decode(data, kind=KIND_SEGMENT, name=name, verify=False)
+    def __init__(
+        self, data: memoryview, *, name: str, verify: bool = False, blocks: BlockCache = SHARED_BLOCKS
+    ) -> None:
+        frame = decode(data, kind=KIND_SEGMENT, name=name, verify=verify or _READ_AT_OPEN)
         self.name = name
         self.uuid: UUID = frame.uuid
         self.bytes = len(data)
@@ -70,7 +101,7 @@ class Segment:
         """Maps the file. `name` is the object's key, for messages; `verify` reads all of it and compares checksums.
 
         Raises:
-            CorruptionError: header, sizes, id offsets or, with `verify`, any checksum do not fit.
+            CorruptionError: header, sizes, ids, payload offsets or, with `verify`, any checksum do not fit.
             FileNotFoundError: no such file.
         """
         with open(path, "rb") as file:
@@ -78,9 +109,7 @@ class Segment:
                 data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
             except ValueError:  # an empty file can't be mapped
                 data = memoryview(b"")
-        if verify:
-            decode(data, kind=KIND_SEGMENT, name=name, verify=True)
-        return cls(data, name=name, blocks=blocks)
+        return cls(data, name=name, verify=verify, blocks=blocks)
 
     @property
     def has_graph(self) -> bool:
@@ -99,8 +128,7 @@ class Segment:
         """Opened, and its links checked, when first asked for; raises CorruptionError when they do not fit."""
         with self._lock:
             if self._graph is None and self.has_graph:
-                metric = self.meta.metric.native
-                self._graph = GraphIndex(self.vectors, self.regions["graph"], metric, self.inverse_norms)
+                self._graph = _Graph(self)
             return self._graph
 
     def find(self, ids: Sequence[str]) -> Rows:

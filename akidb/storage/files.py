@@ -94,7 +94,7 @@ def _write_all(descriptor: int, body: bytes | bytearray | memoryview) -> None:
 
 
 @contextlib.contextmanager
-def opened(path: Path, flags: int = os.O_RDONLY) -> Iterator[int]:
+def opened(path: Path | str, flags: int = os.O_RDONLY) -> Iterator[int]:
     descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
     try:
         yield descriptor
@@ -114,7 +114,7 @@ def flocked(folder: Path, operation: int = fcntl.LOCK_EX) -> Iterator[None]:
 
 
 def read_file(
-    path: Path, byte_range: tuple[int, int] | None, *, inline_bytes: int | None = None
+    path: Path | str, byte_range: tuple[int, int] | None, *, inline_bytes: int | None = None
 ) -> tuple[os.stat_result, bytes]:
     """The file's status and its bytes, or those in [start, end) of it.
 

@@ -41,6 +41,16 @@ class InstrumentedStore(StoreWrapper):
     ) -> Reply:
         return await self._replied("get", self.inner.get(key, byte_range=byte_range, if_none_match=if_none_match))
 
+    def get_now(
+        self, key: str, *, byte_range: tuple[int, int] | None = None, if_none_match: str | None = None
+    ) -> Reply | None:
+        started = time.perf_counter()
+        reply = self.inner.get_now(key, byte_range=byte_range, if_none_match=if_none_match)
+        if reply is not None:
+            self.last_outcome = Outcome(time.monotonic())
+            self._count("get", reply.status.value, started)
+        return reply
+
     async def head(self, key: str) -> Reply:
         return await self._replied("head", self.inner.head(key))
 
@@ -85,8 +95,11 @@ class InstrumentedStore(StoreWrapper):
                 self.last_outcome = Outcome(time.monotonic(), failed)
             raise
         finally:
-            self._metrics.storage_operations.labels(operation, status).inc()
-            self._metrics.storage_latency.labels(operation).observe(time.perf_counter() - started)
+            self._count(operation, status, started)
+
+    def _count(self, operation: Operation, status: str, started: float) -> None:
+        self._metrics.storage_operations.labels(operation, status).inc()
+        self._metrics.storage_latency.labels(operation).observe(time.perf_counter() - started)
 
 
 def last_outcome(store: ObjectStore) -> Outcome | None:

@@ -24,6 +24,7 @@ from typing import ParamSpec, TypeVar
 
 from xxhash import xxh3_128_hexdigest
 
+from akidb.errors import UnavailableError
 from akidb.storage.durable_folder import DurableFolder, translated
 from akidb.storage.files import etag_of_file, read_file
 from akidb.storage.keys import LOCK_NAME, check_key, check_prefix
@@ -61,34 +62,36 @@ class LocalStore:
     async def get(
         self, key: str, *, byte_range: tuple[int, int] | None = None, if_none_match: str | None = None
     ) -> Reply:
+        at_once = self.get_now(key, byte_range=byte_range, if_none_match=if_none_match)
+        if at_once is not None:
+            return at_once
         path = self._path(key)
         try:
-            info, body = await self._read(path, byte_range)
+            info, body, etag = await self._in_thread(_read, path, byte_range)
         except FileNotFoundError:
             return Reply(Status.NOT_FOUND, date=time.time())
-        etag = None
-        if byte_range is None:
-            small = len(body) <= _INLINE_BYTES
-            etag = xxh3_128_hexdigest(body) if small else await self._run(xxh3_128_hexdigest, body)
-            if etag == if_none_match:  # who knows the ETag has read or written it, so it is durable
-                return _reply(Status.NOT_MODIFIED, info, etag=etag)
+        except OSError as failed:
+            raise translated(failed, self._root) from failed
+        if etag is not None and etag == if_none_match:
+            return _reply(Status.NOT_MODIFIED, info, etag=etag)
         if not self._folder.is_durable(path, info.st_ctime_ns):
             await self._run(self._folder.make_durable, path.parent)
         return _reply(Status.OK, info, body, etag)
 
-    async def _read(self, path: Path, byte_range: tuple[int, int] | None) -> tuple[os.stat_result, bytes]:
+    def get_now(
+        self, key: str, *, byte_range: tuple[int, int] | None = None, if_none_match: str | None = None
+    ) -> Reply | None:
+        path = f"{self._root}/{self._key(key)}"  # a Path costs more than the look
         try:
-            return read_file(path, byte_range, inline_bytes=_INLINE_BYTES)
+            info, body, etag = _read(path, byte_range, inline_bytes=_INLINE_BYTES)
         except FileNotFoundError:
-            raise
+            return Reply(Status.NOT_FOUND, date=time.time())
         except OSError:  # would wait; or a file system without the flag; or an error that the thread will meet too
-            pass
-        try:
-            return await self._in_thread(read_file, path, byte_range)
-        except FileNotFoundError:
-            raise
-        except OSError as failed:
-            raise translated(failed, self._root) from failed
+            return None
+        if etag is not None and etag == if_none_match:  # who knows the ETag has read or written it: it is durable
+            return _reply(Status.NOT_MODIFIED, info, etag=etag)
+        durable = self._folder.is_durable(Path(path), info.st_ctime_ns)
+        return _reply(Status.OK, info, body, etag) if durable else None
 
     async def head(self, key: str) -> Reply:
         path = self._path(key)
@@ -165,13 +168,25 @@ class LocalStore:
             raise translated(failed, self._root) from failed
 
     async def _in_thread(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(call, *args, **kwargs))
+        try:
+            future = self._threads.submit(partial(call, *args, **kwargs))
+        except RuntimeError as shut:
+            raise UnavailableError(f"{self.location} was closed meanwhile", code="closing") from shut
+        return await asyncio.wrap_future(future)
 
     async def _run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return await self._in_thread(call, *args, **kwargs)
         except OSError as failed:
             raise translated(failed, self._root) from failed
+
+
+def _read(
+    path: Path | str, byte_range: tuple[int, int] | None, *, inline_bytes: int | None = None
+) -> tuple[os.stat_result, bytes, str | None]:
+    """As read_file, and the ETag, which a range has none of."""
+    info, body = read_file(path, byte_range, inline_bytes=inline_bytes)
+    return info, body, xxh3_128_hexdigest(body) if byte_range is None else None
 
 
 def _written(status: Status, etag: str | None) -> Reply:

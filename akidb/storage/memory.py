@@ -1,6 +1,7 @@
 """Objects in a dictionary: nothing is durable; for `:memory:` and for tests.
 
-Safe among the tasks of one event loop because nothing awaits between looking and changing; not among threads or loops.
+Safe among the tasks of one event loop because nothing awaits between looking and changing; not among threads or loops,
+except for `get_now`, which is one look at the dictionary.
 """
 
 from __future__ import annotations
@@ -49,6 +50,11 @@ class MemoryStore:
         return True
 
     async def get(
+        self, key: str, *, byte_range: tuple[int, int] | None = None, if_none_match: str | None = None
+    ) -> Reply:
+        return self.get_now(key, byte_range=byte_range, if_none_match=if_none_match)
+
+    def get_now(
         self, key: str, *, byte_range: tuple[int, int] | None = None, if_none_match: str | None = None
     ) -> Reply:
         found = self._objects.get(check_key(key))

@@ -80,6 +80,13 @@ class ObjectStore(Protocol):
         """
         ...
 
+    def get_now(
+        self, key: str, *, byte_range: tuple[int, int] | None = None, if_none_match: str | None = None
+    ) -> Reply | None:
+        """What `get` would answer, if that takes no waiting; else None, and never anything from a network. Unlike all
+        else here any thread may call it."""
+        ...
+
     async def head(self, key: str) -> Reply:
         """OK (size, etag, no body) or NOT_FOUND."""
         ...

@@ -69,6 +69,11 @@ class S3Store:
         _, _, size = answer.get("ContentRange", "").rpartition("/")
         return _reply(answer, body, int(size or len(body)))
 
+    def get_now(
+        self, key: str, *, byte_range: tuple[int, int] | None = None, if_none_match: str | None = None
+    ) -> Reply | None:
+        return None
+
     async def head(self, key: str) -> Reply:
         answer = await self._request("head_object", self._key(key), {})
         return answer if isinstance(answer, Reply) else _reply(answer, size=answer["ContentLength"])

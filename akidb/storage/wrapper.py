@@ -28,6 +28,11 @@ class StoreWrapper:
     ) -> Reply:
         return await self.inner.get(key, byte_range=byte_range, if_none_match=if_none_match)
 
+    def get_now(
+        self, key: str, *, byte_range: tuple[int, int] | None = None, if_none_match: str | None = None
+    ) -> Reply | None:
+        return self.inner.get_now(key, byte_range=byte_range, if_none_match=if_none_match)
+
     async def head(self, key: str) -> Reply:
         return await self.inner.head(key)
 

@@ -101,6 +101,11 @@ class Appender:
         """
         return await self._probe.fresh(deadline)
 
+    def ends_at(self, lsn: Lsn) -> bool:
+        """Whether the log ended with `lsn` at some moment during this call, as far as that can be told at once; unlike
+        all else here for any thread."""
+        return self._tail.ends_at(lsn)
+
     async def close(self) -> None:
         """Refuses new batches, lets those under way be decided, and stops."""
         self._queue.closed = True

@@ -95,6 +95,23 @@ class Tail:
             self._at_end = True
             return self._state.applied
 
+    def ends_at(self, lsn: Lsn) -> bool:
+        """Whether the log was seen to end with slot `lsn` at some moment during this call; False also where that can't
+        be told at once. Changes nothing, so any thread may ask.
+
+        As in `follow` the slot is looked for first and HEAD read afterwards: deletions raise HEAD's `garbage` before
+        they begin, so a slot that was gone by the first look is below it by the second.
+        """
+        if not self._at_end:
+            return False  # never looked for holes
+        reply = self._log.store.get_now(self._log.key(lsn + 1))
+        if reply is None or reply.status is not Status.NOT_FOUND:
+            return False
+        if not self._log.store.can_delete:
+            return True
+        head = self._heads.unchanged()
+        return head is not None and head.garbage <= lsn + 1
+
     async def reach(self) -> None:
         """Follows to the end if this node has never been there; a writer begins so, and then loses slots instead."""
         if not self._at_end:

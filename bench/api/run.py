@@ -243,7 +243,7 @@ async def _large_body(bench: Bench, lists: list[list[float]]) -> None:
     points = [{"id": f"large-{i}", "vector": lists[i % len(lists)]} for i in range(7000)]
     body = encoded({"vectors": points})
     name = f"upsert of {len(body) / 2**20:.0f} MiB of JSON, 1 client"
-    await bench.step(name, "points", len(points), [body] * 3, lambda b: bench.post("/vectors", b), 1)
+    await bench.step(name, "points", len(points), [body] * 12, lambda b: bench.post("/vectors", b), 1)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What the Cython twin of packed strings is worth, in items per second; and what a slot costs.
+"""What the Cython twins are worth, in items per second; and what a slot costs.
 
 python bench/codec/run.py [--items 100000] [--json out.json]
 """
@@ -16,7 +16,7 @@ from uuid import UUID
 
 import numpy as np
 
-from akidb.codec import _strings, strings
+from akidb.codec import _objects, _strings, objects, strings
 from akidb.wal import CHAIN_START, Batch, Slot, Upsert, decode_slot, encode_slot
 
 SHARD = UUID(int=1)
@@ -54,6 +54,20 @@ def measure_strings(count: int) -> list[dict[str, object]]:
     return rows
 
 
+def measure_objects(count: int) -> dict[str, object]:
+    """Finding the points of 384 numbers in the JSON of an upsert."""
+    vectors = np.random.default_rng(0).standard_normal((count, 384)).round(8).tolist()
+    text = json.dumps({"vectors": [{"id": i, "vector": vector} for i, vector in enumerate(vectors)]}).encode()
+    python = best_secs(lambda: objects.find_objects(text, b"vectors"), repeats=3)
+    cython = best_secs(lambda: _objects.find_objects(text, b"vectors"))
+    return {
+        "what": "find_objects of points",
+        "python_items_per_sec": round(count / python),
+        "cython_items_per_sec": round(count / cython),
+        "times_faster": round(python / cython, 2),
+    }
+
+
 def measure_slot(megabytes: int) -> dict[str, object]:
     """Encoding and decoding of one slot of 768-d points."""
     count = megabytes * (1 << 20) // (4 * 768 + 40)
@@ -74,7 +88,8 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    rows, slots = measure_strings(options.items), [measure_slot(size) for size in (1, 8, 60)]
+    rows = [*measure_strings(options.items), measure_objects(options.items // 20)]
+    slots = [measure_slot(size) for size in (1, 8, 60)]
     print(f"{platform.machine()}, CPython {platform.python_version()}, {options.items:,} items")
     for row in rows:
         print(
@@ -87,7 +102,7 @@ def main() -> None:
             f"decode {slot['decode_ms']} ms"
         )
     if options.json is not None:
-        options.json.write_text(json.dumps({"machine": platform.platform(), "strings": rows, "slots": slots}, indent=1))
+        options.json.write_text(json.dumps({"machine": platform.platform(), "twins": rows, "slots": slots}, indent=1))
 
 
 if __name__ == "__main__":

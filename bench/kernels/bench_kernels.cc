@@ -108,7 +108,7 @@ void kernels_table() {
   for (const std::size_t dim : {128, 384, 768}) {
     for (const Place place : {Place{"L1", 16 << 10}, Place{"L2", 512 << 10}, Place{"memory", std::size_t{512} << 20}}) {
       const Data data(place.bytes, dim);
-      for (const SimdLevel level : {SimdLevel::kScalar, SimdLevel::kNeon, SimdLevel::kAvx2, SimdLevel::kAvx512}) {
+      for (const SimdLevel level : kSimdLevels) {
         const Kernels* table = kernels_at(level);
         if (table == nullptr) continue;
         print_row(table->name, "l2", data, place.name, single_seconds(data, table->l2));

@@ -17,6 +17,7 @@
 #include "common/deadline.h"
 #include "common/error.h"
 #include "distance/distance.h"
+#include "quantization/codes.h"
 
 namespace akidb::bindings {
 
@@ -32,6 +33,29 @@ inline Metric parse_metric(const std::string& word) {
   if (word == "ip") return Metric::kInnerProduct;
   throw_invalid("metric is '" + word + "', expected cosine, l2 or ip");
 }
+
+// Nothing: what serves.
+inline std::optional<quantization::CodeBits> parse_code_bits(std::optional<unsigned> bits) {
+  if (!bits) return std::nullopt;
+  if (*bits == 0 || *bits == 4 || *bits == 8) return static_cast<quantization::CodeBits>(*bits);
+  throw_invalid("code_bits is " + std::to_string(*bits) + ", expected 0, 4 or 8");
+}
+
+// Bytes of Python's that native code fills.
+class FilledBytes {
+ public:
+  // Called without the GIL; what was allocated before is let go.
+  std::uint8_t* allocate(std::size_t size) {
+    const py::gil_scoped_acquire gil;
+    bytes_ = py::reinterpret_steal<py::object>(PyBytes_FromStringAndSize(nullptr, static_cast<py::ssize_t>(size)));
+    if (!bytes_) throw py::error_already_set();
+    return reinterpret_cast<std::uint8_t*>(PyBytes_AS_STRING(bytes_.ptr()));
+  }
+  py::object take() { return std::move(bytes_); }
+
+ private:
+  py::object bytes_;
+};
 
 inline const char* to_word(Metric metric) {
   return metric == Metric::kCosine ? "cosine" : metric == Metric::kL2 ? "l2" : "ip";

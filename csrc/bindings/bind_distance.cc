@@ -13,7 +13,7 @@ py::dict simd_info() {
   info["level"] = kernels().name;
   info["detected"] = to_string(detected_simd_level());
   py::list available;
-  for (const SimdLevel level : {SimdLevel::kScalar, SimdLevel::kNeon, SimdLevel::kAvx2, SimdLevel::kAvx512}) {
+  for (const SimdLevel level : kSimdLevels) {
     if (kernels_at(level) != nullptr) available.append(to_string(level));
   }
   info["available"] = available;

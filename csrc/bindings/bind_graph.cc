@@ -2,7 +2,9 @@
 #include <memory>
 
 #include "bindings/arguments.h"
+#include "calibration/seal.h"
 #include "flat/flat.h"
+#include "hnsw/connect.h"
 #include "hnsw/insert.h"
 #include "hnsw/search.h"
 #include "hnsw/serialize.h"
@@ -12,13 +14,15 @@ namespace akidb::bindings {
 
 namespace {
 
-py::bytes build_graph(const FloatArray& array, const std::string& metric, unsigned m, unsigned ef_construction,
-                      unsigned threads, std::uint64_t seed, py::object progress, py::object stop) {
+py::object build_graph(const FloatArray& array, const std::string& metric, unsigned m, unsigned ef_construction,
+                       unsigned threads, std::uint64_t seed, std::optional<unsigned> code_bits, py::object progress,
+                       py::object stop) {
   if (array.ndim() != 2) throw_invalid("vectors: expected shape (n, dim)");
   const auto count = static_cast<std::size_t>(array.shape(0));
   const auto dim = static_cast<std::size_t>(array.shape(1));
   hnsw::Vectors vectors{array.data(), dim, dim, nullptr, parse_metric(metric)};
-  std::unique_ptr<hnsw::Graph> graph;
+  const std::optional<quantization::CodeBits> bits = parse_code_bits(code_bits);
+  FilledBytes bytes;
   Watch(std::move(progress), std::move(stop)).run([&](const hnsw::Progress& watch) {
     AlignedBuffer<float> norms;
     if (vectors.metric == Metric::kCosine) {
@@ -26,28 +30,25 @@ py::bytes build_graph(const FloatArray& array, const std::string& metric, unsign
       flat::inverse_norms(vectors.data, count, dim, threads, norms.data());
       vectors.inverse_norms = norms.data();
     }
-    graph = std::make_unique<hnsw::Graph>(hnsw::Params{m, ef_construction, seed}, count);
-    hnsw::build(*graph, vectors, 0, count, threads, watch);
+    hnsw::Graph graph(hnsw::Params{m, ef_construction, seed}, count);
+    hnsw::build(graph, vectors, 0, count, threads, watch);
+    hnsw::connect(graph, vectors, count);
+    calibration::seal(graph, count, vectors, bits, threads, [&](std::size_t size) { return bytes.allocate(size); });
   });
-  const std::size_t size = hnsw::serialized_bytes(*graph, count);
-  PyObject* bytes = PyBytes_FromStringAndSize(nullptr, static_cast<py::ssize_t>(size));
-  if (bytes == nullptr) throw py::error_already_set();
-  auto* out = reinterpret_cast<std::uint8_t*>(PyBytes_AS_STRING(bytes));
-  {
-    const py::gil_scoped_release release;
-    hnsw::serialize(*graph, count, vectors.metric, dim, out);
-  }
-  return py::reinterpret_steal<py::bytes>(bytes);
+  return bytes.take();
 }
 
 class GraphIndex {
  public:
   GraphIndex(FloatArray vectors, const py::buffer& graph, const std::string& metric,
-             std::optional<FloatArray> inverse_norms)
-      : array_(std::move(vectors)), norms_(std::move(inverse_norms)), buffer_(graph.request()) {
+             std::optional<FloatArray> inverse_norms, std::optional<IdArray> ids)
+      : array_(std::move(vectors)), norms_(std::move(inverse_norms)), ids_(std::move(ids)), buffer_(graph.request()) {
     bytes_ = static_cast<const std::uint8_t*>(buffer_.ptr);
     info_ = hnsw::read_header(bytes_, static_cast<std::size_t>(buffer_.size * buffer_.itemsize));
     view_ = hnsw::open(bytes_, info_);
+    codes_ = hnsw::open_codes(bytes_, info_);
+    calibration_ = hnsw::read_calibration(bytes_, info_);
+    if (ids_ && length_of(*ids_, "ids") != info_.count) throw_invalid("ids: expected one per vector");
     if (array_.ndim() != 2) throw_invalid("vectors: expected shape (n, dim)");
     dim_ = static_cast<std::size_t>(array_.shape(1));
     if (info_.count != static_cast<std::size_t>(array_.shape(0)) || info_.dim != dim_ ||
@@ -77,6 +78,7 @@ class GraphIndex {
     request.query_count = rows_of(queries, dim_, "queries");
     request.k = k;
     request.ef = ef_search;
+    if (codes_) request.codes = &*codes_;
     request.count = info_.count;
     if (allowed) {
       if (length_of(*allowed, "allowed") != info_.count) throw_invalid("allowed: expected one value per vector");
@@ -89,7 +91,9 @@ class GraphIndex {
     float* distances = answer.distances.mutable_data();
     {
       const py::gil_scoped_release release;
+      hnsw::check_vectors(request.queries, request.query_count, dim_, info_.metric, "query");
       hnsw::search(view_, vectors_, request, ids, distances);
+      if (ids_) name_rows(ids, request.query_count * k);
     }
     return answer.tuple();
   }
@@ -109,16 +113,43 @@ class GraphIndex {
     return out;
   }
 
+  std::size_t ef_for(std::size_t k, double recall) const {
+    if (calibration_.queries == 0) throw_invalid("the graph was not calibrated when it was sealed");
+    return calibration_.ef_for(k, recall);
+  }
+
+  py::dict calibration() const {
+    py::dict out;
+    out["queries"] = calibration_.queries;
+    out["ef"] = hnsw::Calibration::kEfs;
+    for (std::size_t i = 0; i < hnsw::Calibration::kKs.size(); ++i) {
+      const std::string at = "@" + std::to_string(hnsw::Calibration::kKs[i]);
+      out[py::str("recall" + at)] = calibration_.recall[i];
+      out[py::str("deviation" + at)] = calibration_.deviation[i];
+    }
+    return out;
+  }
+
   std::size_t size() const { return info_.count; }
   const hnsw::GraphInfo& info() const { return info_; }
 
  private:
-  FloatArray array_;  // these three keep the memory alive
+  void name_rows(std::int64_t* rows, std::size_t count) const {
+    const std::int64_t* ids = ids_->data();
+    for (std::size_t i = 0; i < count; ++i) {
+      if (rows[i] >= 0) rows[i] = ids[rows[i]];
+    }
+  }
+
+  FloatArray array_;  // these four keep the memory alive
   std::optional<FloatArray> norms_;
+  std::optional<IdArray> ids_;
   py::buffer_info buffer_;
   const std::uint8_t* bytes_ = nullptr;
   hnsw::GraphInfo info_;
   hnsw::GraphView view_;
+  std::optional<quantization::Codes> codes_;
+  hnsw::Calibration calibration_;
   std::size_t dim_ = 0;
   hnsw::Vectors vectors_;
   AlignedBuffer<float> own_norms_;
@@ -128,19 +159,25 @@ class GraphIndex {
 
 void bind_graph(py::module_& module) {
   module.def("build_graph", build_graph, py::arg("vectors").noconvert(), py::arg("metric"), py::kw_only(), py::arg("m"),
-             py::arg("ef_construction"), py::arg("threads"), py::arg("seed"), py::arg("progress"), py::arg("stop"));
+             py::arg("ef_construction"), py::arg("threads"), py::arg("seed"), py::arg("code_bits"), py::arg("progress"),
+             py::arg("stop"));
   py::class_<GraphIndex>(module, "GraphIndex")
-      .def(py::init<FloatArray, const py::buffer&, const std::string&, std::optional<FloatArray>>(),
+      .def(py::init<FloatArray, const py::buffer&, const std::string&, std::optional<FloatArray>,
+                    std::optional<IdArray>>(),
            py::arg("vectors").noconvert(), py::arg("graph"), py::arg("metric"),
-           py::arg("inverse_norms").noconvert() = py::none())
+           py::arg("inverse_norms").noconvert() = py::none(), py::arg("ids").noconvert() = py::none())
       .def("search", &GraphIndex::search, py::arg("queries").noconvert(), py::arg("k"), py::kw_only(),
            py::arg("ef_search"), py::arg("allowed").noconvert() = py::none(), py::arg("seconds") = py::none(),
            py::arg("threads") = 1)
+      .def("ef_for", &GraphIndex::ef_for, py::arg("k"), py::arg("recall"))
+      .def("calibration", &GraphIndex::calibration)
       .def("validate", &GraphIndex::validate)
       .def("__len__", &GraphIndex::size)
       .def_property_readonly("m", [](const GraphIndex& self) { return self.info().params.m; })
       .def_property_readonly("ef_construction",
                              [](const GraphIndex& self) { return self.info().params.ef_construction; })
+      .def_property_readonly("code_bits",
+                             [](const GraphIndex& self) { return static_cast<unsigned>(self.info().code_bits); })
       .def_property_readonly("seed", [](const GraphIndex& self) { return self.info().params.seed; });
 }
 

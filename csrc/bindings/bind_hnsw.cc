@@ -1,6 +1,7 @@
 #include <memory>
 
 #include "bindings/arguments.h"
+#include "calibration/seal.h"
 #include "hnsw/index.h"
 
 namespace akidb::bindings {
@@ -78,14 +79,8 @@ IdArray ids(const Index& index) {
   return IdArray(static_cast<py::ssize_t>(list.size()), list.data());
 }
 
-// Arrays over the index's own memory, kept alive by it. Valid until the next write: akidb/index writes them to a file
-// at once.
-py::dict parts(Index& index) {
-  std::unique_ptr<Index::Parts> parts;
-  {
-    const py::gil_scoped_release release;
-    parts = std::make_unique<Index::Parts>(index.parts());
-  }
+// Arrays over the index's own memory, kept alive by it.
+py::dict arrays(std::unique_ptr<Index::Parts> parts, const Index& index) {
   constexpr auto kFloatBytes = static_cast<py::ssize_t>(sizeof(float));
   const Index::Parts& p = *parts;
   const auto count = static_cast<py::ssize_t>(p.count);
@@ -97,6 +92,31 @@ py::dict parts(Index& index) {
                                       {stride * kFloatBytes, kFloatBytes}, p.vectors, owner);
   out["norms"] = FloatArray({p.inverse_norms == nullptr ? 0 : count}, p.inverse_norms, owner);
   out["graph"] = py::array_t<std::uint8_t>({static_cast<py::ssize_t>(p.graph.size())}, p.graph.data(), owner);
+  return out;
+}
+
+py::dict parts(Index& index) {
+  std::unique_ptr<Index::Parts> parts;
+  {
+    const py::gil_scoped_release release;
+    parts = std::make_unique<Index::Parts>(index.parts());
+  }
+  return arrays(std::move(parts), index);
+}
+
+py::dict seal(Index& index, std::optional<unsigned> code_bits) {
+  const std::optional<quantization::CodeBits> bits = parse_code_bits(code_bits);
+  std::unique_ptr<Index::Parts> parts;
+  FilledBytes bytes;
+  {
+    const py::gil_scoped_release release;
+    parts = std::make_unique<Index::Parts>(
+        index.parts([&](const hnsw::Graph& graph, std::size_t count, const hnsw::Vectors& vectors) {
+          calibration::seal(graph, count, vectors, bits, 0, [&](std::size_t size) { return bytes.allocate(size); });
+        }));
+  }
+  py::dict out = arrays(std::move(parts), index);
+  out["graph"] = bytes.take();
   return out;
 }
 
@@ -146,6 +166,7 @@ void bind_hnsw(py::module_& module) {
       .def("contains", &Index::contains, py::arg("id"))
       .def("ids", ids)
       .def("parts", parts)
+      .def("seal", seal, py::arg("code_bits"))
       .def("restore", restore, py::arg("ids").noconvert(), py::arg("vectors").noconvert(), py::arg("graph"))
       .def("validate", validate)
       .def("__len__", &Index::size)

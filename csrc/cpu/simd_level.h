@@ -1,15 +1,33 @@
 // Which vector instructions this machine has, and which of them AkiDB uses.
 #pragma once
 
+#include <array>
 #include <cstdint>
 
 namespace akidb {
 
-// Within one architecture a higher value contains the lower
-// ones. kAvx512 means the server set F, BW, DQ and VL together.
-enum class SimdLevel : std::uint32_t { kScalar = 0, kNeon = 1, kAvx2 = 2, kAvx512 = 3 };
+// Within one architecture a higher value contains the lower ones. kAvx512 means the server set F, BW, DQ and VL
+// together.
+enum class SimdLevel : std::uint32_t {
+  kScalar = 0,
+  kNeon = 1,
+  kNeonDotprod = 2,
+  kAvx2 = 3,
+  kAvx512 = 4,
+  kAvx512Vnni = 5,
+};
 
-const char* to_string(SimdLevel level);  // "scalar", "neon", "avx2", "avx512": the words of AKIDB_SIMD_LEVEL
+// The levels of this architecture, ascending.
+#if defined(__aarch64__)
+inline constexpr std::array kSimdLevels = {SimdLevel::kScalar, SimdLevel::kNeon, SimdLevel::kNeonDotprod};
+#elif defined(__x86_64__)
+inline constexpr std::array kSimdLevels = {SimdLevel::kScalar, SimdLevel::kAvx2, SimdLevel::kAvx512,
+                                           SimdLevel::kAvx512Vnni};
+#else
+inline constexpr std::array kSimdLevels = {SimdLevel::kScalar};
+#endif
+
+const char* to_string(SimdLevel level);  // "scalar", "neon", "neon_dotprod", "avx2" …: the words of AKIDB_SIMD_LEVEL
 
 // Best level of this machine, asked of the processor and the operating system.
 SimdLevel detected_simd_level();

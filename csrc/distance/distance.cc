@@ -15,11 +15,15 @@ const Kernels* kernels_at(SimdLevel level) {
 #if defined(__aarch64__)
     case SimdLevel::kNeon:
       return &neon::kKernels;
+    case SimdLevel::kNeonDotprod:
+      return &neon_dotprod::kKernels;
 #elif defined(__x86_64__)
     case SimdLevel::kAvx2:
       return &avx2::kKernels;
     case SimdLevel::kAvx512:
       return &avx512::kKernels;
+    case SimdLevel::kAvx512Vnni:
+      return &avx512_vnni::kKernels;
 #endif
     default:
       return nullptr;

@@ -1,5 +1,5 @@
-// Distances between float32 vectors. Inside AkiDB smaller is
-// nearer, for every metric. README.md has the numeric contract.
+// Distances between float32 vectors, and dot products with codes of them. Inside AkiDB smaller is nearer, for every
+// metric. README.md has the numeric contract.
 #pragma once
 
 #include <cstddef>
@@ -23,9 +23,23 @@ struct Kernels {
   float (*dot)(const float* a, const float* b, std::size_t dim);
   void (*l2_batch4)(const float* query, const float* const rows[4], std::size_t dim, float out[4]);
   void (*dot_batch4)(const float* query, const float* const rows[4], std::size_t dim, float out[4]);
+
+  // Sums of query[i] * code[i], exact: codes are unsigned, dim is a multiple of kCodeBlock (what pads a vector is 0 in
+  // the query) and at most 65536.
+  // u8: code i is byte i. u4: a block of 64 codes is 32 bytes, of which byte j holds code j in its low half and code
+  // j + 32 in its high half, so that a register of bytes is two registers of codes by a mask and a shift.
+  std::int32_t (*dot_u8)(const std::int8_t* query, const std::uint8_t* codes, std::size_t dim);
+  std::int32_t (*dot_u4)(const std::int8_t* query, const std::uint8_t* codes, std::size_t dim);
+  void (*dot_u8_batch4)(const std::int8_t* query, const std::uint8_t* const rows[4], std::size_t dim,
+                        std::int32_t out[4]);
+  void (*dot_u4_batch4)(const std::int8_t* query, const std::uint8_t* const rows[4], std::size_t dim,
+                        std::int32_t out[4]);
+
   SimdLevel level;
   const char* name;
 };
+
+constexpr std::size_t kCodeBlock = 64;
 
 // The kernels in use: chosen at the first call, for the life of the process. Throws Error(kInvalidInput) when
 // AKIDB_SIMD_LEVEL is not a level.

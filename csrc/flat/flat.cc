@@ -42,6 +42,7 @@ class Search {
         kernels_(kernels()),
         batch4_(rows.metric == Metric::kL2 ? kernels_.l2_batch4 : kernels_.dot_batch4),
         single_(rows.metric == Metric::kL2 ? kernels_.l2 : kernels_.dot),
+        stride_(rows.stride == 0 ? rows.dim : rows.stride),
         block_rows_(rows_per_block(rows.dim)),
         block_count_((rows.count + block_rows_ - 1) / block_rows_),
         k_(std::min(request.k, rows.count)) {
@@ -68,7 +69,7 @@ class Search {
   }
 
  private:
-  const float* row(std::int64_t index) const { return rows_.vectors + static_cast<std::size_t>(index) * rows_.dim; }
+  const float* row(std::int64_t index) const { return rows_.vectors + static_cast<std::size_t>(index) * stride_; }
 
   void measure_queries(std::size_t first, std::size_t tile) {
     if (rows_.metric != Metric::kCosine) return;
@@ -159,6 +160,7 @@ class Search {
   const Kernels& kernels_;
   void (*batch4_)(const float*, const float* const[4], std::size_t, float[4]);
   float (*single_)(const float*, const float*, std::size_t);
+  std::size_t stride_;
   std::size_t block_rows_;
   std::size_t block_count_;
   std::size_t k_;

@@ -11,11 +11,12 @@ namespace akidb::flat {
 
 // The vectors to search, owned by the caller and not changed meanwhile.
 struct Rows {
-  const float* vectors = nullptr;        // count x dim, row after row
+  const float* vectors = nullptr;        // count x dim
   const float* inverse_norms = nullptr;  // count; used by kCosine only; null: computed while scanning
   std::size_t count = 0;
   std::size_t dim = 0;
   Metric metric = Metric::kCosine;
+  std::size_t stride = 0;  // floats from one row to the next; 0: dim
 };
 
 struct Request {

@@ -62,14 +62,16 @@ class SortedPool {
   const Candidate* begin() const { return entries_.data(); }
   const Candidate* end() const { return entries_.data() + size_; }
 
-  void insert(Candidate candidate) {
-    if (!would_take(candidate.distance)) return;
+  // False if the pool is full of nearer ones.
+  bool insert(Candidate candidate) {
+    if (!would_take(candidate.distance)) return false;
     const std::size_t at = position(candidate);
     const std::size_t moved = size_ - at;
     std::memmove(&entries_[at + 1], &entries_[at], moved * sizeof(Candidate));
     entries_[at] = candidate;
     if (size_ < capacity_) ++size_;
     if (at < cursor_) cursor_ = at;
+    return true;
   }
 
   // The nearest candidate not yet expanded, now marked as expanded; false when there is none.

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "common/thread_pool.h"
+#include "hnsw/connect.h"
 #include "hnsw/insert.h"
 
 namespace akidb::hnsw {
@@ -109,6 +110,7 @@ std::shared_ptr<Store> without_removed(const Store& from, std::size_t capacity) 
     ThreadPool::shared().parallel_for(stay.size(), 0, [&](std::size_t i, unsigned) { repair(stay[i]); });
     to->graph.set_entry(highest(to->graph, stay.size()));
   }
+  connect(to->graph, to->vectors(), stay.size());
   return to;
 }
 

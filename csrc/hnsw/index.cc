@@ -1,13 +1,12 @@
 #include "hnsw/index.h"
 
 #include <algorithm>
-#include <bit>
-#include <cmath>
 #include <cstring>
 #include <string>
 #include <unordered_set>
 
 #include "common/error.h"
+#include "hnsw/connect.h"
 #include "hnsw/delete.h"
 #include "hnsw/search.h"
 #include "hnsw/serialize.h"
@@ -20,15 +19,6 @@ namespace {
 // few times in its life, and a search walks through at most a third more nodes than it may return.
 constexpr std::size_t kRemovedShare = 4;
 constexpr std::size_t kRemovedMin = 64;  // below, copying costs more than walking around
-
-// Integer arithmetic, since the loop then needs no fixed order of additions and vectorises.
-bool is_finite(const float* vector, std::size_t dim) {
-  constexpr std::uint32_t kExponent = 0x7F800000U;
-  std::uint32_t bad = 0;
-  for (std::size_t i = 0; i < dim; ++i)
-    bad |= static_cast<std::uint32_t>((std::bit_cast<std::uint32_t>(vector[i]) & kExponent) == kExponent);
-  return bad == 0;
-}
 
 std::string at_position(std::int64_t id, std::size_t position) {
   return "id " + std::to_string(id) + " at position " + std::to_string(position);
@@ -55,18 +45,6 @@ void Index::publish(std::shared_ptr<Store> store) {
   nodes_ = std::move(nodes);
 }
 
-void Index::check_vectors(const float* vectors, std::size_t count, const char* name) const {
-  for (std::size_t i = 0; i < count; ++i) {
-    const float* vector = vectors + i * dim_;
-    if (!is_finite(vector, dim_)) throw_invalid(std::string(name) + " " + std::to_string(i) + " holds NaN or infinity");
-    if (metric_ != Metric::kCosine) continue;
-    const float norm = inverse_norm(vector, dim_);
-    if (norm == 0.0F || !std::isfinite(norm)) {
-      throw_invalid(std::string(name) + " " + std::to_string(i) + " is zero and has no direction, which cosine needs");
-    }
-  }
-}
-
 void Index::check_ids(const Rows& rows) const {
   if (rows.ids == nullptr) return;
   std::unordered_set<std::int64_t> seen;
@@ -85,7 +63,7 @@ void Index::check_existing(const std::int64_t* ids, std::size_t count) const {
 }
 
 void Index::add(const Rows& rows, unsigned threads, const Progress& progress) {
-  check_vectors(rows.vectors, rows.count, "vector");
+  check_vectors(rows.vectors, rows.count, dim_, metric_, "vector");
   check_ids(rows);
   const std::lock_guard writing(writer_);
   for (std::size_t i = 0; rows.ids != nullptr && i < rows.count; ++i) {
@@ -96,7 +74,7 @@ void Index::add(const Rows& rows, unsigned threads, const Progress& progress) {
 }
 
 void Index::update(const Rows& rows, unsigned threads, const Progress& progress) {
-  check_vectors(rows.vectors, rows.count, "vector");
+  check_vectors(rows.vectors, rows.count, dim_, metric_, "vector");
   check_ids(rows);
   const std::lock_guard writing(writer_);
   check_existing(rows.ids, rows.count);
@@ -124,6 +102,12 @@ void Index::append(const Rows& rows, bool replaces, unsigned threads, const Prog
   } catch (...) {
     for (Node node = first; !replaces && node < end; ++node) store.hide(node);
     throw;
+  }
+  // Looking at the whole graph costs as little as a few inserts per thousand nodes; done once per eighth of the nodes.
+  added_ += rows.count;
+  if (added_ >= end / 8) {
+    connect(store.graph, store.vectors(), end);
+    added_ = 0;
   }
   const std::unique_lock lock(mapping_);
   for (Node node = first; node < end; ++node) {
@@ -183,7 +167,7 @@ std::vector<std::uint8_t> Index::allowed_nodes(const Query& query) const {
 }
 
 void Index::search(const Query& query, std::int64_t* out_ids, float* out_distances) const {
-  check_vectors(query.queries, query.query_count, "query");
+  check_vectors(query.queries, query.query_count, dim_, metric_, "query");
   std::shared_ptr<const Store> store;
   std::vector<std::uint8_t> allowed;
   {
@@ -248,8 +232,19 @@ Census Index::validate() {
 }
 
 Index::Parts Index::parts() {
+  std::vector<std::uint8_t> bytes;
+  Parts parts = this->parts([&](const Graph& graph, std::size_t count, const Vectors& vectors) {
+    bytes.resize(serialized_bytes(graph, count));
+    serialize(graph, count, vectors.metric, vectors.dim, bytes.data());
+  });
+  parts.graph = std::move(bytes);
+  return parts;
+}
+
+Index::Parts Index::parts(const Write& write) {
   const std::lock_guard writing(writer_);
   if (store_->removed_count > 0) publish(without_removed(*store_, 0));
+  connect(store_->graph, store_->vectors(), store_->count);
   const std::shared_ptr<const Store> store = store_;
   Parts parts;
   parts.count = store->count;
@@ -257,9 +252,8 @@ Index::Parts Index::parts() {
   parts.ids = store->ids.data();
   parts.vectors = store->rows.data();
   parts.inverse_norms = store->inverse_norms.data();
-  parts.graph.resize(serialized_bytes(store->graph, store->count));
-  serialize(store->graph, store->count, metric_, dim_, parts.graph.data());
   parts.keep_alive = store;
+  write(store->graph, store->count, store->vectors());
   return parts;
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <shared_mutex>
@@ -79,15 +80,17 @@ class Index {
     const float* inverse_norms = nullptr;  // null but for cosine
     std::vector<std::uint8_t> graph;
   };
-  // Drops removed nodes first.
+  // Drops removed nodes first, and connects the rest.
   Parts parts();
+  // The same without the bytes of the graph: `write` is given the graph itself, no writer being at work.
+  using Write = std::function<void(const Graph&, std::size_t count, const Vectors&)>;
+  Parts parts(const Write& write);
   // Fills an empty index with saved ids, vectors (count x dim) and graph, which are copied; the graph is checked
   // whole. Error: kCorruption, kInvalidInput.
   void restore(std::size_t count, const std::int64_t* ids, const float* vectors, std::span<const std::uint8_t> graph);
 
  private:
   void publish(std::shared_ptr<Store> store);
-  void check_vectors(const float* vectors, std::size_t count, const char* name) const;
   void check_ids(const Rows& rows) const;
   void check_existing(const std::int64_t* ids, std::size_t count) const;
   void append(const Rows& rows, bool replaces, unsigned threads, const Progress& progress);
@@ -98,6 +101,7 @@ class Index {
   const Metric metric_;
   const Params params_;
   std::mutex writer_;                  // held by the one thread that writes
+  std::size_t added_ = 0;              // nodes since all were connected
   mutable std::shared_mutex mapping_;  // guards store_ (the pointer) and nodes_
   std::shared_ptr<Store> store_;
   IdMap nodes_;

@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <array>
-#include <optional>
+#include <span>
+#include <type_traits>
 #include <vector>
+
+#include "hnsw/code_probe.h"
 
 namespace akidb::hnsw {
 
@@ -74,7 +77,46 @@ std::size_t select_neighbors(const Vectors& vectors, std::span<const Candidate> 
   return count;
 }
 
-void insert(Graph& graph, const Vectors& vectors, Node node, Scratch& scratch) {
+namespace {
+
+// The nearest of the pool by their vectors, nearest first: what a walk over codes found is put into its true order.
+std::span<const Candidate> exactly(const Probe& exact, Scratch& scratch) {
+  std::vector<Candidate>& found = scratch.candidates;
+  found.assign(scratch.pool.begin(), scratch.pool.end());
+  constexpr std::size_t kAhead = 4;
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    if (i + kAhead < found.size()) exact.prefetch_row(found[i + kAhead].node);
+    found[i].distance = exact(found[i].node);
+  }
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
+// Neighbours for a node on every level up to `level`, found by a walk that compares by `probe`.
+template <class P>
+void find_neighbors(const Graph& graph, const Vectors& vectors, Node node, const P& probe, EntryPoint entry,
+                    unsigned level, Scratch& scratch, std::vector<Chosen>& chosen) {
+  const Probe exact(vectors, node);
+  scratch.visited.begin(graph.limit());
+  scratch.visited.insert(entry.node);
+  Candidate nearest{probe(entry.node), entry.node};
+  nearest = descend(graph, probe, nearest, entry.level, level, scratch, [](float, Node) {});
+  for (unsigned l = static_cast<unsigned>(chosen.size()); l-- > 0;) {
+    scratch.visited.begin(graph.limit());
+    scratch.visited.insert(nearest.node);
+    scratch.pool.reset(graph.params().ef_construction);
+    scratch.pool.insert(nearest);
+    search_layer(graph, probe, l, nullptr, scratch);
+    nearest = *scratch.pool.begin();
+    std::span<const Candidate> found(scratch.pool.begin(), scratch.pool.end());
+    if constexpr (!std::is_same_v<P, Probe>) found = exactly(exact, scratch);
+    chosen[l].count = select_neighbors(vectors, found, graph.m(), chosen[l].links.data());
+  }
+}
+
+}  // namespace
+
+void insert(Graph& graph, const Vectors& vectors, const quantization::Codes* codes, Node node, Scratch& scratch) {
   const unsigned level = graph.level(node);
   // A node above all others is inserted alone: of two at once, each would miss the other on the new levels.
   std::unique_lock top(graph.entry_mutex(), std::defer_lock);
@@ -89,31 +131,21 @@ void insert(Graph& graph, const Vectors& vectors, Node node, Scratch& scratch) {
     if (level <= entry.level) top.unlock();
   }
 
-  const Probe probe(vectors, node);
-  scratch.visited.begin(graph.limit());
-  scratch.visited.insert(entry.node);
-  Candidate nearest{probe(entry.node), entry.node};
-  nearest = descend(graph, probe, nearest, entry.level, level, scratch, [](float, Node) {});
-  const unsigned linked_level = std::min(level, entry.level);
-  std::vector<Chosen> chosen(linked_level + 1);
-  for (unsigned l = linked_level + 1; l-- > 0;) {
-    scratch.visited.begin(graph.limit());
-    scratch.visited.insert(nearest.node);
-    scratch.pool.reset(graph.params().ef_construction);
-    scratch.pool.insert(nearest);
-    search_layer(graph, probe, l, nullptr, scratch);
-    nearest = *scratch.pool.begin();
-    chosen[l].count =
-        select_neighbors(vectors, {scratch.pool.begin(), scratch.pool.end()}, graph.m(), chosen[l].links.data());
+  std::vector<Chosen> chosen(std::min(level, entry.level) + 1);
+  if (codes == nullptr) {
+    find_neighbors(graph, vectors, node, Probe(vectors, node), entry, level, scratch, chosen);
+  } else {
+    scratch.query.prepare(*codes, vectors.row(node), vectors.inverse_norm(node));
+    find_neighbors(graph, vectors, node, CodeProbe(*codes, scratch.query), entry, level, scratch, chosen);
   }
 
   // Own links on every level come before the first link back: whoever meets the node can go on from it, on any level.
   // Hence no lock here.
-  for (unsigned l = 0; l <= linked_level; ++l) {
+  for (unsigned l = 0; l < chosen.size(); ++l) {
     Node* row = graph.row(node, l);
     for (std::size_t i = 0; i < chosen[l].count; ++i) Graph::store(row + i, chosen[l].links[i].node);
   }
-  for (unsigned l = 0; l <= linked_level; ++l) {
+  for (unsigned l = 0; l < chosen.size(); ++l) {
     for (std::size_t i = 0; i < chosen[l].count; ++i) {
       const Candidate& neighbor = chosen[l].links[i];
       link_back(graph, vectors, neighbor.node, {neighbor.distance, node}, l);

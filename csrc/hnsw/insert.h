@@ -19,15 +19,16 @@ std::size_t select_neighbors(const Vectors& vectors, std::span<const Candidate> 
                              Candidate* chosen);
 
 // Algorithm 1 of the paper, INSERT. The vector must be in place; any number of threads may insert different nodes, and
-// search.
-void insert(Graph& graph, const Vectors& vectors, Node node, Scratch& scratch);
+// search. With codes (of all nodes), the walk compares them, and the vectors only of the candidates it ends with.
+void insert(Graph& graph, const Vectors& vectors, const quantization::Codes* codes, Node node, Scratch& scratch);
 
 // Told now and then, on the calling thread, how many of how many nodes are in; false stops the work with
 // Error(kCancelled).
 using Progress = std::function<bool(std::size_t done, std::size_t total)>;
 
 // Inserts nodes [first, first + count) on `threads` threads (0: one per processor). With one thread the graph depends
-// on vectors and params alone. If it throws, some of the nodes are linked and some are not.
+// on vectors and params alone. Where that is faster it compares 8-bit codes made for the purpose: dim + 8 bytes per
+// node (nodes before `first` included) until it returns. If it throws, some of the nodes are linked and some are not.
 void build(Graph& graph, const Vectors& vectors, Node first, std::size_t count, unsigned threads,
            const Progress& progress);
 

@@ -30,15 +30,15 @@ struct Params {
 
   unsigned m0() const { return 2 * m; }
 
+  bool in_range() const { return m >= kMMin && m <= kMMax && ef_construction >= 1 && ef_construction <= kEfMax; }
   void check() const {
+    if (in_range()) return;
     if (m < kMMin || m > kMMax) {
       throw_invalid("m is " + std::to_string(m) + ", expected " + std::to_string(kMMin) + " to " +
                     std::to_string(kMMax));
     }
-    if (ef_construction < 1 || ef_construction > kEfMax) {
-      throw_invalid("ef_construction is " + std::to_string(ef_construction) + ", expected 1 to " +
-                    std::to_string(kEfMax));
-    }
+    throw_invalid("ef_construction is " + std::to_string(ef_construction) + ", expected 1 to " +
+                  std::to_string(kEfMax));
   }
 
   // Section 4.1 of the paper: floor(-ln(U) / ln(m)). U comes from hashing the node's number and not from a stream of

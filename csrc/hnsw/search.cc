@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <limits>
+#include <span>
 #include <vector>
 
 #include "common/thread_pool.h"
+#include "hnsw/code_probe.h"
 #include "hnsw/walk.h"
 
 namespace akidb::hnsw {
@@ -67,25 +69,26 @@ class Searcher {
     const float* point = request_.queries + query * vectors_.dim;
     const float norm = vectors_.metric == Metric::kCosine ? inverse_norm(point, vectors_.dim) : 0.0F;
     const Probe probe(vectors_, point, norm);
-    const EntryPoint entry = graph_.entry();
+    Found found;
     if (scans_) {
-      scan(probe, scratch.pool);
-      write(scratch.pool.begin(), scratch.pool.size(), out_nodes, out_distances);
-    } else if (entry.node == kNoNode) {
-      write(nullptr, 0, out_nodes, out_distances);
-    } else {
-      walk(probe, entry, scratch);
-      if (passes_.everything()) {
-        write(scratch.pool.begin(), scratch.pool.size(), out_nodes, out_distances);
+      found = scan(probe, scratch.pool);
+    } else if (graph_.entry().node != kNoNode) {
+      scratch.visited.begin(graph_.limit());
+      if (request_.left_out != nullptr) scratch.visited.insert(request_.left_out[query]);
+      if (request_.codes == nullptr) {
+        found = walk(probe, scratch);
       } else {
-        const std::vector<Candidate>& found = scratch.heaps.sorted();
-        write(found.data(), found.size(), out_nodes, out_distances);
+        scratch.query.prepare(*request_.codes, point, norm);
+        found = compare_exactly(probe, walk(CodeProbe(*request_.codes, scratch.query), scratch), scratch.exact);
       }
     }
+    write(found, out_nodes, out_distances);
   }
 
  private:
-  void scan(const Probe& probe, SortedPool& pool) const {
+  using Found = std::span<const Candidate>;  // nearest first
+
+  Found scan(const Probe& probe, SortedPool& pool) const {
     constexpr std::size_t kBlock = 1024;
     float distances[kBlock];
     pool.reset(request_.k);
@@ -95,12 +98,14 @@ class Searcher {
       probe(few_.data() + first, count, distances);
       for (std::size_t i = 0; i < count; ++i) pool.insert({distances[i], few_[first + i]});
     }
+    return {pool.begin(), pool.end()};
   }
 
   // What the descent compares are candidates on level 0 as well, where every node is.
-  void walk(const Probe& probe, EntryPoint entry, Scratch& scratch) const {
+  template <class P>
+  Found walk(const P& probe, Scratch& scratch) const {
+    const EntryPoint entry = graph_.entry();
     const Candidate start{probe(entry.node), entry.node};
-    scratch.visited.begin(graph_.limit());
     scratch.visited.insert(start.node);
     if (passes_.everything()) {
       scratch.pool.reset(ef_);
@@ -108,20 +113,21 @@ class Searcher {
       take(start.distance, start.node);
       descend(graph_, probe, start, entry.level, 0, scratch, take);
       search_layer(graph_, probe, 0, &request_.stop, scratch);
-    } else {
-      scratch.heaps.reset(ef_);
-      const auto take = [&](float distance, Node node) {
-        if (scratch.heaps.would_take(distance)) scratch.heaps.insert({distance, node}, passes_(node));
-      };
-      take(start.distance, start.node);
-      descend(graph_, probe, start, entry.level, 0, scratch, take);
-      walk_through(probe, scratch, take);
+      return {scratch.pool.begin(), scratch.pool.end()};
     }
+    scratch.heaps.reset(ef_);
+    const auto take = [&](float distance, Node node) {
+      if (scratch.heaps.would_take(distance)) scratch.heaps.insert({distance, node}, passes_(node));
+    };
+    take(start.distance, start.node);
+    descend(graph_, probe, start, entry.level, 0, scratch, take);
+    walk_through(probe, scratch, take);
+    return scratch.heaps.sorted();
   }
 
   // Algorithm 2 where only some nodes may be found: all are candidates for expansion, those that pass are results.
-  template <class Take>
-  void walk_through(const Probe& probe, Scratch& scratch, const Take& take) const {
+  template <class P, class Take>
+  void walk_through(const P& probe, Scratch& scratch, const Take& take) const {
     unsigned hops = 0;
     for (Node node = kNoNode; scratch.heaps.next(node);) {
       if (++hops % 256 == 0) request_.stop.check();
@@ -129,11 +135,27 @@ class Searcher {
     }
   }
 
-  void write(const Candidate* found, std::size_t count, std::int64_t* out_nodes, float* out_distances) const {
+  // The k nearest by their vectors. Codes put candidates in nearly the right order, so once a whole block brings
+  // nothing into the result, those behind it would not either: twice k are looked at in any case, all of them rarely.
+  Found compare_exactly(const Probe& probe, Found found, SortedPool& exact) const {
+    const std::size_t block = std::max<std::size_t>(8, request_.k / 2);
+    exact.reset(request_.k);
+    for (const Candidate& candidate : found.first(std::min(block, found.size()))) probe.prefetch_row(candidate.node);
+    for (std::size_t first = 0; first < found.size(); first += block) {
+      const std::size_t end = std::min(first + block, found.size());
+      for (std::size_t i = end; i < std::min(end + block, found.size()); ++i) probe.prefetch_row(found[i].node);
+      bool brought = false;
+      for (std::size_t i = first; i < end; ++i) brought |= exact.insert({probe(found[i].node), found[i].node});
+      if (!brought && end >= 2 * request_.k) break;
+    }
+    return {exact.begin(), exact.end()};
+  }
+
+  void write(Found found, std::int64_t* out_nodes, float* out_distances) const {
     const std::size_t k = request_.k;
     for (std::size_t i = 0; i < k; ++i) {
-      out_nodes[i] = i < count ? static_cast<std::int64_t>(found[i].node) : -1;
-      out_distances[i] = i < count ? found[i].distance : std::numeric_limits<float>::infinity();
+      out_nodes[i] = i < found.size() ? static_cast<std::int64_t>(found[i].node) : -1;
+      out_distances[i] = i < found.size() ? found[i].distance : std::numeric_limits<float>::infinity();
     }
   }
 

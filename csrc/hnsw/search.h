@@ -7,6 +7,7 @@
 #include "common/deadline.h"
 #include "hnsw/graph.h"
 #include "hnsw/vectors.h"
+#include "quantization/codes.h"
 
 namespace akidb::hnsw {
 
@@ -14,20 +15,23 @@ struct Request {
   const float* queries = nullptr;  // query_count x dim
   std::size_t query_count = 0;
   std::size_t k = 0;
-  std::size_t ef = 0;                     // raised to k where it is less
-  std::size_t count = 0;                  // nodes that may be found: those below it
-  const std::uint8_t* allowed = nullptr;  // count bytes, a node may be returned where its byte is not 0; null: all
+  std::size_t ef = 0;                          // raised to k where it is less
+  const quantization::Codes* codes = nullptr;  // of the vectors; not null: the walk compares them
+  std::size_t count = 0;                       // nodes that may be found: those below it
+  const std::uint8_t* allowed = nullptr;       // count bytes, a node may be returned where its byte is not 0; null: all
   const std::uint8_t* removed =
       nullptr;  // count bytes, a node may be returned where its byte is 0; may change meanwhile; null: none is removed
-  unsigned threads = 1;  // 0: one per processor
-  Stop stop;             // checked every 256 hops
+  const Node* left_out = nullptr;  // per query a node that is neither returned nor walked through; null: there is none
+  unsigned threads = 1;            // 0: one per processor
+  Stop stop;                       // checked every 256 hops
 };
 
 // Algorithm 5 of the paper, K-NN-SEARCH, for each query: k nodes nearest first and their distances, padded with -1 and
 // +inf. Nodes that may not be returned are walked through all the same, so a filter doesn't cut the graph apart. Where
 // so few may be returned that comparing each of them is cheaper than walking, that is done instead, and the answer is
-// exact. Throws Error: kDeadlineExceeded or kCancelled as request.stop says, kCorruption when a link leads outside a
-// GraphView.
+// exact. With codes, the nearest of what a walk over them finds are compared again by their vectors: distances are
+// always exact. Throws Error: kDeadlineExceeded or kCancelled as request.stop says, kCorruption when a link leads
+// outside a GraphView.
 template <class G>
 void search(const G& graph, const Vectors& vectors, const Request& request, std::int64_t* out_nodes,
             float* out_distances);

@@ -11,7 +11,12 @@ namespace akidb::hnsw {
 namespace {
 
 constexpr char kMagic[8] = {'A', 'k', 'i', 'G', 'r', 'a', 'p', 'h'};
-constexpr std::uint32_t kVersion = 1;
+// Version 2, sealed, is version 1 with three sections more: centre and rows of the codes, and a calibration.
+constexpr std::uint32_t kPlainVersion = 1;
+constexpr std::uint32_t kSealedVersion = 2;
+
+using quantization::CodeBits;
+using quantization::CodeShape;
 
 struct Header {
   char magic[8];
@@ -26,11 +31,17 @@ struct Header {
   std::uint32_t ef_construction;
   std::uint32_t entry_node;
   std::uint32_t entry_level;
-  std::uint8_t reserved[48];
+  std::uint32_t code_bits;  // 0 but in version 2
+  std::uint8_t reserved[44];
   std::uint32_t body_crc;
   std::uint32_t header_crc;  // of the bytes before it
 };
 static_assert(sizeof(Header) == 128 && sizeof(Header) % kGraphAlignment == 0);
+
+// Queries and a word of zeros, then recall and deviation per k and ef; zeros fill it up.
+constexpr std::size_t kCalibrationBytes = 256;
+constexpr std::size_t kCurvesAt = 8;
+static_assert(kCurvesAt + 2 * sizeof(Calibration::recall) <= kCalibrationBytes);
 
 // Where the sections lie.
 struct Layout {
@@ -38,13 +49,19 @@ struct Layout {
   std::size_t levels;
   std::size_t upper_starts;
   std::size_t upper;
+  std::size_t centre;
+  std::size_t codes;
+  std::size_t calibration;
   std::size_t end;
 
-  Layout(std::size_t count, std::size_t upper_rows, unsigned m) {
+  Layout(std::size_t count, std::size_t upper_rows, unsigned m, bool is_sealed, const CodeShape& shape) {
     levels = base + padded(count * 2 * m * sizeof(Node));
     upper_starts = levels + padded(count);
     upper = upper_starts + padded(count * sizeof(std::uint32_t));
-    end = upper + padded(upper_rows * m * sizeof(Node));
+    centre = upper + padded(upper_rows * m * sizeof(Node));
+    codes = centre + (shape.bits == CodeBits::kNone ? 0 : padded(shape.dim * sizeof(float)));
+    calibration = codes + padded(count * shape.row_bytes());
+    end = calibration + (is_sealed ? kCalibrationBytes : 0);
   }
   static std::size_t padded(std::size_t bytes) {
     return (bytes + kGraphAlignment - 1) / kGraphAlignment * kGraphAlignment;
@@ -59,14 +76,15 @@ std::size_t upper_rows_of(const Graph& graph, std::size_t count) {
 
 [[noreturn]] void throw_corrupt(const std::string& what) { throw Error(ErrorKind::kCorruption, "the graph " + what); }
 
-}  // namespace
-
-std::size_t serialized_bytes(const Graph& graph, std::size_t count) {
-  return Layout(count, upper_rows_of(graph, count), graph.m()).end;
+void finish(std::uint8_t* bytes, Header& header) {
+  header.body_crc = crc32c(bytes + sizeof header, header.bytes - sizeof header);
+  header.header_crc = crc32c(&header, offsetof(Header, header_crc));
+  std::memcpy(bytes, &header, sizeof header);
 }
 
-void serialize(const Graph& graph, std::size_t count, Metric metric, std::size_t dim, std::uint8_t* out) {
-  const Layout layout(count, upper_rows_of(graph, count), graph.m());
+// Everything but what sealing adds. The checksums are still to be set.
+Header write_links(const Graph& graph, std::size_t count, const CodeShape& shape, const Layout& layout,
+                   std::uint8_t* out) {
   std::memset(out, 0, layout.end);
   std::copy_n(graph.levels(count).data(), count, out + layout.levels);
   if (count > 0) std::memcpy(out + layout.base, graph.base_row(0), count * graph.degree(0) * sizeof(Node));
@@ -82,9 +100,9 @@ void serialize(const Graph& graph, std::size_t count, Metric metric, std::size_t
   const EntryPoint entry = graph.entry();
   Header header{};
   std::memcpy(header.magic, kMagic, sizeof kMagic);
-  header.version = kVersion;
-  header.metric = static_cast<std::uint32_t>(metric);
-  header.dim = dim;
+  header.version = kPlainVersion;
+  header.metric = static_cast<std::uint32_t>(shape.metric);
+  header.dim = shape.dim;
   header.count = count;
   header.upper_rows = upper_rows;
   header.seed = graph.params().seed;
@@ -93,9 +111,49 @@ void serialize(const Graph& graph, std::size_t count, Metric metric, std::size_t
   header.ef_construction = graph.params().ef_construction;
   header.entry_node = entry.node;
   header.entry_level = entry.level;
-  header.body_crc = crc32c(out + sizeof header, layout.end - sizeof header);
-  header.header_crc = crc32c(&header, offsetof(Header, header_crc));
-  std::memcpy(out, &header, sizeof header);
+  return header;
+}
+
+}  // namespace
+
+std::size_t serialized_bytes(const Graph& graph, std::size_t count) {
+  return Layout(count, upper_rows_of(graph, count), graph.m(), false, {}).end;
+}
+
+std::size_t sealed_bytes(const Graph& graph, std::size_t count, std::size_t dim, CodeBits bits) {
+  return Layout(count, upper_rows_of(graph, count), graph.m(), true, {dim, bits}).end;
+}
+
+void serialize(const Graph& graph, std::size_t count, Metric metric, std::size_t dim, std::uint8_t* out) {
+  const Layout layout(count, upper_rows_of(graph, count), graph.m(), false, {});
+  Header header = write_links(graph, count, {dim, CodeBits::kNone, metric}, layout, out);
+  finish(out, header);
+}
+
+void seal(const Graph& graph, std::size_t count, const Vectors& vectors, CodeBits bits, unsigned threads,
+          std::uint8_t* out) {
+  const CodeShape shape{vectors.dim, bits, vectors.metric};
+  const Layout layout(count, upper_rows_of(graph, count), graph.m(), true, shape);
+  Header header = write_links(graph, count, shape, layout, out);
+  header.version = kSealedVersion;
+  header.code_bits = static_cast<std::uint32_t>(bits);
+  if (bits != CodeBits::kNone) {
+    const quantization::Source source{vectors.data, vectors.stride, vectors.inverse_norms};
+    auto* centre = reinterpret_cast<float*>(out + layout.centre);
+    quantization::find_centre(shape, source, count, centre);
+    quantization::encode(shape, centre, source, count, threads, out + layout.codes);
+  }
+  finish(out, header);
+}
+
+void set_calibration(std::uint8_t* bytes, const Calibration& calibration) {
+  Header header;
+  std::memcpy(&header, bytes, sizeof header);
+  std::uint8_t* out = bytes + header.bytes - kCalibrationBytes;
+  std::memcpy(out, &calibration.queries, sizeof calibration.queries);
+  std::memcpy(out + kCurvesAt, &calibration.recall, sizeof calibration.recall);
+  std::memcpy(out + kCurvesAt + sizeof calibration.recall, &calibration.deviation, sizeof calibration.deviation);
+  finish(bytes, header);
 }
 
 GraphInfo read_header(const std::uint8_t* bytes, std::size_t size) {
@@ -105,22 +163,26 @@ GraphInfo read_header(const std::uint8_t* bytes, std::size_t size) {
   }
   std::memcpy(&header, bytes, sizeof header);
   if (std::memcmp(header.magic, kMagic, sizeof kMagic) != 0) throw_corrupt("does not begin with \"AkiGraph\"");
-  if (header.version != kVersion)
+  if (header.version != kPlainVersion && header.version != kSealedVersion)
     throw_corrupt("has format version " + std::to_string(header.version) + ", this build reads " +
-                  std::to_string(kVersion));
+                  std::to_string(kPlainVersion) + " and " + std::to_string(kSealedVersion));
   if (header.header_crc != crc32c(&header, offsetof(Header, header_crc)))
     throw_corrupt("has a damaged header (CRC32C differs)");
   // From here on a contradiction was written by a program, not by a failing disk; it must not lead outside the bytes
   // all the same.
   GraphInfo info;
   info.params = {header.m, header.ef_construction, header.seed};
-  info.params.check();
-  const bool plausible = header.metric <= static_cast<std::uint32_t>(Metric::kInnerProduct) && header.dim >= 1 &&
+  const auto bits = static_cast<CodeBits>(header.code_bits);
+  const bool has_codes = bits == CodeBits::kFour || bits == CodeBits::kEight;
+  const bool is_sealed = header.version == kSealedVersion;
+  const bool plausible = (has_codes ? is_sealed : bits == CodeBits::kNone) &&
+                         header.metric <= static_cast<std::uint32_t>(Metric::kInnerProduct) && header.dim >= 1 &&
                          header.dim <= kDimMax && header.count <= kNodesMax &&
                          header.upper_rows <= header.count * kLevelMax && header.entry_level <= kLevelMax &&
                          (header.count == 0 ? header.entry_node == kNoNode : header.entry_node < header.count);
-  if (!plausible) throw_corrupt("has impossible values in its header");
-  if (Layout(header.count, header.upper_rows, header.m).end != header.bytes || header.bytes > size) {
+  if (!plausible || !info.params.in_range()) throw_corrupt("has impossible values in its header");
+  if (Layout(header.count, header.upper_rows, header.m, is_sealed, {header.dim, bits}).end != header.bytes ||
+      header.bytes > size) {
     throw_corrupt("should have " + std::to_string(header.bytes) + " bytes, there are " + std::to_string(size));
   }
   if (reinterpret_cast<std::uintptr_t>(bytes) % alignof(Node) != 0)
@@ -130,13 +192,15 @@ GraphInfo read_header(const std::uint8_t* bytes, std::size_t size) {
   info.count = header.count;
   info.entry = {header.entry_node, header.entry_level};
   info.upper_rows = header.upper_rows;
+  info.is_sealed = is_sealed;
+  info.code_bits = bits;
   info.bytes = header.bytes;
   info.body_crc = header.body_crc;
   return info;
 }
 
 GraphView open(const std::uint8_t* bytes, const GraphInfo& info) {
-  const Layout layout(info.count, info.upper_rows, info.params.m);
+  const Layout layout(info.count, info.upper_rows, info.params.m, info.is_sealed, {info.dim, info.code_bits});
   return {info.params.m,
           info.count,
           info.entry,
@@ -145,6 +209,23 @@ GraphView open(const std::uint8_t* bytes, const GraphInfo& info) {
           reinterpret_cast<const std::uint32_t*>(bytes + layout.upper_starts),
           reinterpret_cast<const Node*>(bytes + layout.upper),
           info.upper_rows};
+}
+
+std::optional<quantization::Codes> open_codes(const std::uint8_t* bytes, const GraphInfo& info) {
+  if (info.code_bits == CodeBits::kNone) return std::nullopt;
+  const CodeShape shape{info.dim, info.code_bits, info.metric};
+  const Layout layout(info.count, info.upper_rows, info.params.m, info.is_sealed, shape);
+  return quantization::Codes{shape, reinterpret_cast<const float*>(bytes + layout.centre), bytes + layout.codes};
+}
+
+Calibration read_calibration(const std::uint8_t* bytes, const GraphInfo& info) {
+  Calibration calibration;
+  if (!info.is_sealed) return calibration;
+  const std::uint8_t* in = bytes + info.bytes - kCalibrationBytes;
+  std::memcpy(&calibration.queries, in, sizeof calibration.queries);
+  std::memcpy(&calibration.recall, in + kCurvesAt, sizeof calibration.recall);
+  std::memcpy(&calibration.deviation, in + kCurvesAt + sizeof calibration.recall, sizeof calibration.deviation);
+  return calibration;
 }
 
 void check_body(const std::uint8_t* bytes, const GraphInfo& info) {

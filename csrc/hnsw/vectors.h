@@ -19,7 +19,12 @@ struct Vectors {
   Metric metric = Metric::kCosine;
 
   const float* row(Node node) const { return data + static_cast<std::size_t>(node) * stride; }
+  float inverse_norm(Node node) const { return inverse_norms == nullptr ? 0.0F : inverse_norms[node]; }
 };
+
+// Error(kInvalidInput) naming the first of `count` x `dim` values that holds NaN or infinity or, under cosine, is zero.
+// `name` is what the message calls a vector.
+void check_vectors(const float* vectors, std::size_t count, std::size_t dim, Metric metric, const char* name);
 
 // Distances from one point. The values equal those of exact search bit for bit: same kernels, same formula, same order
 // of operations.
@@ -27,8 +32,7 @@ class Probe {
  public:
   Probe(const Vectors& vectors, const float* point, float inverse_norm_of_point)
       : vectors_(vectors), kernels_(kernels()), point_(point), inverse_norm_(inverse_norm_of_point) {}
-  Probe(const Vectors& vectors, Node node)
-      : Probe(vectors, vectors.row(node), vectors.inverse_norms == nullptr ? 0.0F : vectors.inverse_norms[node]) {}
+  Probe(const Vectors& vectors, Node node) : Probe(vectors, vectors.row(node), vectors.inverse_norm(node)) {}
 
   float operator()(Node node) const {
     const float* row = vectors_.row(node);

@@ -1,9 +1,11 @@
-// Algorithm 2 of the paper, SEARCH-LAYER, as both inserting and searching use it, over either form of graph.
+// Algorithm 2 of the paper, SEARCH-LAYER, as both inserting and searching use it, over either form of graph, with
+// distances that a Probe or a CodeProbe gives.
 #pragma once
 
 #include <array>
 #include <cstddef>
 #include <string>
+#include <vector>
 
 #include "common/deadline.h"
 #include "common/error.h"
@@ -11,6 +13,7 @@
 #include "hnsw/candidates.h"
 #include "hnsw/graph.h"
 #include "hnsw/vectors.h"
+#include "quantization/codes.h"
 
 namespace akidb::hnsw {
 
@@ -22,6 +25,9 @@ struct Scratch {
   Visited visited;
   SortedPool pool;
   TwoHeaps heaps;
+  SortedPool exact;                   // the results, where the walk compares codes
+  std::vector<Candidate> candidates;  // of an insert, where the walk compares codes
+  quantization::CodedQuery query;
   std::array<Node, kDegreeMax> nodes;
   std::array<float, kDegreeMax> distances;
 
@@ -55,8 +61,8 @@ std::size_t fresh_neighbors(const G& graph, Node node, const Node* row, unsigned
 
 // Calls take(distance, node) for the fresh neighbors of a node, in the order of its links. First all are gathered,
 // then fetched ahead of the distances in fours: cache misses of several vectors are in flight at any time.
-template <class G, class Take>
-void expand(const G& graph, const Probe& probe, Node node, const Node* row, unsigned degree, Scratch& scratch,
+template <class G, class P, class Take>
+void expand(const G& graph, const P& probe, Node node, const Node* row, unsigned degree, Scratch& scratch,
             Take&& take) {
   constexpr std::size_t kAhead = 8;
   Node* nodes = scratch.nodes.data();
@@ -75,8 +81,8 @@ void expand(const G& graph, const Probe& probe, Node node, const Node* row, unsi
 // Greedy descent (Algorithm 5, lines 4 to 6): from `start` to the nearest node on the levels above `bottom`. Calls
 // take(distance, node) for every node it compares but `start`. What was seen on one level isn't compared again on the
 // next: the nearest so far is nearer.
-template <class G, class Take>
-Candidate descend(const G& graph, const Probe& probe, Candidate start, unsigned from_level, unsigned bottom,
+template <class G, class P, class Take>
+Candidate descend(const G& graph, const P& probe, Candidate start, unsigned from_level, unsigned bottom,
                   Scratch& scratch, Take&& take) {
   Candidate nearest = start;
   for (unsigned level = from_level; level > bottom; --level) {
@@ -95,8 +101,8 @@ Candidate descend(const G& graph, const Probe& probe, Candidate start, unsigned 
 
 // Algorithm 2 from the candidates that are in scratch.pool and marked in scratch.visited: leaves the nearest nodes of
 // the level that a walk finds, as many as the pool holds, nearest first.
-template <class G>
-void search_layer(const G& graph, const Probe& probe, unsigned level, const Stop* stop, Scratch& scratch) {
+template <class G, class P>
+void search_layer(const G& graph, const P& probe, unsigned level, const Stop* stop, Scratch& scratch) {
   SortedPool& pool = scratch.pool;
   const unsigned degree = graph.degree(level);
   unsigned hops = 0;

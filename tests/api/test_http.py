@@ -57,6 +57,22 @@ async def test_a_request_that_could_be_read_in_two_ways_is_refused_and_the_conne
     assert not caplog.records  # the bytes may hold a key
 
 
+@pytest.mark.parametrize("head", [HEAD, b"GET /nothing HTTP/1.1\r\nHost: here\r\n"])
+async def test_an_expectation_that_cannot_be_met_is_refused_as_all_else_is(filled, head):
+    status, headers, problem = await answer_to(filled, head + b"Expect: 200-ok\r\n\r\n", closed=True)
+    assert (status, problem["code"], headers["server"]) == (400, "http_error", "akidb")
+    assert "Expect" in str(problem["detail"])
+
+
+async def test_a_client_that_waits_for_100_continue_gets_it(filled):
+    reader, writer = await connect(filled)
+    writer.write(HEAD + b"Expect: 100-Continue\r\nContent-Length: 14\r\n\r\n")
+    assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    writer.write(b'{"vectors":[]}')
+    assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+    writer.close()
+
+
 async def test_what_is_no_http_at_all_is_refused(filled):
     assert (await answer_to(filled, b"\x16\x03\x01\x02\x00\x01\x00"))[0] == 400
 

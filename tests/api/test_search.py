@@ -1,7 +1,10 @@
+import asyncio
 import base64
 import struct
 
 import pytest
+
+from akidb.collection import Collection
 
 SEARCH = "/collections/compass/search"
 BATCH = "/collections/compass/batch-search"
@@ -214,3 +217,37 @@ async def test_a_slow_query_is_counted_and_logged_with_its_plan(filled, caplog):
     assert (record.collection, record.top_k, record.parts) == ("compass", 2, 1)
     assert "n" in record.filter
     assert service.metrics.slow_queries._value.get() == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (SEARCH, {"vector": [1, 0]}),
+        (SEARCH, {"id": "east"}),
+        (BATCH, {"queries": [{"vector": [1, 0]}]}),
+    ],
+)
+async def test_looking_for_the_collection_counts_and_goes_on_past_the_time(filled, path, body, monkeypatch):
+    opening, opened = asyncio.Event(), asyncio.Event()
+    real = filled.service.database.collection
+
+    async def slow(name):
+        await opening.wait()
+        found = await real(name)
+        opened.set()
+        return found
+
+    monkeypatch.setattr(filled.service.database, "collection", slow)
+    await filled.refused("POST", path, body | {"timeout_ms": 1}, status=504, code="deadline_exceeded", says="1 ms")
+    opening.set()
+    await opened.wait()
+    assert (await filled.post(path, body)).status == 200
+
+
+async def test_reading_the_stored_point_counts(filled, monkeypatch):
+    async def slow(*_, **__):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Collection, "get", slow)
+    wanted = {"id": "east", "timeout_ms": 1}
+    await filled.refused("POST", SEARCH, wanted, status=504, code="deadline_exceeded", says="1 ms")

@@ -6,9 +6,12 @@ from dataclasses import replace
 
 import aiohttp
 import pytest
+from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from akidb.api import server
+from akidb.api.app import create_app
+from akidb.api.runner import Runner
 from akidb.api.server import Stop, listen, serve
 from akidb.api.service import Service
 from akidb.config.settings import Api
@@ -125,6 +128,40 @@ async def test_what_is_under_way_is_finished(monkeypatch):
         leave.set()
         assert await request == 200
         await serving.task
+
+
+async def test_a_client_that_keeps_its_connection_for_ever_does_not_keep_the_database_from_closing(monkeypatch):
+    async def endless(_):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Runner, "cleanup", endless)
+    monkeypatch.setattr(server, "EXIT_SECS_MAX", server.CLOSE_SECS)
+    async with Serving() as serving:
+        await serving.until("/health/ready", 200)
+        serving.stop.ask(patient=True)
+        await asyncio.wait_for(serving.task, 60)
+        with pytest.raises(UnavailableError, match="closed"):
+            await serving.service.database.list_collections()
+
+
+@pytest.mark.parametrize("turns", range(2, 8))
+@pytest.mark.parametrize(
+    ("asked", "answered"), [(b"GET /health/live HTTP/1.1\r\nHost: test\r\n\r\n", b"HTTP/1.1 200 OK"), (b"", b"")]
+)
+async def test_a_connection_accepted_last_gets_its_answer_and_keeps_nobody(turns, asked, answered):
+    """`turns` of the event loop lie between its coming and the end: it is somewhere between accepted and read."""
+    service = Service(settings(), "1.2.3", metrics=Metrics(CollectorRegistry()))
+    runner = Runner(create_app(service), shutdown_timeout=3600.0)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    with socket.create_connection(runner.addresses[0][:2]) as came:
+        came.setblocking(False)
+        came.sendall(asked)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await asyncio.wait_for(runner.cleanup(), 60)
+        said = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(came, 100), 60)
+        assert said[: len(b"HTTP/1.1 200 OK")] == answered
 
 
 def test_a_busy_port_is_named():

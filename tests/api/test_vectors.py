@@ -4,6 +4,8 @@ from urllib.parse import quote
 
 import pytest
 
+from akidb.wal import record
+
 VECTORS = "/collections/compass/vectors"
 
 
@@ -259,3 +261,22 @@ async def test_a_payload_must_keep_what_its_schema_promises(client):
         "POST", "/collections/books/vectors", {"vectors": [POINT | {"payload": {"year": "old"}}]},
         status=422, code="payload_schema_mismatch", says="payload_schema says integer", loc=["vectors", 0, "payload"],
     )  # fmt: skip
+
+
+async def test_a_batch_larger_than_a_slot_takes_is_refused(filled, monkeypatch):
+    monkeypatch.setattr(record, "BATCH_BYTES_MAX", 1000)
+    points = {"vectors": [{"id": i, "vector": [1, 2]} for i in range(100)]}
+    await filled.refused("POST", VECTORS, points, status=422, code="batch_too_large", says="send it in parts")
+
+
+@pytest.mark.parametrize("path", ["search", "count", "scroll", "vectors/delete"])
+async def test_a_filter_on_a_field_without_index_is_refused(client, path):
+    schema = {"raw": {"index": False}}
+    made = await client.post("/collections", {"name": "c", "vector_dim": 2, "payload_schema": schema})
+    assert made.status == 201
+    body = {"filter": {"must": [{"field": "raw.x", "match": 1}]}} | ({"vector": [1, 2]} if path == "search" else {})
+    where = ["filter", "must", 0, "field"]
+    says = "payload_schema says that 'raw' is not indexed"
+    await client.refused(
+        "POST", f"/collections/c/{path}", body, status=422, code="field_not_indexed", loc=where, says=says
+    )

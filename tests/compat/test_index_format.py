@@ -14,7 +14,8 @@ from akidb import HnswIndex
 from akidb.index import build_graph
 
 ROOT = Path(__file__).parents[2]
-GOLDEN = Path(__file__).parent / "golden" / "index-v1.aki"
+FOLDER = Path(__file__).parent / "golden"
+PLAIN, CODED = FOLDER / "index-v1.aki", FOLDER / "index-v1-coded.aki"
 
 # Whole numbers, whose distances are exact on every machine.
 VECTORS = np.array([[x % 7, x % 5, x % 3] for x in range(1, 41)], np.float32)
@@ -36,17 +37,21 @@ def test_the_worked_example_is_what_is_built() -> None:
     assert shown.tobytes() == graph
 
 
+@pytest.mark.parametrize("golden", [PLAIN, CODED])
 @pytest.mark.parametrize("opened", [HnswIndex.load, HnswIndex.view])
-def test_the_golden_file_answers_as_on_its_first_day(opened: Callable[[Path], Any]) -> None:
-    index = opened(GOLDEN)
+def test_the_golden_file_answers_as_on_its_first_day(opened: Callable[[Path], Any], golden: Path) -> None:
+    index = opened(golden)
     assert index.validate()["nodes"] == 40
     np.testing.assert_array_equal(index.get(np.arange(40) * 3), VECTORS)
     found = index.search(VECTORS, 3, ef_search=40)
     wanted = golden_index().search(VECTORS, 3, ef_search=40)
-    np.testing.assert_array_equal(found.ids, wanted.ids)
+    if golden == PLAIN:  # vectors at the same distance come in the order in which a walk over codes meets them
+        np.testing.assert_array_equal(found.ids, wanted.ids)
     np.testing.assert_array_equal(found.distances, wanted.distances)
 
 
 def test_the_golden_file_is_what_is_written(tmp_path: Path) -> None:
-    golden_index().save(tmp_path / "index.aki")
-    assert (tmp_path / "index.aki").read_bytes() == GOLDEN.read_bytes()
+    golden_index().save(tmp_path / "plain.aki")
+    golden_index().seal(4).save(tmp_path / "coded.aki")
+    assert (tmp_path / "plain.aki").read_bytes() == PLAIN.read_bytes()
+    assert (tmp_path / "coded.aki").read_bytes() == CODED.read_bytes()

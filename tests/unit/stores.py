@@ -67,6 +67,11 @@ class FaultyStore:
             name, key, lambda: self.inner.get(key, byte_range=byte_range, if_none_match=if_none_match)
         )
 
+    def get_now(
+        self, key: str, *, byte_range: tuple[int, int] | None = None, if_none_match: str | None = None
+    ) -> Reply | None:
+        return None  # so that everything comes by where the faults are
+
     async def head(self, key: str) -> Reply:
         return await self.inner.head(key)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -18,9 +19,9 @@ from akidb.api.route import Route, json_response
 from akidb.api.service import SERVICE, Service
 from akidb.api.vectors import matrix, one
 from akidb.collection import Collection, PreparedSearch
-from akidb.collection.points import check_values
+from akidb.collection.points import check_ids, check_values
 from akidb.errors import DeadlineExceededError, InvalidInputError, NotFoundError
-from akidb.query import SearchQuery
+from akidb.query import SearchQuery, Snapshot
 from akidb.telemetry.tracing import span
 from akidb.types import Consistency, ScoredPoint, VectorArray
 
@@ -40,14 +41,15 @@ async def search(request: web.Request) -> web.Response:
     wanted = await service.parse(body, lambda: bodies.decode(_SEARCH, body))
     if (wanted.vector is None) == (wanted.id is None):
         raise refuse("invalid_body", (), "expected one of vector and id")
-    collection = await service.collection(request)
+    collection = await _in_time(request, wanted.timeout_ms, service.collection(request))
     freshness = consistency.of(request, wanted.consistency)
     limit = service.settings.api.validation.top_k_max
     if not 1 <= wanted.top_k <= limit:
         raise refuse("invalid_top_k", ("top_k",), f"is {wanted.top_k}, expected 1 to {limit}")
-    left_out = None if wanted.id is None else points.texts([wanted.id], "id")[0]
+    left_out = None if wanted.id is None else check_ids([wanted.id], loc=("id",))[0]
     if left_out is not None:
-        vector, top_k = await _stored(collection, left_out, freshness), wanted.top_k + 1
+        vector = await _in_time(request, wanted.timeout_ms, _stored(collection, left_out, freshness))
+        top_k = wanted.top_k + 1
     else:
         assert wanted.vector is not None
         vector, top_k = one(wanted.vector, collection.spec.dim), wanted.top_k
@@ -73,7 +75,7 @@ async def batch_search(request: web.Request) -> web.Response:
     wanted = await service.parse(body, lambda: bodies.decode(_BATCH, body))
     if not 1 <= len(wanted.queries) <= BATCH_MAX:
         raise refuse("invalid_batch", ("queries",), f"has {len(wanted.queries)} queries, expected 1 to {BATCH_MAX}")
-    collection = await service.collection(request)
+    collection = await _in_time(request, wanted.timeout_ms, service.collection(request))
     freshness = consistency.of(request, wanted.consistency)
 
     def prepare() -> list[SearchQuery]:
@@ -95,6 +97,21 @@ async def batch_search(request: web.Request) -> web.Response:
         return json_response(schemas.BatchAnswer(collection.spec.name, results), headers=consistency.token(collection))
 
     return await _run(request, collection, queries, wanted.timeout_ms, freshness, answer)
+
+
+async def _in_time(request: web.Request, timeout_ms: int, work: Coroutine[Any, Any, T]) -> T:
+    """Awaits `work` for as long as the request has. It goes on beyond that: a collection that takes longer to open than
+    searches wait would otherwise never be open."""
+    task = asyncio.create_task(work)
+    task.add_done_callback(lambda task: task.cancelled() or task.exception())  # heard, though nobody may wait any more
+    done, _ = await asyncio.wait({task}, timeout=(timeout_ms / 1000) - (time.monotonic() - request[STARTED]))
+    if done:
+        return task.result()
+    raise _too_late(timeout_ms)
+
+
+def _too_late(timeout_ms: int) -> DeadlineExceededError:
+    return DeadlineExceededError(f"{timeout_ms} ms passed before the search began")
 
 
 async def _stored(collection: Collection, id_: str, freshness: Consistency | None) -> VectorArray:
@@ -144,7 +161,7 @@ async def _run(
     service = request.app[SERVICE]
     left_ms = timeout_ms - int((time.monotonic() - request[STARTED]) * 1000)
     if left_ms <= 0:
-        raise DeadlineExceededError(f"{timeout_ms} ms passed before the search began")
+        raise _too_late(timeout_ms)
     with span(
         "search_vectors",
         collection__name=collection.spec.name,
@@ -153,13 +170,16 @@ async def _run(
         filter__enabled=queries[0].filter is not None,
         index__type=collection.spec.index.type,
     ):
-        prepared = await collection.prepare(queries, timeout_ms=left_ms, consistency=freshness)
-        return await service.in_thread(lambda: answer(_searched(prepared, service, collection)))
+        prepared = collection.prepare(queries, timeout_ms=left_ms)
+        snapshot = await collection.snapshot(freshness, deadline=prepared.deadline)
+        return await service.in_thread(lambda: answer(_searched(prepared, snapshot, service, collection)))
 
 
-def _searched(prepared: PreparedSearch, service: Service, collection: Collection) -> list[list[ScoredPoint]]:
+def _searched(
+    prepared: PreparedSearch, snapshot: Snapshot, service: Service, collection: Collection
+) -> list[list[ScoredPoint]]:
     began = time.perf_counter()
-    found = prepared.run()
+    found = prepared.run(snapshot)
     took = time.perf_counter() - began
     service.metrics.index_search_duration.observe(took)
     if took * 1000 > service.settings.query.slow_query_ms:
@@ -173,7 +193,7 @@ def _searched(prepared: PreparedSearch, service: Service, collection: Collection
             "ef_search": collection.spec.index.ef_search if first.ef_search is None else first.ef_search,
             "exact": first.exact,
             "filter": str(first.filter) if first.filter is not None else None,
-            "parts": len(prepared.snapshot.parts),
+            "parts": len(snapshot.parts),
         }
         log.warning("slow query", extra=plan)
     return found

@@ -11,7 +11,7 @@ from akidb.api.errors import refuse
 from akidb.api.route import Parameter, Route, json_response
 from akidb.api.routes.collections import CONSISTENCY
 from akidb.api.service import SERVICE
-from akidb.errors import NotFoundError
+from akidb.errors import InvalidInputError, NotFoundError
 
 _WITH_VECTOR = Parameter("with_vector", {"type": "boolean", "default": True}, "Whether the vector is in the answer.")
 
@@ -27,7 +27,10 @@ async def upsert(request: web.Request) -> web.Response:
     collection = await service.collection(request)
     body = await bodies.read(request)
     batch = await service.parse(body, lambda: points.parse_batch(body, collection.spec))
-    lsn = await collection.upsert(batch.ids, batch.vectors, batch.payloads)
+    try:
+        lsn = await collection.upsert(batch.ids, batch.vectors, batch.payloads)
+    except InvalidInputError as error:
+        raise points.in_request(error) from None
     return json_response(
         schemas.Upserted(collection.spec.name, len(batch.ids), lsn), headers=consistency.token(collection, lsn)
     )
@@ -48,10 +51,9 @@ async def get_many(request: web.Request) -> web.Response:
     service = request.app[SERVICE]
     body = await bodies.read(request)
     wanted = await service.parse(body, lambda: bodies.decode(_GET, body))
-    ids = points.texts(wanted.ids, "ids")
     collection = await service.collection(request)
     found = await collection.get(
-        ids, consistency=consistency.of(request, wanted.consistency), with_vector=wanted.with_vector
+        wanted.ids, consistency=consistency.of(request, wanted.consistency), with_vector=wanted.with_vector
     )
 
     def encode() -> web.Response:
@@ -80,7 +82,7 @@ async def delete_many(request: web.Request) -> web.Response:
     collection = await service.collection(request)
     deleted = None
     if wanted.ids is not None:
-        lsn = await collection.delete(points.texts(wanted.ids, "ids"))
+        lsn = await collection.delete(wanted.ids)
     else:
         chosen = service.filter(wanted.filter, collection)
         assert chosen is not None

@@ -2,7 +2,8 @@
 // single row busy; sixteen registers hold four sums of two rows.
 #include <immintrin.h>
 
-#include "distance/kernels/f32.h"
+#include "distance/kernels/table.h"
+#include "distance/kernels/ymm_codes.h"
 
 namespace akidb {
 namespace {
@@ -34,6 +35,6 @@ struct Ymm {
 }  // namespace
 
 namespace avx2 {
-constexpr Kernels kKernels = table<Ymm>(SimdLevel::kAvx2, "avx2");
+constexpr Kernels kKernels = table<Ymm, YmmCodes>(SimdLevel::kAvx2, "avx2");
 }
 }  // namespace akidb

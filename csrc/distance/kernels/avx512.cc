@@ -1,33 +1,9 @@
-// AVX-512: Skylake-X, Zen 4 and later. Thirty-two registers hold four sums of four rows, so one load of the query
-// serves four rows.
-#include <immintrin.h>
+// AVX-512: Skylake-X and later. Codes in registers of 256 bits: without VNNI the wider ones gain nothing on rows of a
+// few hundred bytes.
+#include "distance/kernels/table.h"
+#include "distance/kernels/ymm_codes.h"
+#include "distance/kernels/zmm.h"
 
-#include "distance/kernels/f32.h"
-
-namespace akidb {
-namespace {
-
-struct Zmm {
-  using Reg = __m512;
-  static constexpr std::size_t kLanes = 16;
-  static constexpr int kSums = 4;
-  static constexpr int kRowsAtOnce = 4;
-
-  AKIDB_INLINE static Reg zero() { return _mm512_setzero_ps(); }
-  AKIDB_INLINE static Reg load(const float* p) { return _mm512_loadu_ps(p); }
-  // A masked lane is not read, so a vector may end at the end of a page.
-  AKIDB_INLINE static Reg load_tail(const float* p, std::size_t n) {
-    return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1U << n) - 1U), p);
-  }
-  AKIDB_INLINE static Reg add(Reg a, Reg b) { return _mm512_add_ps(a, b); }
-  AKIDB_INLINE static Reg sub(Reg a, Reg b) { return _mm512_sub_ps(a, b); }
-  AKIDB_INLINE static Reg fma(Reg a, Reg b, Reg c) { return _mm512_fmadd_ps(a, b, c); }
-  AKIDB_INLINE static float total(Reg r) { return _mm512_reduce_add_ps(r); }
-};
-
-}  // namespace
-
-namespace avx512 {
-constexpr Kernels kKernels = table<Zmm>(SimdLevel::kAvx512, "avx512");
+namespace akidb::avx512 {
+constexpr Kernels kKernels = table<Zmm, YmmCodes>(SimdLevel::kAvx512, "avx512");
 }
-}  // namespace akidb

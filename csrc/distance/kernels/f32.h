@@ -17,15 +17,7 @@
 
 #include <cstddef>
 
-#include "distance/kernels/levels.h"
-
-#define AKIDB_INLINE [[gnu::always_inline]] inline
-// Loops over sums and rows have constant bounds; unrolled completely, `sums` lives in registers.
-#if defined(__clang__)
-#define AKIDB_UNROLL _Pragma("unroll")
-#else
-#define AKIDB_UNROLL _Pragma("GCC unroll 16")
-#endif
+#include "distance/kernels/inline.h"
 
 namespace akidb {
 namespace {  // NOLINT(misc-anonymous-namespace-in-header): meant, as said above
@@ -108,11 +100,6 @@ float single(const float* a, const float* b, std::size_t dim) {
 template <class V, template <class> class Op>
 void batch4(const float* query, const float* const rows[4], std::size_t dim, float out[4]) {
   for (int r = 0; r < 4; r += V::kRowsAtOnce) accumulate<V, Op<V>, V::kRowsAtOnce>(query, rows + r, dim, out + r);
-}
-
-template <class V>
-constexpr Kernels table(SimdLevel level, const char* name) {
-  return {single<V, SquaredL2>, single<V, Dot>, batch4<V, SquaredL2>, batch4<V, Dot>, level, name};
 }
 
 }  // namespace

@@ -11,10 +11,16 @@ extern const Kernels kKernels;
 namespace neon {
 extern const Kernels kKernels;
 }
+namespace neon_dotprod {
+extern const Kernels kKernels;
+}
 namespace avx2 {
 extern const Kernels kKernels;
 }
 namespace avx512 {
+extern const Kernels kKernels;
+}
+namespace avx512_vnni {
 extern const Kernels kKernels;
 }
 

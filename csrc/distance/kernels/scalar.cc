@@ -1,7 +1,7 @@
 // Plain C++, for every machine, and the reference the other levels are tested against. A "register" is one float and
 // sixteen sums are independent of each other, which leaves the compiler free to use the base vector set of the
 // architecture (SSE2) for them.
-#include "distance/kernels/f32.h"
+#include "distance/kernels/table.h"
 
 namespace akidb {
 namespace {
@@ -23,9 +23,31 @@ struct Float {
   AKIDB_INLINE static float total(Reg r) { return r; }
 };
 
+// A "register" is the 32 bytes that hold a block of 4-bit codes: the compiler is left to see how best to go through it.
+struct Bytes {
+  static constexpr std::size_t kBytes = 32;
+  using Codes = const std::uint8_t*;
+  using Query = const std::int8_t*;
+  using Sum = std::int32_t;
+
+  AKIDB_INLINE static Codes load(const std::uint8_t* p) { return p; }
+  AKIDB_INLINE static Query load_query(const std::int8_t* p) { return p; }
+  AKIDB_INLINE static Sum zero() { return 0; }
+  AKIDB_INLINE static Sum dot8(Sum sum, Codes c, Query q) {
+    for (std::size_t i = 0; i < kBytes; ++i) sum += c[i] * q[i];
+    return sum;
+  }
+  AKIDB_INLINE static Sum dot4(Sum sum, Codes c, Query q_low, Query q_high) {
+    for (std::size_t i = 0; i < kBytes; ++i) sum += (c[i] & 15) * q_low[i] + (c[i] >> 4) * q_high[i];
+    return sum;
+  }
+  AKIDB_INLINE static std::int32_t total(Sum s) { return s; }
+  AKIDB_INLINE static std::int32_t missing8(const std::int8_t*, std::size_t) { return 0; }
+};
+
 }  // namespace
 
 namespace scalar {
-constexpr Kernels kKernels = table<Float>(SimdLevel::kScalar, "scalar");
+constexpr Kernels kKernels = table<Float, Bytes>(SimdLevel::kScalar, "scalar");
 }
 }  // namespace akidb

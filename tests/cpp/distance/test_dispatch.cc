@@ -20,7 +20,7 @@ TEST(the_environment_chooses_once) {
 
 TEST(every_level_up_to_the_detected_one_has_kernels_of_its_own_name) {
   int found = 0;
-  for (const SimdLevel level : {SimdLevel::kScalar, SimdLevel::kNeon, SimdLevel::kAvx2, SimdLevel::kAvx512}) {
+  for (const SimdLevel level : kSimdLevels) {
     const Kernels* table = kernels_at(level);
     if (table == nullptr) continue;
     ++found;

@@ -34,7 +34,7 @@ std::vector<std::size_t> dims() {
 
 std::vector<const Kernels*> levels() {
   std::vector<const Kernels*> all;
-  for (const SimdLevel level : {SimdLevel::kScalar, SimdLevel::kNeon, SimdLevel::kAvx2, SimdLevel::kAvx512}) {
+  for (const SimdLevel level : kSimdLevels) {
     if (const Kernels* table = kernels_at(level)) all.push_back(table);
   }
   return all;

@@ -36,6 +36,7 @@ inline hnsw::Vectors rows_of(const std::vector<float>& values, std::size_t dim) 
 inline std::vector<std::int64_t> nearest(const hnsw::Vectors& vectors, std::size_t count, const float* query,
                                          std::size_t k) {
   std::vector<std::pair<float, std::int64_t>> all;
+  all.reserve(count);
   for (std::size_t row = 0; row < count; ++row) {
     all.emplace_back(hnsw::Probe(vectors, query, 0.0F)(static_cast<hnsw::Node>(row)), static_cast<std::int64_t>(row));
   }

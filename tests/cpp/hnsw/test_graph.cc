@@ -4,6 +4,7 @@
 
 #include "check.h"
 #include "data.h"
+#include "hnsw/connect.h"
 #include "hnsw/insert.h"
 #include "hnsw/search.h"
 #include "hnsw/serialize.h"
@@ -12,6 +13,7 @@
 using namespace akidb;
 using namespace akidb::hnsw;
 using namespace akidb::test;
+using quantization::CodeBits;
 
 namespace {
 
@@ -51,13 +53,30 @@ struct Built {
   Graph graph;
 };
 
-std::vector<std::uint8_t> bytes_of(const Graph& graph) {
-  std::vector<std::uint8_t> bytes(serialized_bytes(graph, graph.capacity()));
-  serialize(graph, graph.capacity(), Metric::kL2, kDim, bytes.data());
+std::vector<std::uint8_t> bytes_of(const Built& built, CodeBits bits = CodeBits::kNone) {
+  const Graph& graph = built.graph;
+  std::vector<std::uint8_t> bytes(sealed_bytes(graph, graph.capacity(), kDim, bits));
+  seal(graph, graph.capacity(), built.vectors, bits, 2, bytes.data());
   return bytes;
 }
 
 }  // namespace
+
+TEST(every_node_is_reached_once_connected_even_where_all_are_equal) {
+  for (const std::size_t kinds : {1, 3}) {
+    std::vector<float> values(2000 * kDim);
+    for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i / kDim % kinds);
+    const Vectors vectors = rows_of(values, kDim);
+    Graph graph({8, 60, 1}, 2000);
+    build(graph, vectors, 0, 2000, 2, {});
+    const std::size_t lost = validate(graph, 2000).unreachable;
+    CHECK(lost > 1000);
+    const std::size_t attached = connect(graph, vectors, 2000);
+    CHECK(attached > 0 && attached <= lost);
+    CHECK_EQ(std::size_t{0}, validate(graph, 2000).unreachable);
+    CHECK_EQ(std::size_t{0}, connect(graph, vectors, 2000));
+  }
+}
 
 TEST(links_are_sound_and_nearly_every_node_is_reached) {
   for (const unsigned threads : {1U, 4U}) {
@@ -84,11 +103,11 @@ TEST(finds_nearly_all_true_neighbours) {
   CHECK(hits >= 990);
 }
 
-TEST(one_thread_gives_the_same_bytes_again) { CHECK(bytes_of(Built(1).graph) == bytes_of(Built(1).graph)); }
+TEST(one_thread_gives_the_same_bytes_again) { CHECK(bytes_of(Built(1)) == bytes_of(Built(1))); }
 
 TEST(a_view_answers_as_the_graph_it_was_written_from) {
   const Built built(4);
-  const std::vector<std::uint8_t> bytes = bytes_of(built.graph);
+  const std::vector<std::uint8_t> bytes = bytes_of(built);
   const GraphView view = open(bytes.data(), read_header(bytes.data(), bytes.size()));
   const std::vector<float> queries = clustered(50, kDim, 5);
   const Found a = find(built.graph, built.vectors, request(queries, 7, 40));

@@ -126,6 +126,7 @@ TEST(searches_go_on_while_others_add_and_remove) {
   std::atomic<std::int64_t> removed_below{0};
   std::vector<std::thread> readers;
   std::atomic<std::size_t> wrong{0};
+  readers.reserve(3);
   for (unsigned reader = 0; reader < 3; ++reader) {
     readers.emplace_back([&, reader] {
       for (std::size_t i = reader; writing; i = (i + 7) % 3000) {

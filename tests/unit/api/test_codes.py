@@ -10,7 +10,7 @@ from akidb.api.errors import STATUS_OF_CODE, STATUS_OF_KIND
 
 DOCUMENT = Path(__file__).parents[3] / "docs/rest.md"
 ROOT = Path(akidb.__file__).parent
-ENGINE = ("api", "collection", "database", "filter", "query", "segment")
+ENGINE = ("api", "collection", "database", "filter", "manifest", "query", "segment", "storage", "wal")
 
 
 def raised_in(folder: Path) -> set[str]:
@@ -24,9 +24,10 @@ def raised_in(folder: Path) -> set[str]:
 
 def test_every_code_that_a_request_can_meet_is_explained():
     raised = set().union(*(raised_in(ROOT / folder) for folder in ENGINE))
-    # Refusals of Python arguments, which no request can bring about.
-    python_only = {"count_mismatch", "invalid_distance", "invalid_limit", "store_not_found"}
-    assert raised - set(CODES) - python_only == set()
+    # Refusals of Python arguments, of our own keys and at the start, which no request can bring about.
+    elsewhere = {"count_mismatch", "invalid_distance", "invalid_limit", "store_not_found"}
+    elsewhere |= {"bad_key", "bad_location", "bad_range", "no_conditional_writes"}
+    assert raised - set(CODES) - elsewhere == set()
 
 
 def test_every_explained_code_is_somewhere_in_the_source():

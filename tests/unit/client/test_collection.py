@@ -69,6 +69,8 @@ async def test_upsert_sends_points_and_gives_the_position(server: ScriptedServer
         ([["a", "b"], ["c", "d"]], None, "invalid_vector"),
         ([[1, 2], [3, float("nan")]], None, "not_finite"),
         ([[1, 2], [3, 1e300]], None, "not_finite"),
+        ([[1, 2], [3, 4]], [None, {"x": [1, float("nan")]}], "invalid_json"),
+        ([[1, 2], [3, 4]], [None, {"x": {"y": np.float32("inf")}}], "invalid_json"),
     ],
 )
 async def test_what_json_cannot_say_is_refused_before_it_is_sent(
@@ -83,8 +85,17 @@ async def test_what_json_cannot_say_is_refused_before_it_is_sent(
 @pytest.mark.parametrize("one", ["ab", b"ab"])
 async def test_one_text_is_no_list_of_ids(server: ScriptedServer, collection: RemoteCollection, one: str) -> None:
     for call in (collection.delete(one), collection.get(one), collection.upsert(one, np.ones((2, 2)))):
-        with pytest.raises(InvalidInputError, match="ids: is one text, expected a list of ids"):
+        with pytest.raises(InvalidInputError, match="ids: is one text, expected a list of ids") as caught:
             await call
+        assert caught.value.code == "invalid_id"
+    assert server.asked == []
+
+
+async def test_a_threshold_that_json_cannot_say_is_not_taken_for_none(
+    server: ScriptedServer, collection: RemoteCollection
+) -> None:
+    with pytest.raises(InvalidInputError, match="not finite"):
+        await collection.search([1, 2], score_threshold=float("nan"))
     assert server.asked == []
 
 

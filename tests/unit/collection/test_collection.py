@@ -295,3 +295,22 @@ async def test_a_segment_damaged_in_the_bucket_is_named_and_never_searched(s3_se
     with pytest.raises(CorruptionError, match=key):
         await database.collection("points")
     await database.close()
+
+
+@pytest.mark.parametrize("metric", list(Metric))
+async def test_the_longest_vectors_that_are_taken_have_finite_scores(database: Database, metric: Metric) -> None:
+    collection = await database.create_collection(CollectionSpec("long", 3, metric))
+    longest, ends = np.float32(np.sqrt(np.finfo(np.float32).max)), 0
+    for share in np.linspace(1.0, 0.4, 61, dtype=np.float32):
+        ends_of_a_line = np.array([[1, 0, 0], [-1, 0, 0]], np.float32) * (share * longest)
+        try:
+            await collection.upsert(["a", "b"], ends_of_a_line)
+        except InvalidInputError as refused:
+            assert refused.code == "not_finite"  # noqa: PT017  what is not refused is the point
+            continue
+        ends += 1
+        for query in ends_of_a_line:
+            (hits,) = await collection.search([SearchQuery(query, top_k=2)])
+            assert len(hits) == 2
+            assert all(np.isfinite(hit.score) for hit in hits)
+    assert ends

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from akidb.collection import Collection, follower, maintenance
 from akidb.collection.follower import Follower
 from akidb.database import Database
-from akidb.errors import DeadlineExceededError, UnavailableError
+from akidb.errors import AkiDBError, DeadlineExceededError, UnavailableError
 from akidb.storage.memory import MemoryStore
 from akidb.telemetry.logging import request_id
 from akidb.types import CollectionSpec, IndexParams, Metric
@@ -255,3 +256,23 @@ async def test_what_is_folded_leaves_the_memory_of_writers_and_readers(
     await reader._follower.look()
     assert reader.background_error is None
     await reading.close()
+
+
+async def test_who_waits_for_a_graph_is_told_of_the_closing(
+    database: Database, collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, building = asyncio.get_running_loop(), asyncio.Event()
+
+    def build(*_: object, stop: threading.Event, **__: object) -> bytes:
+        loop.call_soon_threadsafe(building.set)
+        assert stop.wait(60)
+        raise AkiDBError("stopped by the caller while building the graph", code="cancelled")
+
+    monkeypatch.setattr(maintenance, "build_graph", build)
+    await Oracle().upsert(collection, range(200))
+    waiting = asyncio.create_task(collection.wait_indexed())
+    await building.wait()
+    await database.close()
+    with pytest.raises(UnavailableError, match="is being closed") as refused:
+        await waiting
+    assert refused.value.code == "closing"

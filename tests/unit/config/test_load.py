@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from akidb.config import Configuration, Settings, load
+from akidb.config import Configuration, Settings, from_s3_variables, load
+from akidb.config.settings import Storage
 from akidb.errors import ConfigurationError
 
 EMPTY = Path("/nonexistent")
@@ -167,3 +168,11 @@ def test_rust_log_yields_to_the_own_variable_and_survives_nonsense():
     found = read({"RUST_LOG": "hyper=loud"})
     assert found.settings.log.level == "info"
     assert "ignored" in found.warnings[0]
+
+
+def test_a_program_that_names_its_bucket_takes_only_the_s3_variables():
+    given = {"AKIDB_S3_REGION": "eu-west-1", "AKIDB_S3_BUCKET": " ", "AKIDB_WORKERS": "none", "AKIDB_CONFIG": "/none"}
+    assert from_s3_variables(given) == Settings(storage=Storage(s3_endpoint="aws", s3_region="eu-west-1"))
+    assert from_s3_variables({"AKIDB_STORAGE_S3_ENDPOINT": "http://here:1"}).storage.s3_endpoint == "http://here:1"
+    with pytest.raises(ConfigurationError, match="only one is set, expected both"):
+        from_s3_variables({"AKIDB_S3_ACCESS_KEY": "k"})

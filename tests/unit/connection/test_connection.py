@@ -5,16 +5,20 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import akidb
 from akidb.client import RemoteCollection, RemoteDatabase
+from akidb.collection import maintenance
 from akidb.config import Settings
 from akidb.connection import AsyncConnection
+from akidb.connection.blocking import IoLoop
 from akidb.connection.embedded import EmbeddedCollection, EmbeddedDatabase
 from akidb.errors import (
     ConfigurationError,
@@ -24,7 +28,9 @@ from akidb.errors import (
     ReadOnlyError,
     UnavailableError,
 )
+from akidb.types import EVENTUAL, Consistency
 from tests.nodes import running
+from tests.servers import Answer, s3_error, scripted_s3
 
 DIM = 4
 
@@ -220,6 +226,66 @@ def test_two_connections_of_one_process_share_a_folder(tmp_path: Path) -> None:
             assert (first.count(), second.count()) == (n + 2, n + 2)
 
 
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_search_asks_the_background_only_when_something_was_written(
+    folder: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    run = IoLoop.run
+
+    def counted(self: IoLoop, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        asked.append(coroutine.__name__)
+        return run(self, coroutine)
+
+    with akidb.connect(tmp_path if folder else ":memory:") as database:
+        collection = database.create_collection("c", DIM)
+        collection.upsert(["a"], np.ones((1, DIM)))
+        collection.search(np.ones(DIM))  # makes the snapshot that the others use
+        monkeypatch.setattr(IoLoop, "run", counted)
+        for consistency in (
+            None,
+            EVENTUAL,
+            Consistency("session", token=collection.token),
+            Consistency("bounded", bounded_ms=1),
+        ):
+            assert [hit.id for hit in collection.search(np.ones(DIM), consistency=consistency)] == ["a"]
+        assert asked == []
+        collection.upsert(["b"], np.ones((1, DIM)))
+        assert [hit.id for hit in collection.search(np.ones(DIM))] == ["a", "b"]
+        assert asked == ["upsert", "snapshot"]
+
+
+def test_searches_of_many_threads_see_what_was_acknowledged_before_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One connection writes and folds, which collects the slots; threads of another search all the while."""
+    monkeypatch.setattr(maintenance, "TAIL_ROWS_MAX", 7)
+    acknowledged = 0
+    with akidb.connect(tmp_path) as one, akidb.connect(tmp_path, read_only=True) as two:
+        writer = one.create_collection("c", DIM, metric="euclidean")
+        reader = two.collection("c")
+
+        def search() -> int:
+            answered = 0
+            while acknowledged < 100:
+                before = acknowledged
+                found = {int(hit.id) for hit in reader.search(np.zeros(DIM), 1000)}
+                assert found >= set(range(before))
+                answered += 1
+            return answered
+
+        with ThreadPoolExecutor(3) as threads:
+            searches = [threads.submit(search) for _ in range(3)]
+            try:
+                for n in range(100):
+                    writer.upsert([n], np.full((1, DIM), n))
+                    acknowledged = n + 1
+            finally:
+                acknowledged = 100
+            assert all(found.result() for found in searches)
+        assert writer.info().segments
+
+
 def test_closing_twice_is_no_error_and_use_afterwards_is_refused(place: tuple[str, Settings | None]) -> None:
     where, settings = place
     database = akidb.connect(where, settings=settings)
@@ -249,13 +315,15 @@ import os, sys, numpy, akidb
 parent = akidb.connect(sys.argv[1])
 collection = parent.create_collection("c", 4)
 collection.upsert(["a"], numpy.ones((1, 4)))
+collection.search(numpy.ones(4))
 child = os.fork()
 if child == 0:
-    try:
-        collection.count()
-        os._exit(1)
-    except akidb.errors.UnavailableError as refused:
-        assert refused.code == "forked", refused
+    for call in (collection.count, lambda: collection.search(numpy.ones(4))):
+        try:
+            call()
+            os._exit(1)
+        except akidb.errors.UnavailableError as refused:
+            assert refused.code == "forked", refused
     own = akidb.connect(sys.argv[1])
     own.collection("c").upsert(["b"], numpy.ones((1, 4)))
     own.close()
@@ -390,3 +458,27 @@ def test_all_have_the_same_calls(blocking: type, embedded: type, remote: type) -
 def test_databases_of_asyncio_are_context_managers(kind: type) -> None:
     assert hasattr(kind, "__aenter__")
     assert hasattr(kind, "__aexit__")
+
+
+async def test_a_bucket_is_where_the_s3_variables_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def refuse(method: str, target: str, headers: dict[str, str]) -> Answer:
+        asked.append((target, headers["authorization"]))
+        return s3_error(403, "AccessDenied")
+
+    async with scripted_s3(refuse) as url:
+        monkeypatch.setenv("AKIDB_S3_ENDPOINT", url)
+        monkeypatch.setenv("AKIDB_S3_ACCESS_KEY", "the-key")
+        monkeypatch.setenv("AKIDB_S3_SECRET_KEY", "the-secret")
+        monkeypatch.setenv("AKIDB_S3_BUCKET", "not-this-one")
+        with pytest.raises(ConfigurationError, match=f"s3://books/shelf at {url} denied access"):
+            await akidb.connect_async("s3://books/shelf")
+    assert asked
+    assert all(target.startswith("/books") and "Credential=the-key/" in key for target, key in asked)
+
+
+async def test_a_wrong_s3_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AKIDB_S3_ENDPOINT", "ftp://here")
+    with pytest.raises(ConfigurationError, match="AKIDB_S3_ENDPOINT is 'ftp://here', expected"):
+        await akidb.connect_async("s3://books")

@@ -58,6 +58,25 @@ async def test_drop_is_seen_by_other_nodes_and_a_new_collection_of_the_name_is_e
         await node.close()
 
 
+async def test_a_name_made_again_by_another_node_is_the_new_collection_at_once() -> None:
+    store = MemoryStore()
+    first, second = [await Database.open(store, Settings()) for _ in range(2)]
+    old = await first.create_collection(CollectionSpec("c", 2))
+    held = await second.collection("c")
+    await old.upsert(["a"], np.ones((1, 2)))
+    assert await second.collection("c") is held
+    await first.drop_collection("c")
+    await (await first.create_collection(CollectionSpec("c", 3))).upsert(["b", "c"], np.ones((2, 3)))
+    assert await second.collection("c", at_hand=True) is held  # asks nobody
+    found = await second.collection("c")
+    assert (found.spec.dim, await found.count()) == (3, 2)
+    assert second.at_hand == [found]
+    with pytest.raises(NotFoundError):  # and not that it is closed
+        await held.count()
+    for node in (first, second):
+        await node.close()
+
+
 async def test_a_drop_gives_back_the_room_and_late_readers_learn_of_it() -> None:
     store = MemoryStore()
     first, second = [await Database.open(store, Settings()) for _ in range(2)]

@@ -12,6 +12,7 @@ import pytest
 
 from akidb.codec.frame import crc32c
 from akidb.errors import CorruptionError
+from akidb.index import build_graph
 from akidb.segment import BlockCache, Segment, reader, writer
 from akidb.types import CollectionSpec
 from tests.unit.segment.conftest import Made
@@ -49,6 +50,20 @@ def test_open_refuses_any_damage_to_header_and_directory(make: Callable[..., Mad
         data[at] ^= 0x01
         made.path.write_bytes(data)
         with pytest.raises(CorruptionError, match="object seg/1: "):
+            Segment.open(made.path, name="seg/1")
+
+
+@pytest.mark.parametrize(
+    "region", ["meta", "idoff", "idtext", "idhash", "idrow", "idorder", "payblk", "payoff", "payhas"]
+)
+def test_open_notices_a_flipped_bit_that_would_hide_a_point(make: Callable[..., Made], region: str) -> None:
+    made = make(20)
+    whole, start = made.path.read_bytes(), offset_of(made, region)
+    for at in range(start, start + len(made.segment.regions[region])):
+        data = bytearray(whole)
+        data[at] ^= 0x01
+        made.path.write_bytes(data)
+        with pytest.raises(CorruptionError, match=rf"object seg/1: section {region} fails its checksum"):
             Segment.open(made.path, name="seg/1")
 
 
@@ -101,6 +116,18 @@ def test_rows_out_of_range_are_noticed_when_they_are_met(make: Callable[..., Mad
         Segment(rewritten(made, "idorder", 0, beyond), name="seg/1").following(None, 1, None)
     with pytest.raises(CorruptionError, match="region payoff points outside"):
         Segment(rewritten(made, "payoff", 8, struct.pack("<Q", 1 << 50)), name="seg/1").payloads([0])
+
+
+def test_a_damaged_graph_is_told_with_the_object(make: Callable[..., Made]) -> None:
+    plain = make(40)
+    made = make(40, graph=build_graph(plain.vectors, "cosine", m=4, ef_construction=20, threads=1))
+    with pytest.raises(CorruptionError, match="object seg/2: region graph: the graph has a damaged header"):
+        _ = Segment(rewritten(made, "graph", 64, b"\1"), name="seg/2").graph
+    beyond = struct.pack("<I", 40) * (2 * 4 * 40)  # every link of the lowest level leads behind the last row
+    graph = Segment(rewritten(made, "graph", 128, beyond), name="seg/2").graph
+    assert graph is not None
+    with pytest.raises(CorruptionError, match="object seg/2: region graph: "):
+        graph.search(made.vectors[:1], 3, ef_search=10)
 
 
 def test_a_damaged_payload_block_is_noticed_without_verify(make: Callable[..., Made]) -> None:

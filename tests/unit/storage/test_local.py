@@ -317,3 +317,12 @@ async def test_processes_share_a_folder(local: LocalStore, tmp_path: Path) -> No
     assert {name: held.count(name) for name in names} == won
     assert sum(won.values()) == 100
     assert (await local.get("counter")).body.split()[0] == b"120"
+
+
+async def test_what_comes_after_the_closing_is_refused(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    await store.put("a", b"1")
+    await store.close()
+    with pytest.raises(UnavailableError, match="was closed meanwhile") as refused:
+        await store.put("a", b"2")
+    assert refused.value.code == "closing"

@@ -11,6 +11,7 @@ import pytest
 
 from akidb.errors import InvalidInputError
 from akidb.storage.object_store import Body, ObjectStore, Status
+from akidb.storage.s3 import S3Store
 
 _RACERS = 24
 
@@ -132,6 +133,27 @@ async def test_an_unchanged_object_is_not_sent(store: ObjectStore) -> None:
     await store.put("a", b"y" * 1000)
     changed = await store.get("a", if_none_match=put.etag)
     assert (changed.status, changed.body) == (Status.OK, b"y" * 1000)
+
+
+async def test_what_can_be_told_at_once_is_what_get_tells_in_any_thread(store: ObjectStore) -> None:
+    await store.put("a", b"some")
+    whole = await store.get("a")
+    if isinstance(store, S3Store):
+        assert (store.get_now("gone"), store.get_now("a")) == (None, None)  # a network is never at once
+        return
+    while store.get_now("a") is None:  # a folder tells what is known to be on the disk, which takes a tick of its clock
+        await store.get("a")
+    for key, options in (
+        ("gone", {}),
+        ("a", {}),
+        ("a", {"if_none_match": whole.etag}),
+        ("a", {"if_none_match": "other"}),
+        ("a", {"byte_range": (1, 3)}),
+    ):
+        told = await asyncio.to_thread(store.get_now, key, **options)
+        asked = await store.get(key, **options)
+        assert told is not None
+        assert (told.status, told.body, told.etag) == (asked.status, asked.body, asked.etag)
 
 
 async def test_put_if_absent_never_replaces(store: ObjectStore) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from akidb.errors import CorruptionError, StorageFullError, UnavailableError
 from akidb.manifest import Head
+from akidb.storage.memory import MemoryStore
 from akidb.storage.object_store import Reply, Status
 from akidb.wal import Entry, Slot, encode_slot
 from akidb.wal.collect import collect
@@ -48,6 +49,37 @@ async def test_where_slots_are_deleted_the_end_is_checked_against_head() -> None
     store.counts.clear()
     await node.heard()
     assert store.counts == {"get": 1, "get_head": 1}
+
+
+async def test_the_end_can_be_told_at_once_once_it_was_seen() -> None:
+    store = MemoryStore()
+    node, other = await Node.start(store), await Node.start(store)
+    assert not node.appender.ends_at(0)  # nobody looked for slots behind a missing one
+    await node.heard()
+    assert node.appender.ends_at(0)
+    await other.say("one")
+    assert not node.appender.ends_at(0)
+    await node.heard()
+    assert node.appender.ends_at(1)
+
+
+async def test_a_slot_that_was_folded_and_collected_is_no_end() -> None:
+    store = MemoryStore()
+    node, other = await Node.start(store), await Node.start(store)
+    node.state.source = other.state
+    await node.heard()
+    await other.say("one")
+    await _fold(other)
+    assert await collect(other.log, other.heads) == 1
+    assert not node.appender.ends_at(0)
+    await node.heard()
+    assert node.appender.ends_at(1)
+
+
+async def test_a_store_that_can_not_answer_at_once_tells_no_end() -> None:
+    node = await Node.start(FaultyStore())
+    await node.heard()
+    assert not node.appender.ends_at(0)
 
 
 async def test_far_behind_is_caught_up_in_order() -> None:

@@ -1,0 +1,97 @@
+#include "calibration/calibrate.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "flat/flat.h"
+#include "hnsw/search.h"
+
+namespace akidb::calibration {
+
+using hnsw::Calibration;
+using hnsw::Node;
+
+namespace {
+
+constexpr std::size_t kQueriesMax = 200;  // a standard error of about 0.5 % at a recall of 0.95
+constexpr std::size_t kCountMin = 1000;  // vectors below which the sample would be too small, and a scan is fast anyway
+constexpr std::size_t kKMax = Calibration::kKs.back();
+
+}  // namespace
+
+Sample::Sample(const hnsw::Vectors& vectors, std::size_t count, unsigned threads)
+    : vectors_(vectors), count_(count), threads_(threads) {
+  if (count < kCountMin) return;
+  const std::size_t size = std::min(kQueriesMax, count / 10);
+  for (std::size_t i = 0; i < size; ++i) {
+    nodes_.push_back(static_cast<Node>((2 * i + 1) * count / (2 * size)));
+    const float* row = vectors.row(nodes_.back());
+    queries_.insert(queries_.end(), row, row + vectors.dim);
+  }
+  flat::Rows rows{vectors.data, vectors.inverse_norms, count, vectors.dim, vectors.metric, vectors.stride};
+  flat::Request request;
+  request.queries = queries_.data();
+  request.query_count = size;
+  request.k = kKMax + 1;
+  request.threads = threads;
+  std::vector<std::int64_t> found(size * request.k);
+  std::vector<float> distances(size * request.k);
+  flat::search(rows, request, found.data(), distances.data());
+  for (std::size_t q = 0; q < size; ++q) {
+    auto* first = &found[q * request.k];
+    auto* end = std::remove(first, first + request.k, static_cast<std::int64_t>(nodes_[q]));
+    truth_.insert(truth_.end(), first, std::min(end, first + kKMax));
+  }
+}
+
+std::vector<float> Sample::recalls(const hnsw::GraphView& graph, const quantization::Codes* codes, std::size_t k,
+                                   std::size_t ef) const {
+  hnsw::Request request;
+  request.queries = queries_.data();
+  request.query_count = nodes_.size();
+  request.k = k;
+  request.ef = ef;
+  request.codes = codes;
+  request.count = count_;
+  request.left_out = nodes_.data();
+  request.threads = threads_;
+  std::vector<std::int64_t> found(nodes_.size() * k);
+  std::vector<float> distances(nodes_.size() * k);
+  hnsw::search(graph, vectors_, request, found.data(), distances.data());
+  std::vector<float> out;
+  for (std::size_t q = 0; q < nodes_.size(); ++q) {
+    const auto* truth = &truth_[q * kKMax];
+    const auto hits = std::count_if(&found[q * k], &found[q * k] + k,
+                                    [&](std::int64_t node) { return std::find(truth, truth + k, node) != truth + k; });
+    out.push_back(static_cast<float>(hits) / static_cast<float>(k));
+  }
+  return out;
+}
+
+double Sample::recall(const hnsw::GraphView& graph, const quantization::Codes* codes, std::size_t ef) const {
+  const std::vector<float> each = recalls(graph, codes, Calibration::kKs.front(), ef);
+  return std::accumulate(each.begin(), each.end(), 0.0) / static_cast<double>(each.size());
+}
+
+Calibration Sample::measure(const hnsw::GraphView& graph, const quantization::Codes* codes) const {
+  Calibration out;
+  out.queries = static_cast<std::uint32_t>(nodes_.size());
+  if (empty()) return out;
+  for (std::size_t i = 0; i < Calibration::kKs.size(); ++i) {
+    float best = 0.0F;
+    for (std::size_t j = 0; j < Calibration::kEfs.size(); ++j) {
+      const std::vector<float> each = recalls(graph, codes, Calibration::kKs[i], Calibration::kEfs[j]);
+      const auto size = static_cast<float>(each.size());
+      const float mean = std::accumulate(each.begin(), each.end(), 0.0F) / size;
+      float squares = 0.0F;
+      for (const float value : each) squares += (value - mean) * (value - mean);
+      best = std::max(best, mean);
+      out.recall[i][j] = best;
+      out.deviation[i][j] = std::sqrt(squares) / size;
+    }
+  }
+  return out;
+}
+
+}  // namespace akidb::calibration

@@ -1,0 +1,39 @@
+// Measuring what a search of a sealed graph finds. Above hnsw and flat, since the truth comes from exact search.
+#pragma once
+
+#include <vector>
+
+#include "hnsw/calibration.h"
+#include "hnsw/graph.h"
+#include "hnsw/vectors.h"
+#include "quantization/codes.h"
+
+namespace akidb::calibration {
+
+// Vectors that stand for queries, and their true neighbours. Each is left out of its own search: neither found nor
+// walked through, as if it had never been inserted, so that what is measured is what a query from outside gets. Evenly
+// spaced nodes, and so the same ones every time.
+class Sample {
+ public:
+  // Compares the sample with all `count` vectors. Holds nothing where there are too few to measure.
+  Sample(const hnsw::Vectors& vectors, std::size_t count, unsigned threads);
+
+  bool empty() const { return nodes_.empty(); }
+  // Recall at every k and ef of Calibration; codes null: of walks over the vectors.
+  hnsw::Calibration measure(const hnsw::GraphView& graph, const quantization::Codes* codes) const;
+  // Mean recall@10 at one ef.
+  double recall(const hnsw::GraphView& graph, const quantization::Codes* codes, std::size_t ef) const;
+
+ private:
+  std::vector<float> recalls(const hnsw::GraphView& graph, const quantization::Codes* codes, std::size_t k,
+                             std::size_t ef) const;  // of each query
+
+  const hnsw::Vectors& vectors_;
+  std::size_t count_;
+  unsigned threads_;
+  std::vector<hnsw::Node> nodes_;
+  std::vector<float> queries_;       // nodes_ x dim
+  std::vector<std::int64_t> truth_;  // nodes_ x the largest k
+};
+
+}  // namespace akidb::calibration

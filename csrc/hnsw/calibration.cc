@@ -1,0 +1,38 @@
+#include "hnsw/calibration.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace akidb::hnsw {
+
+namespace {
+
+double ef_on(const Calibration::Curve& recall, const Calibration::Curve& deviation, double target) {
+  double before = 0.0;
+  for (std::size_t i = 0; i < recall.size(); ++i) {
+    const double here = static_cast<double>(recall[i]) - static_cast<double>(deviation[i]);
+    if (here >= target) {
+      if (i == 0) return Calibration::kEfs[0];
+      const double low = std::log(Calibration::kEfs[i - 1]);
+      const double high = std::log(Calibration::kEfs[i]);
+      return std::exp(low + (high - low) * std::clamp((target - before) / (here - before), 0.0, 1.0));
+    }
+    before = std::max(before, here);
+  }
+  return 4.0 * Calibration::kEfs.back();
+}
+
+}  // namespace
+
+std::size_t Calibration::ef_for(std::size_t k, double target) const {
+  const double few = ef_on(recall[0], deviation[0], target);
+  const double many = std::max(few, ef_on(recall[1], deviation[1], target));
+  // Between the two k by the logarithm of both, beyond them in proportion to k.
+  const double between = std::log(static_cast<double>(std::max<std::size_t>(k, kKs[0])) / kKs[0]) /
+                         std::log(static_cast<double>(kKs[1]) / kKs[0]);
+  const double ef = k <= kKs[1] ? std::exp(std::log(few) + (std::log(many) - std::log(few)) * between)
+                                : many * static_cast<double>(k) / kKs[1];
+  return std::max(k, static_cast<std::size_t>(std::ceil(ef - 1e-6)));
+}
+
+}  // namespace akidb::hnsw

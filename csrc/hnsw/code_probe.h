@@ -1,0 +1,60 @@
+// Distances from a query to the codes of nodes: what a Probe is to vectors. Approximate, for finding the way and the
+// candidates.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "common/prefetch.h"
+#include "distance/distance.h"
+#include "hnsw/params.h"
+#include "quantization/codes.h"
+
+namespace akidb::hnsw {
+
+class CodeProbe {
+ public:
+  // `query` was prepared for these codes.
+  CodeProbe(const quantization::Codes& codes, const quantization::CodedQuery& query)
+      : codes_(codes),
+        query_(query),
+        dim_(codes.shape.padded_dim()),
+        row_bytes_(codes.shape.row_bytes()),
+        dot_(codes.shape.bits == quantization::CodeBits::kFour ? kernels().dot_u4 : kernels().dot_u8),
+        dot_batch4_(codes.shape.bits == quantization::CodeBits::kFour ? kernels().dot_u4_batch4
+                                                                      : kernels().dot_u8_batch4) {}
+
+  float operator()(Node node) const {
+    const std::uint8_t* row = row_of(node);
+    return query_.distance(row, dot_(query_.values(), row + kFactors, dim_));
+  }
+
+  void four(const Node* nodes, float* out) const {
+    const std::uint8_t* rows[4];
+    std::int32_t dots[4];
+    for (int i = 0; i < 4; ++i) rows[i] = row_of(nodes[i]) + kFactors;
+    dot_batch4_(query_.values(), rows, dim_, dots);
+    for (int i = 0; i < 4; ++i) out[i] = query_.distance(rows[i] - kFactors, dots[i]);
+  }
+
+  // Rows begin anywhere: the last byte may lie on a line more.
+  void prefetch_row(Node node) const {
+    const std::uint8_t* row = row_of(node);
+    prefetch_range(row, row_bytes_);
+    prefetch(row + row_bytes_ - 1);
+  }
+
+ private:
+  static constexpr std::size_t kFactors = quantization::CodeShape::kFactorBytes;
+
+  const std::uint8_t* row_of(Node node) const { return codes_.rows + node * row_bytes_; }
+
+  const quantization::Codes& codes_;
+  const quantization::CodedQuery& query_;
+  std::size_t dim_;
+  std::size_t row_bytes_;
+  std::int32_t (*dot_)(const std::int8_t*, const std::uint8_t*, std::size_t);
+  void (*dot_batch4_)(const std::int8_t*, const std::uint8_t* const[4], std::size_t, std::int32_t[4]);
+};
+
+}  // namespace akidb::hnsw

@@ -1,0 +1,185 @@
+#include "quantization/codes.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "common/thread_pool.h"
+
+namespace akidb::quantization {
+
+namespace {
+
+constexpr std::size_t kCentreRows = 65536;
+constexpr std::size_t kBlockRows = 256;  // encoded by a thread at a time
+
+struct Grid {
+  float half;    // codes reach from -half to +half, in steps of 1
+  float sigmas;  // standard deviations that they cover where a vector's values are normally distributed
+};
+
+Grid grid_of(CodeBits bits) { return bits == CodeBits::kFour ? Grid{7.5F, 2.6F} : Grid{127.5F, 4.5F}; }
+
+// Sums in eight parts, in an order of their own: the same on every machine, and not one long chain of additions.
+template <class Term>
+float sum_of(std::size_t count, const Term& term) {
+  float parts[8] = {};
+  std::size_t i = 0;
+  for (; i + 8 <= count; i += 8) {
+    for (std::size_t j = 0; j < 8; ++j) parts[j] += term(i + j);
+  }
+  for (; i < count; ++i) parts[0] += term(i);
+  return ((parts[0] + parts[1]) + (parts[2] + parts[3])) + ((parts[4] + parts[5]) + (parts[6] + parts[7]));
+}
+
+float largest_magnitude(const std::vector<float>& values) {
+  float parts[8] = {};
+  for (std::size_t i = 0; i < values.size(); ++i) parts[i % 8] = std::max(parts[i % 8], std::abs(values[i]));
+  return *std::max_element(parts, parts + 8);
+}
+
+void centre_vector(const CodeShape& shape, const float* centre, const float* vector, float inverse_norm, float* out) {
+  const float length = shape.metric == Metric::kCosine ? inverse_norm : 1.0F;
+  for (std::size_t i = 0; i < shape.dim; ++i) out[i] = vector[i] * length - centre[i];
+}
+
+// What a thread needs to encode a vector.
+class Encoder {
+ public:
+  explicit Encoder(const CodeShape& shape)
+      : shape_(shape), grid_(grid_of(shape.bits)), z_(shape.dim), codes_(shape.dim), best_(shape.dim) {}
+
+  void operator()(const float* centre, const float* vector, float inverse_norm, std::uint8_t* row) {
+    centre_vector(shape_, centre, vector, inverse_norm, z_.data());
+    const float squares = sum_of(shape_.dim, [this](std::size_t i) { return z_[i] * z_[i]; });
+    const float product = fit(squares);
+    const float factors[2] = {shape_.metric == Metric::kL2 ? squares : 0.0F, product > 0.0F ? squares / product : 0.0F};
+    std::memcpy(row, factors, sizeof factors);
+    pack(row + sizeof factors);
+  }
+
+ private:
+  // Leaves in best_ the codes whose direction is nearest to z's; returns their product with z. The step that serves
+  // best lies between covering the largest value and covering the bulk of a normal distribution; from both, the step
+  // is fitted to the codes by least squares once.
+  float fit(float squares) {
+    const float largest = largest_magnitude(z_);
+    std::fill(best_.begin(), best_.end(), std::uint8_t{0});
+    if (!(largest > 0.0F) || !std::isfinite(squares)) return 0.0F;
+    const float deviation = std::sqrt(squares / static_cast<float>(shape_.dim));
+    const float widest = largest / grid_.half;
+    const float narrow = std::min(widest, grid_.sigmas * deviation / grid_.half);
+    float best_cosine = 0.0F;
+    float best_product = 0.0F;
+    for (float step : {widest, narrow}) {
+      for (int pass = 0; pass < 2 && step > 0.0F; ++pass) {
+        const auto [product, length] = quantize(step);
+        const float cosine = product * product / length;
+        if (product > 0.0F && cosine > best_cosine) {
+          best_cosine = cosine;
+          best_product = product;
+          best_ = codes_;
+        }
+        step = product / length;
+      }
+    }
+    return best_product;
+  }
+
+  struct Fit {
+    float product;  // of z and its codes
+    float length;   // of the codes, squared
+  };
+
+  Fit quantize(float step) {
+    const float inverse = 1.0F / step;
+    const float highest = 2.0F * grid_.half;
+    for (std::size_t i = 0; i < shape_.dim; ++i) {
+      // Rounded by adding a half: no less exact here than rounding to even, and the same instructions everywhere.
+      const float position = std::clamp(z_[i] * inverse + (grid_.half + 0.5F), 0.0F, highest);
+      codes_[i] = static_cast<std::uint8_t>(position);
+    }
+    const float half = grid_.half;
+    const auto value = [this, half](std::size_t i) { return static_cast<float>(codes_[i]) - half; };
+    return {sum_of(shape_.dim, [&](std::size_t i) { return z_[i] * value(i); }),
+            sum_of(shape_.dim, [&](std::size_t i) { return value(i) * value(i); })};
+  }
+
+  void pack(std::uint8_t* out) const {
+    if (shape_.bits == CodeBits::kEight) {
+      std::memset(out, 0, shape_.padded_dim());
+      std::memcpy(out, best_.data(), shape_.dim);
+      return;
+    }
+    constexpr std::size_t kHalf = kCodeBlock / 2;
+    std::memset(out, 0, shape_.padded_dim() / 2);
+    for (std::size_t i = 0; i < shape_.dim; ++i) {
+      std::uint8_t& byte = out[i / kCodeBlock * kHalf + i % kHalf];
+      byte = static_cast<std::uint8_t>(byte | (i % kCodeBlock < kHalf ? best_[i] : best_[i] << 4));
+    }
+  }
+
+  const CodeShape shape_;
+  const Grid grid_;
+  std::vector<float> z_;
+  std::vector<std::uint8_t> codes_;
+  std::vector<std::uint8_t> best_;
+};
+
+}  // namespace
+
+void find_centre(const CodeShape& shape, const Source& source, std::size_t count, float* centre) {
+  std::vector<double> sums(shape.dim, 0.0);
+  const std::size_t used = std::min(count, kCentreRows);
+  for (std::size_t i = 0; i < used; ++i) {
+    const std::size_t row = i * count / used;
+    const double length = shape.metric == Metric::kCosine ? static_cast<double>(source.inverse_norms[row]) : 1.0;
+    const float* vector = source.data + row * source.stride;
+    for (std::size_t d = 0; d < shape.dim; ++d) sums[d] += static_cast<double>(vector[d]) * length;
+  }
+  for (std::size_t d = 0; d < shape.dim; ++d)
+    centre[d] = used == 0 ? 0.0F : static_cast<float>(sums[d] / static_cast<double>(used));
+}
+
+void encode(const CodeShape& shape, const float* centre, const Source& source, std::size_t count, unsigned threads,
+            std::uint8_t* rows) {
+  const std::size_t blocks = (count + kBlockRows - 1) / kBlockRows;
+  ThreadPool::shared().parallel_for(blocks, threads, [&](std::size_t block, unsigned) {
+    Encoder encoder(shape);
+    for (std::size_t row = block * kBlockRows; row < std::min(count, (block + 1) * kBlockRows); ++row) {
+      encoder(centre, source.data + row * source.stride,
+              source.inverse_norms == nullptr ? 1.0F : source.inverse_norms[row], rows + row * shape.row_bytes());
+    }
+  });
+}
+
+void CodedQuery::prepare(const Codes& codes, const float* point, float inverse_norm) {
+  const CodeShape& shape = codes.shape;
+  const bool is_l2 = shape.metric == Metric::kL2;
+  centred_.resize(shape.dim);
+  if (values_.size() < shape.padded_dim()) values_ = AlignedBuffer<std::int8_t>(shape.padded_dim());
+  // L2 needs the centred query, since |x - q| = |z - (q - centre)|. A product is split instead: x.q = z.q + centre.q.
+  const float length = shape.metric == Metric::kCosine ? inverse_norm : 1.0F;
+  for (std::size_t i = 0; i < shape.dim; ++i) centred_[i] = is_l2 ? point[i] - codes.centre[i] : point[i] * length;
+  const float largest = largest_magnitude(centred_);
+  const float step = largest / 127.0F;
+  const float inverse = largest > 0.0F ? 127.0F / largest : 0.0F;
+  std::int32_t sum = 0;
+  for (std::size_t i = 0; i < shape.dim; ++i) {
+    const float scaled = centred_[i] * inverse;
+    values_[i] = static_cast<std::int8_t>(scaled + (scaled < 0.0F ? -0.5F : 0.5F));
+    sum += values_[i];
+  }
+  std::fill(values_.begin() + shape.dim, values_.begin() + shape.padded_dim(), std::int8_t{0});
+  const float sign = is_l2 ? -2.0F : -1.0F;
+  factor_ = sign * step;
+  shift_ = sign * step * grid_of(shape.bits).half * static_cast<float>(sum);
+  if (is_l2) {
+    offset_ = sum_of(shape.dim, [this](std::size_t i) { return centred_[i] * centred_[i]; });
+  } else {
+    const float product = sum_of(shape.dim, [&](std::size_t i) { return centred_[i] * codes.centre[i]; });
+    offset_ = (shape.metric == Metric::kCosine ? 1.0F : 0.0F) - product;
+  }
+}
+
+}  // namespace akidb::quantization

@@ -1,0 +1,84 @@
+// Short codes of vectors: 4 or 8 bits per dimension, a factor or two per vector. A walk over a graph reads codes, an
+// eighth or a quarter of the bytes; the few candidates it ends with are compared exactly.
+//
+// A vector x becomes z = x - centre (under cosine, x is first scaled to length 1). A code u is that of the interval
+// u - 7.5 (or - 127.5) in steps of the vector's own scale, as in LVQ (Aguerrebere et al., arXiv 2304.04759); the scale
+// is then set so that z's product with its own code is exact, as in RaBitQ (Gao and Long, arXiv 2405.12497): what is
+// left is noise that does not favour far vectors over near ones.
+//
+// A row: base (float32), scale (float32), then the codes as distance.h has them. The distance from query y, centred as
+// the vectors are and rounded to 8 bits, is  offset(y) + base + scale * (y . codes * factor(y) - shift(y)).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "common/aligned_buffer.h"
+#include "distance/distance.h"
+
+namespace akidb::quantization {
+
+// How many bits a code has per dimension.
+enum class CodeBits : std::uint32_t { kNone = 0, kFour = 4, kEight = 8 };
+
+struct CodeShape {
+  std::size_t dim = 0;
+  CodeBits bits = CodeBits::kNone;
+  Metric metric = Metric::kCosine;
+
+  static constexpr std::size_t kFactorBytes = 2 * sizeof(float);
+  std::size_t padded_dim() const { return (dim + kCodeBlock - 1) / kCodeBlock * kCodeBlock; }
+  std::size_t row_bytes() const {
+    return bits == CodeBits::kNone ? 0 : kFactorBytes + padded_dim() * static_cast<std::size_t>(bits) / 8;
+  }
+};
+
+// Rows of codes where they lie; not owned.
+struct Codes {
+  CodeShape shape;
+  const float* centre = nullptr;  // dim
+  const std::uint8_t* rows = nullptr;
+
+  const std::uint8_t* row(std::size_t i) const { return rows + i * shape.row_bytes(); }
+};
+
+// Float32 vectors to be encoded, `stride` floats from row to row. inverse_norms: one per row under cosine.
+struct Source {
+  const float* data = nullptr;
+  std::size_t stride = 0;
+  const float* inverse_norms = nullptr;
+};
+
+// The mean of evenly spaced vectors, 65,536 of them or all, to `centre` (dim).
+void find_centre(const CodeShape& shape, const Source& source, std::size_t count, float* centre);
+
+// Encodes `count` vectors to `rows`, count x row_bytes, on `threads` threads (0: one per processor). The bytes depend
+// on the values alone.
+void encode(const CodeShape& shape, const float* centre, const Source& source, std::size_t count, unsigned threads,
+            std::uint8_t* rows);
+
+// A query made ready for comparing with codes. Kept per thread and reused, so that it allocates only once.
+class CodedQuery {
+ public:
+  // inverse_norm: of the point, used under cosine.
+  void prepare(const Codes& codes, const float* point, float inverse_norm);
+
+  const std::int8_t* values() const { return values_.data(); }
+  float distance(const std::uint8_t* row, std::int32_t dot) const;
+
+ private:
+  std::vector<float> centred_;
+  AlignedBuffer<std::int8_t> values_;
+  float offset_ = 0;
+  float factor_ = 0;
+  float shift_ = 0;
+};
+
+inline float CodedQuery::distance(const std::uint8_t* row, std::int32_t dot) const {
+  float factors[2];
+  __builtin_memcpy(factors, row, sizeof factors);
+  return offset_ + factors[0] + factors[1] * (static_cast<float>(dot) * factor_ - shift_);
+}
+
+}  // namespace akidb::quantization

@@ -1,0 +1,191 @@
+"""A sealed index: codes on the way, vectors at the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from akidb import FlatIndex, HnswIndex
+from akidb.errors import CorruptionError, InvalidInputError
+from akidb.index import GraphIndex, build_graph
+from bench.data import clustered
+
+DATA = clustered(4000, 72, queries=50, seed=1)
+METRICS = ("cosine", "l2", "ip")
+IDS = np.arange(4000) * 2 + 1
+
+
+def built(metric: str = "l2") -> HnswIndex:
+    index = HnswIndex(72, metric, m=8, ef_construction=60)
+    index.add(IDS, DATA.base)
+    return index
+
+
+def exact(metric: str = "l2") -> FlatIndex:
+    index = FlatIndex(72, metric)
+    index.add(IDS, DATA.base)
+    return index
+
+
+def recall(found: np.ndarray, truth: np.ndarray) -> float:
+    return float(np.mean([np.isin(a, b).mean() for a, b in zip(found, truth, strict=True)]))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("code_bits", [0, 4, 8])
+def test_sealing_costs_no_recall_and_distances_are_exact(metric: str, code_bits: int) -> None:
+    index, flat = built(metric), exact(metric)
+    truth = flat.search(DATA.queries, 10)
+    sealed = index.seal(code_bits)
+    assert (sealed.code_bits, len(sealed), sealed.dim, sealed.metric) == (code_bits, 4000, 72, metric)
+    found = sealed.search(DATA.queries, 10, ef_search=100)
+    plain = recall(index.search(DATA.queries, 10, ef_search=100).ids, truth.ids)
+    assert recall(found.ids, truth.ids) >= plain - 0.01 >= 0.94
+    all_ids, all_distances = flat.search(DATA.queries[0], 4000)
+    everything = dict(zip(all_ids, all_distances, strict=True))
+    np.testing.assert_array_equal(found.distances[0], [everything[id] for id in found.ids[0]])
+    assert (np.diff(found.distances, axis=1) >= 0).all()
+
+
+def test_it_stays_as_it_was_while_the_index_goes_on() -> None:
+    index = built()
+    sealed = index.seal()
+    before = sealed.search(DATA.queries, 10)
+    index.remove(IDS[:2000])
+    index.add(np.arange(2000) * 2, DATA.base[:2000] + 100)
+    after = sealed.search(DATA.queries, 10)
+    np.testing.assert_array_equal(before.ids, after.ids)
+    np.testing.assert_array_equal(before.distances, after.distances)
+    assert not (after.ids % 2 == 0).any()
+
+
+@pytest.mark.parametrize("share", [0.5, 0.05, 0.002])
+@pytest.mark.parametrize("code_bits", [4, 8])
+def test_a_filter_holds_and_costs_no_recall(share: float, code_bits: int) -> None:
+    allowed = np.random.default_rng(5).choice(IDS, int(len(IDS) * share), replace=False)
+    found = built().seal(code_bits).search(DATA.queries, 10, ef_search=100, filter=allowed)
+    flat = FlatIndex(72, "l2")
+    flat.add(allowed, DATA.base[(allowed - 1) // 2])
+    k = min(10, len(allowed))
+    assert np.isin(found.ids[found.ids >= 0], allowed).all()
+    assert recall(found.ids[:, :k], flat.search(DATA.queries, k).ids) >= 0.94
+    assert (found.ids[:, k:] == -1).all()
+
+
+def test_saved_viewed_and_loaded_again(tmp_path: Path) -> None:
+    path = tmp_path / "sealed.aki"
+    sealed = built("cosine").seal()
+    sealed.save(path)
+    view = HnswIndex.view(path)
+    assert view.code_bits == 4
+    assert view.validate() == sealed.validate()
+    assert (view.validate()["nodes"], view.validate()["unreachable"]) == (4000, 0)
+    assert view.calibration == sealed.calibration
+    expected = sealed.search(DATA.queries, 10)
+    np.testing.assert_array_equal(view.search(DATA.queries, 10).ids, expected.ids)
+    np.testing.assert_array_equal(view.get([7, 1]), DATA.base[[3, 0]])
+    grown = HnswIndex.load(path)
+    grown.add([0], DATA.queries[:1])
+    assert grown.search(DATA.queries[0], 1).ids[0] == 0
+
+
+def test_empty_small_and_k_beyond_all() -> None:
+    index = HnswIndex(3, "l2")
+    assert index.seal().search([1, 2, 3], 5).ids.tolist() == [-1] * 5
+    index.add([7], [[1, 2, 3]])
+    found = index.seal().search([1, 2, 3], 3)
+    assert (found.ids.tolist(), found.distances.tolist()) == ([7, -1, -1], [0, np.inf, np.inf])
+
+
+def test_constant_and_equal_vectors_are_found() -> None:
+    index = HnswIndex(8, "cosine")
+    index.add(np.ones((50, 8)))
+    found = index.seal().search(np.ones(8), 50, ef_search=50)
+    assert sorted(found.ids) == list(range(50))
+
+
+@pytest.mark.parametrize("code_bits", [1, 16, "4", True, 4.5, None])
+def test_other_code_bits_are_refused_by_name(code_bits: object) -> None:
+    with pytest.raises(InvalidInputError, match=r"code_bits is .*, expected \"auto\", 4, 8, or 0"):
+        built().seal(code_bits)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("queries", "what"), [([np.nan] * 72, "query 0 holds NaN"), ([0.0] * 72, "query 0 is zero")])
+def test_bad_queries_are_refused(queries: list[float], what: str) -> None:
+    with pytest.raises(InvalidInputError, match=what):
+        built("cosine").seal().search(queries, 1)
+
+
+def test_damaged_bytes_are_an_error_or_another_answer_but_never_a_crash() -> None:
+    graph = build_graph(DATA.base, "l2", m=8, ef_construction=60, code_bits=4)
+    rng = np.random.default_rng(11)
+    for _ in range(200):
+        bytes_ = np.frombuffer(graph, np.uint8).copy()
+        bytes_[rng.integers(0, len(bytes_), 8)] ^= rng.integers(1, 256, 8).astype(np.uint8)
+        try:
+            opened = GraphIndex(DATA.base, bytes_, "l2")
+        except CorruptionError:
+            continue
+        with pytest.raises(CorruptionError):
+            opened.validate()
+        try:
+            rows, _ = opened.search(DATA.queries[:2], 5, ef_search=20)
+        except CorruptionError:
+            continue
+        assert ((rows >= -1) & (rows < 4000)).all()
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.999])
+def test_truncated_bytes_are_refused(share: float) -> None:
+    graph = build_graph(DATA.base, "l2", m=8, ef_construction=60, code_bits=8)
+    with pytest.raises(CorruptionError, match="bytes"):
+        GraphIndex(DATA.base, graph[: int(len(graph) * share)], "l2")
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_recall_can_be_asked_for(metric: str) -> None:
+    sealed, flat = built(metric).seal(), exact(metric)
+    for k in (1, 10, 50):
+        truth = flat.search(DATA.queries, k).ids
+        found = {
+            target: recall(sealed.search(DATA.queries, k, target_recall=target).ids, truth) for target in (0.8, 0.95)
+        }
+        assert found[0.8] >= 0.78
+        assert found[0.95] >= 0.93
+    measured = sealed.calibration
+    assert measured["queries"] == 200
+    assert measured["recall@10"] == sorted(measured["recall@10"])
+    assert 0.9 < measured["recall@10"][-1] <= 1
+
+
+def test_a_recall_that_cannot_be_given_is_refused() -> None:
+    sealed = built().seal()
+    with pytest.raises(InvalidInputError, match="ef_search and target_recall are both given"):
+        sealed.search(DATA.queries, 1, ef_search=10, target_recall=0.9)
+    for wrong in (0, 1, 95, "0.9", True, float("nan")):
+        with pytest.raises(InvalidInputError, match=r"target_recall is .*, expected a number between 0 and 1"):
+            sealed.search(DATA.queries, 1, target_recall=wrong)  # type: ignore[arg-type]
+    small = HnswIndex(72, "l2")
+    small.add(DATA.base[:500])
+    assert small.seal().code_bits == 0
+    with pytest.raises(InvalidInputError, match="was not calibrated"):
+        small.seal().search(DATA.queries, 1, target_recall=0.9)
+
+
+def test_data_on_which_short_codes_fail_gets_longer_ones_or_none() -> None:
+    """One dimension is far wider than the others, which tell neighbours apart: a step that covers both is too wide."""
+    rng = np.random.default_rng(3)
+    assert built().seal().code_bits == 4
+    for width, bits in ((10, 8), (10_000, 0)):
+        vectors = DATA.base.copy()
+        vectors[:, 0] = width * rng.integers(-1, 2, len(vectors))
+        index = HnswIndex(72, "l2", m=8, ef_construction=60)
+        index.add(vectors)
+        assert index.seal().code_bits == bits
+
+
+def test_the_same_index_is_sealed_to_the_same_bytes() -> None:
+    graphs = [build_graph(DATA.base, "l2", m=8, ef_construction=60, threads=threads) for threads in (1, 1)]
+    assert graphs[0] == graphs[1]
