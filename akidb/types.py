@@ -201,7 +201,7 @@ class Consistency:
         match given:
             case {"session": str(token), **rest} if not rest:
                 return cls("session", token=token)
-            case {"bounded_ms": int(age), **rest} if not rest and 0 <= age <= BOUNDED_MS_MAX and age is not True:
+            case {"bounded_ms": int(age), **rest} if not rest and type(age) is int and 0 <= age <= BOUNDED_MS_MAX:
                 return cls("bounded", bounded_ms=age)
         expected = f'"strong", "eventual", {{"session": token}} or {{"bounded_ms": 0 to {BOUNDED_MS_MAX}}}'
         msg = f"is {given!r:.80}, expected {expected}"
