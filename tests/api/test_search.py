@@ -231,9 +231,9 @@ async def test_looking_for_the_collection_counts_and_goes_on_past_the_time(fille
     opening, opened = asyncio.Event(), asyncio.Event()
     real = filled.service.database.collection
 
-    async def slow(name):
+    async def slow(name, **options):
         await opening.wait()
-        found = await real(name)
+        found = await real(name, **options)
         opened.set()
         return found
 
