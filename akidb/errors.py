@@ -31,13 +31,19 @@ class AkiDBError(Exception):
 
 
 class InvalidInputError(AkiDBError, ValueError):
-    """The caller's values were refused and nothing was changed (REST: 422, or 400 where the JSON itself is broken)."""
+    """The caller's values were refused and nothing was changed (REST: 422, or 400 where the JSON itself is broken).
+
+    `limit_bytes` is how much may be sent at a time, where that was the reason.
+    """
 
     code = "invalid_input"
 
-    def __init__(self, message: str, *, code: str | None = None, faults: Sequence[Fault] = ()) -> None:
+    def __init__(
+        self, message: str, *, code: str | None = None, faults: Sequence[Fault] = (), limit_bytes: int | None = None
+    ) -> None:
         super().__init__(message, code=code)
         self.faults = tuple(faults)
+        self.limit_bytes = limit_bytes
 
 
 class NotFoundError(AkiDBError, LookupError):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import enum
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from akidb.errors import InvalidInputError
+from akidb.errors import Fault, InvalidInputError
 
 Lsn: TypeAlias = int
 """Log sequence number of a collection shard: 1 is the first slot, 0 is before all."""
@@ -19,6 +19,11 @@ Lsn: TypeAlias = int
 VectorArray: TypeAlias = npt.NDArray[np.float32]
 
 POINT_ID_BYTES_MAX = 512
+M_MIN, M_MAX = 2, 512
+EF_MAX = 10_000
+"""What settings, collections and searches may ask of a graph."""
+
+BOUNDED_MS_MAX = 86_400_000
 
 
 class Metric(enum.Enum):
@@ -67,6 +72,10 @@ _NATIVE: dict[Metric, Literal["cosine", "l2", "ip"]] = {
 }
 
 
+INDEX_FIELDS = ("type", "m", "ef_construction", "ef_search")
+"""What a caller may say of a collection's index."""
+
+
 @dataclass(frozen=True, slots=True)
 class IndexParams:
     """Malkov and Yashunin's parameters. `type` auto lets each segment choose between a graph and an exact scan."""
@@ -76,6 +85,25 @@ class IndexParams:
     ef_construction: int = 400
     ef_search: int = 200
     min_vectors_threshold: int = 100
+
+    @classmethod
+    def parse(cls, given: IndexParams | Mapping[str, Any] | None, default: IndexParams) -> IndexParams:
+        """Accepts what REST accepts as well, an object of some of the fields; `default` has the others.
+
+        Raises:
+            InvalidInputError: `invalid_collection` naming a field there is not. Values are judged with the rest.
+        """
+        if given is None or isinstance(given, IndexParams):
+            return given or default
+        if not isinstance(given, Mapping):
+            msg = f"is {type(given).__name__}, expected IndexParams or a dict of {', '.join(INDEX_FIELDS)}"
+            raise InvalidInputError(f"index: {msg}", code="invalid_collection", faults=[Fault(("index",), msg)])
+        for name in given:
+            if name not in INDEX_FIELDS:
+                msg = f"is unknown, expected {', '.join(INDEX_FIELDS)}"
+                fault = Fault(("index", str(name)), msg)
+                raise InvalidInputError(f"index.{name}: {msg}", code="invalid_collection", faults=[fault])
+        return replace(default, **given)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,14 +178,40 @@ class CollectionInfo:
 class Consistency:
     """Which writes a read must see.
 
-    strong: all acknowledged by any node before the call. session: at least those up to `lsn`. bounded: state no older
-    than `bounded_ms`. eventual: what this node has.
+    strong: all acknowledged by any node before the call. session: at least those that `token` knows of, which a
+    collection's `token` or the header X-AkiDB-Token gave. bounded: state no older than `bounded_ms`. eventual: what
+    this node has.
     """
 
     mode: Literal["strong", "session", "bounded", "eventual"] = "strong"
-    lsn: Lsn = 0
+    token: str = ""
     bounded_ms: int = 0
 
+    @classmethod
+    def parse(cls, given: AnyConsistency) -> Consistency | None:
+        """Accepts what REST accepts as well: "strong", "eventual", {"session": token}, {"bounded_ms": n}.
+
+        Raises:
+            InvalidInputError: `invalid_consistency`.
+        """
+        if given is None or isinstance(given, Consistency):
+            return given
+        if isinstance(given, str) and given in ("strong", "eventual"):
+            return cls(given)  # type: ignore[arg-type]  # mypy does not narrow by a tuple
+        match given:
+            case {"session": str(token), **rest} if not rest:
+                return cls("session", token=token)
+            case {"bounded_ms": int(age), **rest} if not rest and type(age) is int and 0 <= age <= BOUNDED_MS_MAX:
+                return cls("bounded", bounded_ms=age)
+        expected = f'"strong", "eventual", {{"session": token}} or {{"bounded_ms": 0 to {BOUNDED_MS_MAX}}}'
+        msg = f"is {given!r:.80}, expected {expected}"
+        raise InvalidInputError(
+            f"consistency: {msg}", code="invalid_consistency", faults=[Fault(("consistency",), msg)]
+        )
+
+
+AnyConsistency: TypeAlias = "Consistency | str | Mapping[str, Any] | None"
+"""What callers may pass; None is the configured default."""
 
 STRONG = Consistency()
 EVENTUAL = Consistency("eventual")

@@ -30,6 +30,7 @@ _BODY = web.RequestKey("akidb_body", bytes)
 _JSON_TYPES = re.compile(r"application/(?:[\w.+-]+\+)?json")
 _AT = re.compile(r" - at `(?:key in )?`?\$(?P<path>[^`]*)`+$")
 _STEP = re.compile(r"\.(?P<key>[^.\[\]]+)|\[(?P<index>\d+)\]|\[\.\.\.\]")
+_FIELD = re.compile(r"Object (?:contains unknown|missing required) field `(?P<name>[^`]*)`")
 _CODES = (
     ("Object contains unknown field", "unknown_field"),
     ("Object missing required field", "missing_field"),
@@ -85,7 +86,8 @@ async def _received(request: web.Request) -> bytes:
 
 
 def _too_large(limit: int) -> InvalidInputError:
-    return refuse("body_too_large", (), f"the body is larger than api.body_limit_bytes, {limit} bytes")
+    msg = f"the body is larger than api.body_limit_bytes, {limit} bytes"
+    return InvalidInputError(msg, code="body_too_large", limit_bytes=limit)
 
 
 def decode(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw, *, at: tuple[str | int, ...] = ()) -> T:
@@ -132,5 +134,8 @@ def _refused(message: str, at: tuple[str | int, ...]) -> InvalidInputError:
                 loc.append(step["key"])
             elif step["index"] is not None:
                 loc.append(int(step["index"]))
+    field = _FIELD.match(message)
+    if field is not None:
+        loc.append(field["name"])
     code = next((code for start, code in _CODES if message.startswith(start)), "invalid_body")
     return refuse(code, tuple(loc), message[0].lower() + message[1:])

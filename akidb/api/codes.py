@@ -38,7 +38,7 @@ CODES: dict[str, str] = {
     "invalid_batch": "A batch has no queries, or more than 100.",
     "batch_too_large": "One write is larger than 64 MiB, vectors counted as float32; send it in parts.",
     "invalid_consistency": "The consistency is none of the four.",
-    "invalid_token": "The session token is none that AkiDB gave.",
+    "invalid_token": "The session token is none that AkiDB gave for a write to this collection.",
     "deadline_exceeded": "Time ran out; the work has stopped.",
     "outcome_unknown": "Time ran out while a write was under way: it may or may not have happened. Read to find out.",
     "storage_unavailable": "The store does not answer. Try again after Retry-After.",

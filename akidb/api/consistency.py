@@ -7,11 +7,11 @@ from aiohttp import web
 
 from akidb.api.errors import refuse
 from akidb.api.schemas import ConsistencyObject, Weaker
+from akidb.collection import Collection, parse_token
+from akidb.errors import InvalidInputError
 from akidb.types import EVENTUAL, STRONG, Consistency, Lsn
 
 TOKEN_HEADER = "X-AkiDB-Token"  # noqa: S105  a place in the log, no secret
-
-_LSN_DIGITS_MAX = 19  # 2**63 has as many
 
 
 def of(request: web.Request, given: ConsistencyObject) -> Consistency | None:
@@ -22,9 +22,12 @@ def of(request: web.Request, given: ConsistencyObject) -> Consistency | None:
     """
     if given is None:
         token = request.headers.get(TOKEN_HEADER)
-        return None if token is None else Consistency("session", lsn=_lsn(token, (TOKEN_HEADER,)))
+        return None if token is None else Consistency("session", token=_checked(token, (TOKEN_HEADER,)))
     if isinstance(given, Weaker):
         return _weaker(given)
+    if given not in ("strong", "eventual"):
+        msg = f"is {given!r}, expected strong, eventual, {{session}} or {{bounded_ms}}"
+        raise refuse("invalid_consistency", ("consistency",), msg)
     return STRONG if given == "strong" else EVENTUAL
 
 
@@ -32,19 +35,19 @@ def of_query(request: web.Request) -> Consistency | None:
     """The same for GET, from `?consistency=`: strong, eventual, session:TOKEN or bounded_ms:N."""
     text = request.query.get("consistency")
     if text is None or text in ("strong", "eventual"):
-        return of(request, text)  # type: ignore[arg-type]
+        return of(request, text)
     kind, _, value = text.partition(":")
     if kind == "session":
-        return Consistency("session", lsn=_lsn(value, ("consistency",)))
+        return Consistency("session", token=_checked(value, ("consistency",)))
     if kind == "bounded_ms" and value.isascii() and value.isdigit() and len(value) < 9:
         return Consistency("bounded", bounded_ms=int(value))
     msg = f"is {text!r}, expected strong, eventual, session:TOKEN or bounded_ms:N"
     raise refuse("invalid_consistency", ("consistency",), msg)
 
 
-def token(lsn: Lsn) -> dict[str, str]:
-    """The response header that tells how far the collection's log is known here."""
-    return {TOKEN_HEADER: str(lsn)}
+def token(collection: Collection, lsn: Lsn | None = None) -> dict[str, str]:
+    """The response header that tells of write `lsn`, or how far the collection's log is known here."""
+    return {TOKEN_HEADER: collection.token(lsn)}
 
 
 def _weaker(given: Weaker) -> Consistency:
@@ -52,10 +55,13 @@ def _weaker(given: Weaker) -> Consistency:
         raise refuse("invalid_consistency", ("consistency",), "expected one of session and bounded_ms")
     if given.bounded_ms is not msgspec.UNSET:
         return Consistency("bounded", bounded_ms=given.bounded_ms)
-    return Consistency("session", lsn=_lsn(str(given.session), ("consistency", "session")))
+    return Consistency("session", token=_checked(str(given.session), ("consistency", "session")))
 
 
-def _lsn(text: str, loc: tuple[str | int, ...]) -> Lsn:
-    if text.isascii() and text.isdigit() and len(text) <= _LSN_DIGITS_MAX:
-        return int(text)
-    raise refuse("invalid_token", loc, "is no token that AkiDB gave in X-AkiDB-Token")
+def _checked(token: str, loc: tuple[str | int, ...]) -> str:
+    """Refuses what is no token with its place in the request; whether it is one of the collection's, that will say."""
+    try:
+        parse_token(token)
+    except InvalidInputError:
+        raise refuse("invalid_token", loc, "is no token that AkiDB gave in X-AkiDB-Token") from None
+    return token

@@ -90,6 +90,7 @@ def response(error: BaseException, *, instance: str, request_id: str) -> web.Res
         code=code,
         request_id=request_id,
         errors=[ProblemError(list(fault.loc), fault.msg) for fault in faults] or msgspec.UNSET,
+        limit_bytes=getattr(error, "limit_bytes", None) or msgspec.UNSET,
     )
     return web.Response(body=msgspec.json.encode(problem), status=status, content_type=CONTENT_TYPE, headers=headers)
 

@@ -6,9 +6,11 @@ import asyncio
 from uuid import uuid4
 
 from aiohttp import web
+from prometheus_client import Gauge
 
 from akidb.api import errors
 from akidb.api.middleware.observe import HEADER
+from akidb.api.service import SERVICE
 from akidb.errors import InvalidInputError
 
 HEADER_BYTES_MAX = 16_384
@@ -66,12 +68,21 @@ class Runner(web.AppRunner):
                 return _refusal("Expect has another value than 100-continue")
             return await handle(request)
 
-        return _Server(handle_expected, request_factory=factory, loop=made._loop, **made._kwargs)
+        server = _Server(handle_expected, request_factory=factory, loop=made._loop, **made._kwargs)
+        server.connections_open = self.app[SERVICE].metrics.active_connections
+        return server
 
 
 class _Server(web.Server):
+    connections_open: Gauge
+
     def __call__(self) -> web.RequestHandler:
         return _Connection(self, loop=self._loop, **self._kwargs)
+
+
+def _gauge(server: object) -> Gauge:
+    assert isinstance(server, _Server)
+    return server.connections_open
 
 
 class _Connection(web.RequestHandler):
@@ -80,10 +91,16 @@ class _Connection(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.heard = False
         super().connection_made(transport)
+        _gauge(self._manager).inc()
 
     def data_received(self, data: bytes) -> None:
         self.heard = True
         super().data_received(data)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._manager is not None:
+            _gauge(self._manager).dec()
+        super().connection_lost(exc)
 
     def handle_error(
         self,

@@ -9,10 +9,15 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
+from akidb.types import Metric
+
 NULL = Raw(b"null")
 
 TimeoutMs = Annotated[int, Meta(ge=1, le=600_000, description="Milliseconds after which the answer is 504.")]
-TopK = Annotated[int, Meta(ge=1, description="Most results wanted; at most api.validation.top_k_max.")]
+TopK = Annotated[  # the engine checks the range, so that it is told by a code of its own
+    int,
+    Meta(description="Most results wanted; at most api.validation.top_k_max.", extra_json_schema={"minimum": 1}),
+]
 Vector = Annotated[
     list[float] | str, Meta(description="Numbers, or their little-endian float32 bytes as base64 text (RFC 4648).")
 ]
@@ -42,7 +47,8 @@ class Weaker(Struct, forbid_unknown_fields=True, omit_defaults=True):
     )
 
 
-ConsistencyObject = Literal["strong", "eventual"] | Weaker | None
+# Of a Literal msgspec says only that a value is none of it, so words are checked where all of them can be named.
+ConsistencyObject = Annotated[str, Meta(extra_json_schema={"enum": ["strong", "eventual"]})] | Weaker | None
 
 
 # What is asked
@@ -51,7 +57,7 @@ ConsistencyObject = Literal["strong", "eventual"] | Weaker | None
 class IndexRequest(Struct, forbid_unknown_fields=True):
     """How a collection is searched; what is left out comes from the settings."""
 
-    type: Literal["auto", "hnsw", "flat"] = "auto"
+    type: Annotated[str, Meta(extra_json_schema={"enum": ["auto", "hnsw", "flat"]})] = "auto"
     m: int | None = None
     ef_construction: int | None = None
     ef_search: int | None = None
@@ -61,7 +67,7 @@ class IndexRequest(Struct, forbid_unknown_fields=True):
 class CreateCollection(Struct, forbid_unknown_fields=True):
     name: str
     vector_dim: int
-    distance: Literal["Cosine", "Euclidean", "Dot"] = "Cosine"
+    distance: Annotated[str, Meta(extra_json_schema={"enum": [metric.value for metric in Metric]})] = "Cosine"
     payload_schema: dict[str, Any] | None = None
     shard_count: int = 1
     replication: int = 1
@@ -276,7 +282,8 @@ class ProblemError(Struct):
 
 
 class Problem(Struct, omit_defaults=True):
-    """RFC 9457. `code` is a stable word; `errors` says where in the request, if that is where it went wrong."""
+    """RFC 9457. `code` is a stable word; `errors` says where in the request, if that is where it went wrong;
+    `limit_bytes` how large the body may be, if it was larger."""
 
     type: str
     title: str
@@ -286,6 +293,7 @@ class Problem(Struct, omit_defaults=True):
     code: str
     request_id: str
     errors: list[ProblemError] | UnsetType = UNSET
+    limit_bytes: int | UnsetType = UNSET
 
 
 class Component(Struct):

@@ -84,7 +84,6 @@ async def serve(service: Service, listener: socket.socket, stop: Stop) -> None:
     await runner.setup()
     await web.SockSite(runner, listener, backlog=BACKLOG).start()
     opening = asyncio.create_task(_open(service))
-    counting = asyncio.create_task(_count_connections(service, runner))
     stopping = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({opening, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -92,7 +91,7 @@ async def serve(service: Service, listener: socket.socket, stop: Stop) -> None:
             opening.result()
         await stopping
     finally:
-        await _drain(service, runner, [opening, counting, stopping], stop.patient)
+        await _drain(service, runner, [opening, stopping], stop.patient)
 
 
 async def _open(service: Service) -> None:
@@ -118,13 +117,6 @@ async def _open(service: Service) -> None:
             return
         await asyncio.sleep(pause)
         pause = min(pause * 2, RETRY_LONGEST_SECS)
-
-
-async def _count_connections(service: Service, runner: web.AppRunner) -> None:
-    while True:
-        if runner.server is not None:
-            service.metrics.active_connections.set(len(runner.server.connections))
-        await asyncio.sleep(1.0)
 
 
 async def _drain(service: Service, runner: web.AppRunner, tasks: Iterable[asyncio.Task[None]], patient: bool) -> None:

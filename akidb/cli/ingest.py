@@ -20,8 +20,14 @@ from akidb.telemetry import logging as logs
 from akidb.types import Metric
 
 EXIT_FAILED = 1
+EXIT_ARGUMENTS = 2
 EXIT_REJECTS = 3
 EXIT_INTERRUPTED = 130
+
+_ARGUMENT_CODES = frozenset(
+    ("no_such_file", "unknown_format", "rejects_is_input", "rejects_not_writable", "bad_location", "not_a_store")
+)
+"""What is wrong before anything begins, and would be wrong again."""
 
 _EPILOG = """Exit status: 0 all rows are stored; 1 failed, the same command goes on where this one stopped; 2 wrong
 arguments; 3 done, with bad rows in the rejects file; 130 interrupted, as 1."""
@@ -38,6 +44,10 @@ class Bar:
         click.echo(f"store: {location}")
         click.echo(f"files: {sources[0].path}" + (f" and {len(sources) - 1} more" if len(sources) > 1 else ""))
         self._bar = tqdm(total=rows, unit=" rows", unit_scale=True, disable=None, dynamic_ncols=True)
+
+    def resumed(self, source: Source, place: Place) -> None:
+        before = f"{place.stored:,} points were stored and {place.rejected:,} rows rejected before"
+        tqdm.write(f"goes on after row {place.row:,} of {source.path}: {before}; --restart begins anew")
 
     def rows(self, count: int) -> None:
         if self._bar is not None:
@@ -56,8 +66,9 @@ class Bar:
 @click.version_option(akidb.__version__, prog_name="akidb-ingest")
 @click.option("--collection", required=True, metavar="NAME", help="Where the points go.")
 @click.option(
-    "--file", "where", required=True, metavar="PATH", help="A file, a folder of files, or - for standard input."
-)
+    "--file", "where", required=True, multiple=True, metavar="PATH",
+    help="A file, a folder of files, or - for standard input; may be given several times, taken in that order.",
+)  # fmt: skip
 @click.option(
     "--format", "kind", type=click.Choice(["parquet", "jsonl", "csv"]), help="By the file's ending if not given."
 )
@@ -81,7 +92,7 @@ class Bar:
 @click.option("--config", metavar="FILE", help="YAML file with settings, as for akidb-api.")
 def main(
     collection: str,
-    where: str,
+    where: tuple[str, ...],
     kind: Any,
     id_column: str | None,
     vector_column: str,
@@ -101,7 +112,9 @@ def main(
     A row with an id that is there replaces its point, and the last row of an id wins. A run that was stopped goes on
     where it was if the same command is given again. Rows that cannot be stored are listed with line and reason.
     """
-    if where == "-" and id_column is None:
+    if where.count("-") > 1:
+        raise click.UsageError("standard input can be read once: --file - stands twice")
+    if "-" in where and id_column is None:
         raise click.UsageError("standard input needs --id-column: ids made from a file's hash need a file")
     payload = None if payload_columns is None else tuple(name for name in payload_columns.split(",") if name)
     job = Job(
@@ -128,7 +141,7 @@ def main(
     except AkiDBError as error:
         bar.close()
         click.echo(f"akidb-ingest: {error}", err=True)
-        sys.exit(EXIT_FAILED)
+        sys.exit(EXIT_ARGUMENTS if error.code in _ARGUMENT_CODES else EXIT_FAILED)
     except KeyboardInterrupt:
         bar.close()
         click.echo("akidb-ingest: interrupted; the same command goes on from here", err=True)

@@ -12,9 +12,19 @@ import numpy as np
 import numpy.typing as npt
 
 from akidb.client import schemas
-from akidb.client.transport import Transport
+from akidb.client.transport import Transport, plain
 from akidb.errors import DeadlineExceededError, InvalidInputError, ReadOnlyError
-from akidb.types import CollectionInfo, CollectionSpec, Consistency, Metric, Point, ScoredPoint, VectorArray
+from akidb.surface import check_options, check_page, check_target, check_timeout, refuse
+from akidb.types import (
+    AnyConsistency,
+    CollectionInfo,
+    CollectionSpec,
+    Consistency,
+    Metric,
+    Point,
+    ScoredPoint,
+    VectorArray,
+)
 
 T = TypeVar("T")
 
@@ -31,8 +41,17 @@ WAIT_MS_MAX = 30_000
 class RemoteCollection:
     """One collection. Vectors are anything numpy can read as numbers; ids are text or integers."""
 
-    def __init__(self, transport: Transport, spec: CollectionSpec, *, read_only: bool = False) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        spec: CollectionSpec,
+        *,
+        read_only: bool = False,
+        known: tuple[int, str] = (0, ""),
+    ) -> None:
+        """`known` is a log position and its token."""
         self._transport = transport
+        self._known = known
         self._path = f"/collections/{quote(spec.name, safe='')}"
         self._read_only = read_only
         self.spec = spec
@@ -48,6 +67,11 @@ class RemoteCollection:
     @property
     def metric(self) -> Metric:
         return self.spec.metric
+
+    @property
+    def token(self) -> str:
+        """For {"session": token} of reads elsewhere: all writes through this handle, and what was there before it."""
+        return self._known[1]
 
     async def upsert(
         self,
@@ -78,14 +102,42 @@ class RemoteCollection:
             {"id": id, "vector": vector} if payload is None else {"id": id, "vector": vector, "payload": payload}
             for id, vector, payload in zip(ids, map(_base64, rows), texts, strict=True)
         ]
-        return await self._write("/vectors", {"vectors": points})
+        try:
+            return (await self._write("/vectors", {"vectors": points})).lsn
+        except InvalidInputError as error:
+            if error.limit_bytes is None or len(points) < 2:
+                raise
+            fitting = _how_many_fit(points, error.limit_bytes)
+            hint = f"; {fitting} of these {len(points)} points fit into one call" if fitting else ""
+            raise InvalidInputError(f"{error}{hint}", code=error.code, limit_bytes=error.limit_bytes) from None
 
     async def delete(self, ids: Sequence[str | int]) -> int:
         """Deletes by id; ids that are not there are no error. Returns the log position."""
-        return await self._write("/vectors/delete", {"ids": _ids(ids)})
+        return (await self._write("/vectors/delete", {"ids": _ids(ids)})).lsn
+
+    async def delete_where(self, filter: Mapping[str, Any]) -> int:
+        """Deletes what matches at the moment of the write; returns how many points that were.
+
+        Raises:
+            InvalidInputError: the filter is none, or has no condition.
+        """
+        return (await self._write("/vectors/delete", {"filter": filter})).deleted or 0
+
+    async def patch(self, id: str | int, payload: Mapping[str, Any] | bytes) -> int:
+        """Merges `payload` into a point's (RFC 7396: None removes a field); returns the log position.
+
+        Raises:
+            NotFoundError: `point_not_found`.
+        """
+        body = {"payload": _payload(payload)}
+        return (await self._write(f"/vectors/{_id_in_path(id)}", body, method="PATCH")).lsn
 
     async def get(
-        self, ids: Sequence[str | int], *, with_vector: bool = True, consistency: Consistency | None = None
+        self,
+        ids: Sequence[str | int],
+        *,
+        with_vector: bool = True,
+        consistency: AnyConsistency = None,
     ) -> list[Point | None]:
         """Points in the order of `ids`; None where there is none."""
         body = {"ids": _ids(ids), "with_vector": with_vector} | _consistency(consistency)
@@ -94,20 +146,24 @@ class RemoteCollection:
 
     async def search(
         self,
-        vector: npt.ArrayLike,
+        vector: npt.ArrayLike | None = None,
         top_k: int = 10,
         *,
+        id: str | int | None = None,
         timeout_ms: int = 1000,
-        consistency: Consistency | None = None,
+        consistency: AnyConsistency = None,
         **options: Any,
     ) -> list[ScoredPoint]:
-        """The `top_k` nearest points of one vector of shape (dim,), best first.
+        """The `top_k` points nearest to a vector of shape (dim,), or to the stored point `id`, which is left out.
 
-        Options: filter, ef_search, exact, with_vector, with_payload, score_threshold.
+        Options: filter, ef_search, exact, with_vector, with_payload, score_threshold. Best first.
         """
-        if np.ndim(vector) != 1:
+        check_target(vector, id)
+        check_timeout(timeout_ms)
+        if vector is not None and np.ndim(vector) != 1:
             raise InvalidInputError(f"vector has {np.ndim(vector)} axes, expected one", code="invalid_vector")
-        body = {**_query(_matrix(np.asarray(vector)[None], "vector")[0], top_k, options), "timeout_ms": timeout_ms}
+        target = {"id": id} if vector is None else {"vector": _base64(_matrix(np.asarray(vector)[None], "vector")[0])}
+        body = {**target, **_query(top_k, options), "timeout_ms": timeout_ms}
         answer = await self._read(
             "/search",
             body | _consistency(consistency),
@@ -122,14 +178,15 @@ class RemoteCollection:
         top_k: int = 10,
         *,
         timeout_ms: int = 1000,
-        consistency: Consistency | None = None,
+        consistency: AnyConsistency = None,
         **options: Any,
     ) -> list[list[ScoredPoint]]:
         """`search` for each row of `vectors`, (n, dim), in order. `timeout_ms` holds per request of 100 queries."""
-        rows = _matrix(vectors, "vectors")
+        check_timeout(timeout_ms)
+        rows, same = _matrix(vectors, "vectors"), _query(top_k, options)
         found: list[list[ScoredPoint]] = []
         for start in range(0, len(rows), BATCH_MAX):
-            queries = [_query(row, top_k, options) for row in rows[start : start + BATCH_MAX]]
+            queries = [{"vector": _base64(row), **same} for row in rows[start : start + BATCH_MAX]]
             answer = await self._read(
                 "/batch-search",
                 {"queries": queries, "timeout_ms": timeout_ms} | _consistency(consistency),
@@ -139,10 +196,30 @@ class RemoteCollection:
             found += [[hit.scored() for hit in one.results] for one in answer.results]
         return found
 
-    async def count(self, filter: Mapping[str, Any] | None = None, *, consistency: Consistency | None = None) -> int:
+    async def count(
+        self,
+        filter: Mapping[str, Any] | None = None,
+        *,
+        consistency: AnyConsistency = None,
+    ) -> int:
         """How many points there are, or how many match `filter`."""
         body = ({} if filter is None else {"filter": filter}) | _consistency(consistency)
         return (await self._read("/count", body, schemas.Count)).count
+
+    async def scroll(
+        self,
+        after: str | int | None = None,
+        limit: int = 100,
+        filter: Mapping[str, Any] | None = None,
+        with_vector: bool = False,
+        *,
+        consistency: AnyConsistency = None,
+    ) -> list[Point]:
+        """Up to `limit` points in id order whose id is greater than `after`, which is the last page's last id."""
+        check_page(limit)
+        given = {"after": after, "limit": limit, "filter": filter, "with_vector": with_vector}
+        body = {name: value for name, value in given.items() if value is not None} | _consistency(consistency)
+        return [point.point() for point in (await self._read("/scroll", body, schemas.Page)).points]
 
     async def info(self) -> CollectionInfo:
         """Counts, sizes and the state of the index."""
@@ -162,17 +239,35 @@ class RemoteCollection:
             if time.monotonic() >= deadline:
                 raise DeadlineExceededError(f"{pending} points of {self.name!r} are not indexed after {timeout_ms} ms")
 
-    async def _write(self, path: str, body: Mapping[str, Any]) -> int:
+    async def _write(self, path: str, body: Mapping[str, Any], *, method: str = "POST") -> schemas.Written:
         if self._read_only:
             raise ReadOnlyError(f"collection {self.name!r} is open read-only")
-        answer = await self._transport.send("POST", self._path + path, body, repeatable=False)
-        return msgspec.json.decode(answer, type=schemas.Written).lsn
+        answer = await self._transport.exchange(method, self._path + path, body, repeatable=False)
+        written = msgspec.json.decode(answer.body, type=schemas.Written)
+        self._known = max(self._known, (written.lsn, answer.token))  # answers may come in another order than the writes
+        return written
 
     async def _read(
         self, path: str, body: Mapping[str, Any], shape: type[T], *, timeout_secs: float | None = None
     ) -> T:
         answer = await self._transport.send("POST", self._path + path, body, repeatable=True, timeout_secs=timeout_secs)
         return msgspec.json.decode(answer, type=shape)
+
+
+_ENVELOPE_BYTES = len(b'{"vectors":[]}')
+
+
+def _how_many_fit(points: Sequence[Mapping[str, Any]], limit_bytes: int) -> int:
+    """How many of the points a request may hold, whichever they are: by the largest of them."""
+    largest = max(len(msgspec.json.encode(point, enc_hook=plain)) for point in points)
+    return max(0, limit_bytes - _ENVELOPE_BYTES) // (largest + 1)
+
+
+def _ids(ids: Sequence[str | int]) -> list[str | int]:
+    """A text is a sequence of texts as well: its letters would be taken for ids, and deleted."""
+    if isinstance(ids, str | bytes):
+        raise refuse("ids", "is one text, expected a list of ids", "invalid_id")
+    return list(ids)
 
 
 def _matrix(vectors: npt.ArrayLike, name: str) -> VectorArray:
@@ -195,9 +290,9 @@ def _matrix(vectors: npt.ArrayLike, name: str) -> VectorArray:
     return rows
 
 
-def _query(vector: VectorArray, top_k: int, options: Mapping[str, Any]) -> dict[str, Any]:
-    given = {key: value for key, value in options.items() if value is not None}
-    return {"vector": _base64(vector), "top_k": top_k} | given
+def _query(top_k: int, options: Mapping[str, Any]) -> dict[str, Any]:
+    check_options(options)
+    return {"top_k": top_k} | {key: value for key, value in options.items() if value is not None}
 
 
 def _base64(vector: VectorArray) -> bytes:
@@ -205,21 +300,23 @@ def _base64(vector: VectorArray) -> bytes:
     return vector.astype("<f4", copy=False).tobytes()
 
 
-def _ids(ids: Sequence[str | int]) -> list[str | int]:
-    if isinstance(ids, str | bytes):  # a text is a sequence of texts to Python
-        raise InvalidInputError("ids is one text, expected a list of ids", code="invalid_id")
-    return list(ids)
-
-
 def _payload(payload: Mapping[str, Any] | bytes | None) -> Mapping[str, Any] | msgspec.Raw | None:
     return msgspec.Raw(payload) if isinstance(payload, bytes) else payload
 
 
-def _consistency(wanted: Consistency | None) -> dict[str, Any]:
+def _id_in_path(id: str | int) -> str:
+    """Percent-encoded, dots as well: "." and ".." are steps of a path to whoever reads it next."""
+    if isinstance(id, bool) or not isinstance(id, str | int | np.integer) or id == "":
+        raise refuse("id", f"is {id!r:.60}, expected a text that is not empty or an integer", "invalid_id")
+    return quote(str(id), safe="").replace(".", "%2E")
+
+
+def _consistency(given: AnyConsistency) -> dict[str, Any]:
+    wanted = Consistency.parse(given)
     if wanted is None:
         return {}
     if wanted.mode == "session":
-        return {"consistency": {"session": str(wanted.lsn)}}
+        return {"consistency": {"session": wanted.token}}
     if wanted.mode == "bounded":
         return {"consistency": {"bounded_ms": wanted.bounded_ms}}
     return {"consistency": wanted.mode}

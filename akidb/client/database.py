@@ -13,10 +13,11 @@ from akidb.client import schemas
 from akidb.client.collection import RemoteCollection
 from akidb.client.transport import TIMEOUT_SECS, Transport
 from akidb.errors import AkiDBError, ReadOnlyError, UnavailableError
-from akidb.types import CollectionSpec, IndexParams, Metric
+from akidb.surface import AsyncDatabase
+from akidb.types import INDEX_FIELDS, CollectionSpec, IndexParams, Metric
 
 
-class RemoteDatabase:
+class RemoteDatabase(AsyncDatabase[RemoteCollection]):
     """A running akidb-api, with the calls of the embedded database."""
 
     def __init__(self, transport: Transport, *, read_only: bool) -> None:
@@ -56,14 +57,22 @@ class RemoteDatabase:
         dim: int,
         *,
         metric: str | Metric = Metric.COSINE,
-        index: IndexParams | None = None,
+        index: IndexParams | Mapping[str, Any] | None = None,
         payload_schema: Mapping[str, Any] | None = None,
     ) -> RemoteCollection:
-        """A new collection. Raises ConflictError if the name is taken, InvalidInputError for bad values."""
+        """A new collection; `index` is IndexParams or a dict of some of its fields.
+
+        Raises:
+            ConflictError: the name is taken.
+            InvalidInputError: bad values.
+        """
         self._refuse_if_read_only()
         body: dict[str, Any] = {"name": name, "vector_dim": dim, "distance": Metric.parse(metric).value}
         if index is not None:
-            body["index"] = {key: value for key, value in asdict(index).items() if key != "min_vectors_threshold"}
+            chosen = asdict(IndexParams.parse(index, IndexParams()))
+            # Of a dict only what it names: the server has defaults of its own.
+            named = index if isinstance(index, Mapping) else INDEX_FIELDS
+            body["index"] = {name: chosen[name] for name in named}
         if payload_schema is not None:
             body["payload_schema"] = payload_schema
         await self._transport.send("POST", "/collections", body, repeatable=False)
@@ -71,10 +80,11 @@ class RemoteDatabase:
 
     async def collection(self, name: str) -> RemoteCollection:
         """An existing collection. Raises NotFoundError."""
-        answer = await self._transport.send("GET", f"/collections/{quote(name, safe='')}", repeatable=True)
-        description = msgspec.json.decode(answer, type=schemas.CollectionDescription)
+        path = f"/collections/{quote(name, safe='')}"
+        answer = await self._transport.exchange("GET", path, repeatable=True)
+        description = msgspec.json.decode(answer.body, type=schemas.CollectionDescription)
         spec: CollectionSpec = description.info().spec
-        return RemoteCollection(self._transport, spec, read_only=self._read_only)
+        return RemoteCollection(self._transport, spec, read_only=self._read_only, known=(description.lsn, answer.token))
 
     async def list_collections(self) -> list[str]:
         """Names, sorted."""

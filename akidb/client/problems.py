@@ -49,6 +49,7 @@ class _Problem(msgspec.Struct):
     detail: str = ""
     code: str | None = None
     errors: list[_Entry] = []
+    limit_bytes: int | None = None
 
 
 def error_of(status: int, body: bytes, *, call: str, retry_after: str | None) -> AkiDBError:
@@ -64,7 +65,7 @@ def error_of(status: int, body: bytes, *, call: str, retry_after: str | None) ->
     kind = _BY_CODE.get(problem.code or "") or _BY_STATUS.get(status, AkiDBError)
     if kind is InvalidInputError:
         faults = [Fault(tuple(entry.loc), entry.msg) for entry in problem.errors]
-        return InvalidInputError(message, code=problem.code, faults=faults)
+        return InvalidInputError(message, code=problem.code, faults=faults, limit_bytes=problem.limit_bytes)
     if kind is UnavailableError:
         return UnavailableError(message, code=problem.code, retry_after_secs=_seconds(retry_after))
     return kind(message, code=problem.code)

@@ -13,9 +13,10 @@ _NULL = msgspec.Raw(b"null")
 
 
 class Written(msgspec.Struct):
-    """Answer of every write. `lsn` is its position in the collection's log."""
+    """Answer of every write. `lsn` is its position in the collection's log; `deleted` how many points a filter took."""
 
     lsn: int = 0
+    deleted: int | None = None
 
 
 class StoredPoint(msgspec.Struct):
@@ -29,6 +30,10 @@ class StoredPoint(msgspec.Struct):
 
 class Points(msgspec.Struct):
     points: list[StoredPoint | None]
+
+
+class Page(msgspec.Struct):
+    points: list[StoredPoint]
 
 
 class Hit(msgspec.Struct):

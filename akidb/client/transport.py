@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 import msgspec
@@ -20,6 +20,13 @@ TIMEOUT_SECS = 60.0
 """Longest time of a call that names no other, retries included: twice the server's own limit for a write."""
 
 ATTEMPTS_MAX = 4
+
+
+class Answer(NamedTuple):
+    """`token` is of the place in the collection's log that it tells of, "" where it is about none."""
+
+    body: bytes
+    token: str
 
 
 class Transport:
@@ -37,6 +44,7 @@ class Transport:
         self._headers = {"Content-Type": "application/json"} | ({"X-API-Key": api_key} if api_key else {})
         self._timeout_secs = timeout_secs
         self._session: aiohttp.ClientSession | None = None
+        self._closed = False
 
     async def send(
         self,
@@ -47,7 +55,19 @@ class Transport:
         repeatable: bool,
         timeout_secs: float | None = None,
     ) -> bytes:
-        """The body of a 2xx answer.
+        """The body of a 2xx answer; arguments and errors as of `exchange`."""
+        return (await self.exchange(method, path, body, repeatable=repeatable, timeout_secs=timeout_secs)).body
+
+    async def exchange(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        repeatable: bool,
+        timeout_secs: float | None = None,
+    ) -> Answer:
+        """A 2xx answer.
 
         Args:
             path: percent-encoded, beginning with a slash.
@@ -60,6 +80,8 @@ class Transport:
             DeadlineExceededError: time ran out, or (code `outcome_unknown`) the answer to a write was lost.
             AkiDBError: whatever kind the server's refusal stands for.
         """
+        if self._closed:
+            raise UnavailableError("the connection is closed", code="closing")
         content = None if body is None else _json(body)
         deadline = time.monotonic() + (timeout_secs or self._timeout_secs)
         attempt = 1
@@ -73,7 +95,7 @@ class Transport:
             attempt += 1
             await asyncio.sleep(pause)
 
-    async def _once(self, method: str, path: str, content: bytes | None, deadline: float, repeatable: bool) -> bytes:
+    async def _once(self, method: str, path: str, content: bytes | None, deadline: float, repeatable: bool) -> Answer:
         call = f"{method} {self.base}{path}"
         timeout = aiohttp.ClientTimeout(total=max(deadline - time.monotonic(), 0.001))
         try:
@@ -87,7 +109,7 @@ class Transport:
             # asyncio's TimeoutError is an OSError: both ends of a lost answer come by here.
             raise _lost(call, error, repeatable) from error
         if 200 <= answer.status < 300:
-            return received
+            return Answer(received, answer.headers.get("X-AkiDB-Token", ""))
         raise error_of(answer.status, received, call=call, retry_after=answer.headers.get("Retry-After"))
 
     def _opened(self) -> aiohttp.ClientSession:
@@ -96,6 +118,8 @@ class Transport:
         return self._session
 
     async def close(self) -> None:
+        """What comes later gets UnavailableError."""
+        self._closed = True
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -103,7 +127,7 @@ class Transport:
 
 def _json(body: Mapping[str, Any]) -> bytes:
     try:
-        text = msgspec.json.encode(body, enc_hook=_plain)
+        text = msgspec.json.encode(body, enc_hook=plain)
     except (TypeError, ValueError, OverflowError) as error:
         raise InvalidInputError(f"the request can't be written as JSON: {error}", code="invalid_json") from error
     if b"null" in text and _not_finite(body):  # msgspec writes NaN and infinities as null
@@ -122,7 +146,7 @@ def _not_finite(value: Any) -> bool:
     return isinstance(value, list | tuple) and any(map(_not_finite, value))
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """NumPy's scalars as Python's, so that ids and limits may come out of an array."""
     if isinstance(value, np.generic):
         return value.item()

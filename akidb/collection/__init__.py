@@ -6,5 +6,6 @@ what users call.
 
 from akidb.collection.collection import Collection, PreparedSearch
 from akidb.collection.shard import Shard, Workers
+from akidb.collection.token import parse_token
 
-__all__ = ["Collection", "PreparedSearch", "Shard", "Workers"]
+__all__ = ["Collection", "PreparedSearch", "Shard", "Workers", "parse_token"]

@@ -10,6 +10,7 @@ from contextvars import copy_context
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
+from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +19,13 @@ from akidb import query
 from akidb.collection.fold import clear
 from akidb.collection.follower import Follower
 from akidb.collection.maintenance import Maintenance
-from akidb.collection.points import check_ids, check_values, check_vectors, encode_payload, encode_payloads, refuse
+from akidb.collection.points import check_ids, check_values, check_vectors, encode_patch, encode_payloads, refuse
 from akidb.collection.shard import Shard
+from akidb.collection.token import session_token
 from akidb.errors import AkiDBError, DeadlineExceededError, NotFoundError, ReadOnlyError, UnavailableError
-from akidb.filter import Filter, PayloadSchema
+from akidb.filter import Filter, PayloadSchema, is_unconditional
 from akidb.query import SearchQuery, Snapshot
-from akidb.types import STRONG, CollectionInfo, CollectionSpec, Consistency, Lsn, Point, ScoredPoint
+from akidb.types import EF_MAX, STRONG, CollectionInfo, CollectionSpec, Consistency, Lsn, Point, ScoredPoint
 from akidb.wal import Delete, Operation, Patch, Seal, Upsert
 
 T = TypeVar("T")
@@ -31,8 +33,6 @@ T = TypeVar("T")
 READ_TIMEOUT_MS = 10_000
 RESOLVE_TRIES = 3
 """How often a filter is resolved while this node goes on writing; then its writers wait."""
-
-EF_SEARCH_MAX = 10_000
 
 INLINE_IDS_MAX, INLINE_BYTES_MAX = 256, 128 << 10
 """Batches with more than this are checked in a thread: it takes longer than the event loop may stand still."""
@@ -76,6 +76,15 @@ class Collection:
     def lsn(self) -> Lsn:
         """The log position up to which this node has applied writes."""
         return self._shard.applied
+
+    @property
+    def uuid(self) -> UUID:
+        """What tells it from an earlier collection of its name."""
+        return self._shard.uuid
+
+    def token(self, lsn: Lsn | None = None) -> str:
+        """For the consistency `session` of later reads, on any node: of slot `lsn`, or of all that this node knows."""
+        return session_token(self.uuid, self.lsn if lsn is None else lsn)
 
     @property
     def sealed(self) -> bool:
@@ -145,7 +154,14 @@ class Collection:
         return await self._append([Delete(list(dict.fromkeys(names)))], timeout_ms)
 
     async def delete_where(self, filter: Filter, *, timeout_ms: int | None = None) -> tuple[int, Lsn]:
-        """Deletes what matches at the moment of the write; returns how many points that were, and the LSN."""
+        """Deletes what matches at the moment of the write; returns how many points that were, and the LSN.
+
+        Raises:
+            InvalidInputError: `invalid_filter`: it has no condition, so that every point matches.
+        """
+        if is_unconditional(filter):
+            msg = "has no condition and would delete every point; delete the collection if that is meant"
+            raise refuse("invalid_filter", ("filter",), msg)
         deadline = self._write_deadline(timeout_ms)
         for _ in range(RESOLVE_TRIES):
             with contextlib.suppress(_MovedError):
@@ -158,7 +174,7 @@ class Collection:
 
     async def _delete_resolved(self, filter: Filter, deadline: float) -> tuple[int, Lsn]:
         """Raises _MovedError, with nothing done, if anything was written between resolving and deleting."""
-        await self._shard.catch_up(STRONG, deadline=deadline)
+        await self._catch_up(STRONG, deadline)
         snapshot = self._shard.state.snapshot()
         ids = await self._in_thread(partial(query.matching_ids, snapshot, filter))
         if not ids:
@@ -173,15 +189,13 @@ class Collection:
     async def patch(self, id: str | int, payload: Mapping[str, Any] | bytes, *, timeout_ms: int | None = None) -> Lsn:
         """Merges `payload` into a point's (RFC 7396: null removes a field). Raises NotFoundError `point_not_found`."""
         (name,) = check_ids([id])
-        patch = encode_payload(payload, self._schema, ("payload",))
-        if patch is None:
-            raise refuse("invalid_payload", ("payload",), "is null, expected a JSON object")
+        patch = encode_patch(payload, self._schema)
 
         def there() -> None:
             if query.fetch(self._shard.state.snapshot(), [name], with_vector=False, with_payload=False) == [None]:
                 raise NotFoundError(f"collection {self.spec.name!r} has no point {name!r}", code="point_not_found")
 
-        await self._shard.catch_up(STRONG, deadline=self._write_deadline(timeout_ms))
+        await self._catch_up(STRONG, self._write_deadline(timeout_ms))
         return await self._append([Patch([name], [patch])], timeout_ms, check=there)
 
     async def seal(self, *, timeout_ms: int | None = None) -> None:
@@ -207,6 +221,7 @@ class Collection:
     async def _put(self, operations: list[Operation], deadline: float, check: Callable[[], None] | None = None) -> Lsn:
         if self._maintenance is None:
             raise ReadOnlyError(f"collection {self.spec.name!r} is open read-only")
+        self._refuse_closed()
         await self._maintenance.make_room(deadline)
         return await self._shard.append(operations, deadline=deadline, check=check, exact=check is not None)
 
@@ -249,7 +264,7 @@ class Collection:
         top_k_max = self._settings.api.validation.top_k_max
         numbers = [("invalid_top_k", "top_k", search.top_k, top_k_max)]
         if search.ef_search is not None:
-            numbers.append(("invalid_ef_search", "ef_search", search.ef_search, EF_SEARCH_MAX))
+            numbers.append(("invalid_ef_search", "ef_search", search.ef_search, EF_MAX))
         for code, name, value, most in numbers:
             if not isinstance(value, int | np.integer) or isinstance(value, bool) or not 1 <= value <= most:
                 raise refuse(code, (*loc, name), f"is {value!r}, expected 1 to {most}, an integer")
@@ -304,6 +319,7 @@ class Collection:
         Raises:
             DeadlineExceededError: past `timeout_ms`; building goes on in the background.
         """
+        self._refuse_closed()
         if self._maintenance is None:
             raise ReadOnlyError(
                 f"collection {self.spec.name!r} is open read-only; whoever writes to it builds its graphs"
@@ -313,10 +329,17 @@ class Collection:
     async def snapshot(self, consistency: Consistency | None = None, *, deadline: float | None = None) -> Snapshot:
         """The immutable state that a read with `consistency` may use."""
         until = time.monotonic() + READ_TIMEOUT_MS / 1000 if deadline is None else deadline
-        await self._shard.catch_up(consistency or self._default_consistency(), deadline=until)
-        if self._closed:
-            raise UnavailableError(f"collection {self.spec.name!r} was closed", code="closing")
+        await self._catch_up(consistency or self._default_consistency(), until)
+        self._refuse_closed()
         return self._shard.state.snapshot()
+
+    async def _catch_up(self, consistency: Consistency, deadline: float) -> None:
+        self._refuse_closed()
+        await self._shard.catch_up(consistency, deadline=deadline)
+
+    def _refuse_closed(self) -> None:
+        if self._closed and not self.sealed:  # of a dropped one the shard says so
+            raise UnavailableError("the connection is closed", code="closing")
 
     def snapshot_now(self, consistency: Consistency | None = None) -> Snapshot | None:
         """What `snapshot` would give, if that takes neither waiting nor the event loop; any thread may ask."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import Context
 
 from akidb.collection.maintenance import REFRESH_SECS, as_error, report
 from akidb.collection.shard import Shard
@@ -18,7 +19,7 @@ class Follower:
         self._news = asyncio.Event()
         self.last_error: AkiDBError | None = None
         shard.on_applied = self._applied
-        self._task = asyncio.create_task(self._run())
+        self._task = asyncio.create_task(self._run(), context=Context())  # not that of who opened the shard
 
     def _applied(self, slot: Slot) -> None:
         self._news.set()

@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from contextvars import Context
 from typing import Any
 
 from akidb.collection.fold import SEGMENT_BYTES_TARGET, add_graph, collect_garbage, fold
@@ -68,10 +69,12 @@ class Maintenance:
         self._closed = False
         shard.on_applied, shard.on_adopted = self._applied, self._looked_again
         self._looked_again()
-        self._loops = [
-            asyncio.create_task(self._run("fold", lambda: shard.state.slots_in_tail > 0, self._fold_if_due)),
-            asyncio.create_task(self._run("graph", lambda: self._next_to_build() is not None, self._build_if_due)),
-        ]
+        loops = (
+            self._run("fold", lambda: shard.state.slots_in_tail > 0, self._fold_if_due),
+            self._run("graph", lambda: self._next_to_build() is not None, self._build_if_due),
+        )
+        # Each in a context of its own: the request that happened to open the shard has no part in what they log.
+        self._loops = [asyncio.create_task(loop, context=Context()) for loop in loops]
 
     @property
     def last_error(self) -> AkiDBError | None:

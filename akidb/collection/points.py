@@ -147,6 +147,17 @@ def encode_payload(payload: Any, schema: PayloadSchema, loc: tuple[str | int, ..
     return text
 
 
+def encode_patch(patch: Any, schema: PayloadSchema) -> bytes:
+    """The JSON text of what is to be merged into a payload. Raises InvalidInputError, `invalid_patch` for no object."""
+    loc = ("payload",)
+    is_object = patch.lstrip()[:1] == b"{" if isinstance(patch, bytes) else isinstance(patch, Mapping)
+    text = encode_payload(patch, schema, loc) if is_object else None
+    if text is None:
+        shown = patch.decode(errors="replace") if isinstance(patch, bytes) else type(patch).__name__
+        raise refuse("invalid_patch", loc, f"is {shown:.60}, expected a JSON object to merge")
+    return text
+
+
 def _not_finite(value: Any) -> bool:
     """Whether a NaN or an infinity lies anywhere in it."""
     if isinstance(value, float):

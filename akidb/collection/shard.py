@@ -18,8 +18,9 @@ from typing import TypeVar
 from uuid import UUID
 
 from akidb.collection.state import LiveSegment, ShardState
+from akidb.collection.token import lsn_for
 from akidb.config import Settings
-from akidb.errors import CorruptionError, NotFoundError, UnavailableError
+from akidb.errors import CorruptionError, InvalidInputError, NotFoundError, UnavailableError
 from akidb.manifest import Head, HeadStore, SegmentRef
 from akidb.query import Snapshot
 from akidb.segment import Segment, decode_deletes
@@ -255,9 +256,14 @@ class Shard:
         return lsn
 
     async def catch_up(self, consistency: Consistency, *, deadline: float) -> None:
-        """Brings the state to what `consistency` asks for, with no request to the store where it is there already."""
+        """Brings the state to what `consistency` asks for, with no request to the store where it is there already.
+
+        Raises:
+            InvalidInputError: `invalid_token`: no write of this collection gave the session's token.
+        """
         self._refuse_sealed()
-        if _suffices(consistency, self.applied, self.last_caught_up):
+        wanted = self._asked_for(consistency)
+        if _suffices(consistency, wanted, self.applied, self.last_caught_up):
             return
         began = time.monotonic()
         try:
@@ -267,6 +273,8 @@ class Shard:
             raise
         self.last_caught_up, self.last_answer = began, time.monotonic()
         self._refuse_sealed()
+        if self.applied < wanted:  # tokens come from acknowledged writes, so the log would reach it
+            raise InvalidInputError("the session token is of a write beyond the log's end", code="invalid_token")
 
     def snapshot_now(self, consistency: Consistency) -> Snapshot | None:
         """A snapshot that `consistency` allows, if there is one that needs no waiting and no change of the state.
@@ -276,26 +284,31 @@ class Shard:
         """
         # The order matters: a snapshot is no older than the catching up before it, and one that has the seal in it is
         # of a state that says so afterwards.
-        caught_up, state = self.last_caught_up, self.state
+        caught_up, state, wanted = self.last_caught_up, self.state, self._asked_for(consistency)
         snapshot = state.latest
-        if snapshot is None or state.sealed:
+        if snapshot is None or state.sealed or snapshot.lsn < wanted:
             return None
-        if _suffices(consistency, snapshot.lsn, caught_up) or self.appender.ends_at(snapshot.lsn):
+        if _suffices(consistency, wanted, snapshot.lsn, caught_up) or self.appender.ends_at(snapshot.lsn):
             return snapshot
         return None
+
+    def _asked_for(self, consistency: Consistency) -> Lsn:
+        """The slot that a session must see; 0 for the others. Raises InvalidInputError `invalid_token`."""
+        return lsn_for(consistency.token, self.uuid) if consistency.mode == "session" else 0
 
     def _refuse_sealed(self) -> None:
         if self.state.sealed:
             raise NotFoundError(f"collection {self.spec.name!r} was dropped", code="collection_not_found")
 
 
-def _suffices(consistency: Consistency, lsn: Lsn, caught_up: float) -> bool:
-    """Whether a state up to `lsn`, which held all there was at `caught_up`, is what `consistency` asks for."""
+def _suffices(consistency: Consistency, wanted: Lsn, lsn: Lsn, caught_up: float) -> bool:
+    """Whether a state up to `lsn`, which held all there was at `caught_up`, is what `consistency` asks for; a session
+    asks for slot `wanted`."""
     match consistency.mode:
         case "eventual":
             return True
         case "session":
-            return lsn >= consistency.lsn
+            return lsn >= wanted
         case "bounded":
             return time.monotonic() - caught_up < consistency.bounded_ms / 1000
     return False

@@ -28,6 +28,9 @@ BY_ENV = {name: row for row in TABLE for name in row.env}
 OTHER_VARIABLES = ("AKIDB_CONFIG", "AKIDB_API_KEY", "AKIDB_SIMD_LEVEL", "AKIDB_PURE_PYTHON")
 """Variables that are no settings: where the file is, the key of a client, switches of the native core and codecs."""
 
+FLAGS = {"api.bind_address": "--bind", "api.workers": "--workers"}
+"""What akidb-api calls the settings that its command line can set."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Configuration:
@@ -91,7 +94,7 @@ def load(
     _take_environment(environment, given)
     for key, value in (flags or {}).items():
         if value is not None:
-            given.take(BY_PATH[key], value, f"flag for {key}", text=isinstance(value, str))
+            given.take(BY_PATH[key], value, f"flag {FLAGS.get(key, key)}", text=isinstance(value, str))
     if not given.faults:
         settings: Settings = _build(Settings, "", given.values)
         given.faults += contradictions(settings, given.sources)

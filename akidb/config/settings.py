@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from akidb.config.setting import setting
+from akidb.types import EF_MAX, M_MAX, M_MIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +115,9 @@ class Wal:
 
 @dataclass(frozen=True, slots=True)
 class Hnsw:
-    m: int = setting(16, "Neighbours kept per point and level (twice as many on level 0).", low=2, high=128)
-    ef_construction: int = setting(400, "Candidates looked at when a point is inserted.", low=2, high=10_000)
-    ef_search: int = setting(200, "Candidates looked at by a search; never fewer than top_k.", low=1, high=10_000)
+    m: int = setting(16, "Neighbours kept per point and level (twice as many on level 0).", low=M_MIN, high=M_MAX)
+    ef_construction: int = setting(400, "Candidates looked at when a point is inserted.", low=1, high=EF_MAX)
+    ef_search: int = setting(200, "Candidates looked at by a search; never fewer than top_k.", low=1, high=EF_MAX)
     min_vectors_threshold: int = setting(
         100, "No graph is built over fewer points than this.", low=0, high=1_000_000_000
     )

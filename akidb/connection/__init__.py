@@ -1,6 +1,6 @@
 """`akidb.connect`: one surface over memory, a folder, a bucket or a server."""
 
-from akidb.connection.asynchronous import AsyncCollection, AsyncConnection, connect_async, get_or_create
+from akidb.connection.asynchronous import AsyncCollection, AsyncConnection, connect_async
 from akidb.connection.blocking import Collection, Connection, connect
 
 __all__ = [
@@ -10,5 +10,4 @@ __all__ = [
     "Connection",
     "connect",
     "connect_async",
-    "get_or_create",
 ]

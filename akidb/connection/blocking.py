@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import contextlib
 import os
 import threading
 from collections.abc import Coroutine, Mapping, Sequence
@@ -13,12 +15,16 @@ import numpy as np
 import numpy.typing as npt
 
 from akidb.config import Settings
-from akidb.connection.asynchronous import AsyncCollection, AsyncConnection, connect_async, get_or_create
-from akidb.connection.embedded import EmbeddedCollection
+from akidb.connection.asynchronous import AsyncCollection, AsyncConnection, connect_async
+from akidb.connection.embedded import EmbeddedCollection, EmbeddedDatabase
 from akidb.errors import UnavailableError
-from akidb.types import CollectionInfo, Consistency, IndexParams, Metric, Point, ScoredPoint
+from akidb.surface import check_timeout
+from akidb.types import AnyConsistency, CollectionInfo, Consistency, IndexParams, Metric, Point, ScoredPoint
 
 T = TypeVar("T")
+
+END_SECS = 2.0
+"""Longest time that each step of the end of a process may take for connections left open."""
 
 
 class IoLoop:
@@ -33,7 +39,11 @@ class IoLoop:
     def __init__(self) -> None:
         self._process = os.getpid()
         self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="akidb-io", daemon=True).start()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="akidb-io", daemon=True)
+        self._thread.start()
+        self.open: set[AsyncConnection] = set()
+        """Connections that were not closed."""
+        atexit.register(self._end)
 
     @classmethod
     def current(cls) -> IoLoop:
@@ -41,6 +51,28 @@ class IoLoop:
             if cls._current is None:
                 cls._current = cls()
             return cls._current
+
+    def _end(self) -> None:
+        """At the interpreter's exit: whoever left a connection open is not told so by tracebacks of its parts."""
+        if self._process != os.getpid():
+            return
+        with contextlib.suppress(Exception):
+            asyncio.run_coroutine_threadsafe(self._wind_up(), self._loop).result(2 * END_SECS)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(END_SECS)
+        if not self._thread.is_alive():
+            self._loop.close()
+
+    async def _wind_up(self) -> None:
+        for connection in self.open:
+            if not isinstance(connection, EmbeddedDatabase):  # closing that takes threads, and none can be started now
+                with contextlib.suppress(Exception):
+                    await asyncio.wait_for(connection.close(), END_SECS)
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=END_SECS)
 
     @classmethod
     def _forked(cls) -> None:
@@ -91,6 +123,11 @@ class Collection:
     def metric(self) -> Metric:
         return self._inner.metric
 
+    @property
+    def token(self) -> str:
+        """For {"session": token} of reads elsewhere: all writes through this handle are in what they see."""
+        return self._inner.token
+
     def upsert(
         self,
         ids: Sequence[str | int],
@@ -118,20 +155,47 @@ class Collection:
         """Deletes points by id; ids that are not there are no error. Returns the log position."""
         return self._io.run(self._inner.delete(ids))
 
-    def get(self, ids: Sequence[str | int], *, with_vector: bool = True) -> list[Point | None]:
-        """The points in the order of `ids`, None where there is none."""
-        return self._io.run(self._inner.get(ids, with_vector=with_vector))
-
-    def search(self, vector: npt.ArrayLike, top_k: int = 10, **options: Any) -> list[ScoredPoint]:
-        """The `top_k` nearest points of one vector of shape (dim,), best first.
-
-        Options: filter (dict), ef_search, exact, with_vector, with_payload, score_threshold, timeout_ms = 1000,
-        consistency.
+    def delete_where(self, filter: Mapping[str, Any]) -> int:
+        """Deletes what matches at the moment of the write; returns how many points that were.
 
         Raises:
-            InvalidInputError: wrong dimension, values that are not finite, an unknown option of a filter.
+            InvalidInputError: the filter is none, or has no condition.
+        """
+        return self._io.run(self._inner.delete_where(filter))
+
+    def patch(self, id: str | int, payload: Mapping[str, Any] | bytes) -> int:
+        """Merges `payload` into a point's (RFC 7396: None removes a field); returns the log position.
+
+        Raises:
+            NotFoundError: `point_not_found`.
+        """
+        return self._io.run(self._inner.patch(id, payload))
+
+    def get(
+        self,
+        ids: Sequence[str | int],
+        *,
+        with_vector: bool = True,
+        consistency: AnyConsistency = None,
+    ) -> list[Point | None]:
+        """The points in the order of `ids`, None where there is none."""
+        return self._io.run(self._inner.get(ids, with_vector=with_vector, consistency=consistency))
+
+    def search(
+        self, vector: npt.ArrayLike | None = None, top_k: int = 10, *, id: str | int | None = None, **options: Any
+    ) -> list[ScoredPoint]:
+        """The `top_k` points nearest to a vector of shape (dim,), or to the stored point `id`, which is left out.
+
+        Options: filter (dict), ef_search, exact, with_vector, with_payload, score_threshold, timeout_ms = 1000,
+        consistency. Best first.
+
+        Raises:
+            InvalidInputError: wrong dimension, values that are not finite, an unknown option, a bad filter.
+            NotFoundError: `point_not_found`: there is no point `id`.
             DeadlineExceededError: `timeout_ms` passed.
         """
+        if vector is None or id is not None:
+            return self._io.run(self._inner.search(vector, top_k, id=id, **options))
         return self.search_batch(np.asarray(vector)[None], top_k, **options)[0]
 
     def search_batch(
@@ -140,7 +204,7 @@ class Collection:
         top_k: int = 10,
         *,
         timeout_ms: int = 1000,
-        consistency: Consistency | None = None,
+        consistency: AnyConsistency = None,
         **options: Any,
     ) -> list[list[ScoredPoint]]:
         """`search` for each row of `vectors`, shape (n, dim), in order."""
@@ -149,18 +213,36 @@ class Collection:
             return self._io.run(
                 inner.search_batch(vectors, top_k, timeout_ms=timeout_ms, consistency=consistency, **options)
             )
-        queries = inner.queries(vectors, top_k=top_k, **options)
+        check_timeout(timeout_ms)
+        wanted, queries = Consistency.parse(consistency), inner.queries(vectors, top_k=top_k, **options)
         self._io.check_process()
         prepared = inner.engine.prepare(queries, timeout_ms=timeout_ms)
         # Asking the background loop costs two changes of thread, more than the search of a small collection.
-        snapshot = inner.engine.snapshot_now(consistency)
+        snapshot = inner.engine.snapshot_now(wanted)
         if snapshot is None:
-            snapshot = self._io.run(inner.engine.snapshot(consistency, deadline=prepared.deadline))
+            snapshot = self._io.run(inner.engine.snapshot(wanted, deadline=prepared.deadline))
         return prepared.run(snapshot)
 
-    def count(self, filter: Mapping[str, Any] | None = None) -> int:
+    def count(
+        self,
+        filter: Mapping[str, Any] | None = None,
+        *,
+        consistency: AnyConsistency = None,
+    ) -> int:
         """How many points there are, or how many match `filter`."""
-        return self._io.run(self._inner.count(filter))
+        return self._io.run(self._inner.count(filter, consistency=consistency))
+
+    def scroll(
+        self,
+        after: str | int | None = None,
+        limit: int = 100,
+        filter: Mapping[str, Any] | None = None,
+        with_vector: bool = False,
+        *,
+        consistency: AnyConsistency = None,
+    ) -> list[Point]:
+        """Up to `limit` points in id order whose id is greater than `after`, which is the last page's last id."""
+        return self._io.run(self._inner.scroll(after, limit, filter, with_vector, consistency=consistency))
 
     def wait_indexed(self, timeout_ms: int = 600_000) -> None:
         """Returns when every point that is to be in a graph is in one; DeadlineExceededError past `timeout_ms`."""
@@ -177,6 +259,7 @@ class Connection:
     def __init__(self, inner: AsyncConnection, io: IoLoop) -> None:
         self._inner = inner
         self._io = io
+        io.open.add(inner)
 
     def __repr__(self) -> str:
         return f"Connection({self._inner.location!r})"
@@ -199,10 +282,13 @@ class Connection:
         dim: int,
         *,
         metric: str | Metric = Metric.COSINE,
-        index: IndexParams | None = None,
+        index: IndexParams | Mapping[str, Any] | None = None,
         payload_schema: Mapping[str, Any] | None = None,
     ) -> Collection:
         """A new collection of `dim`-dimensional vectors under "cosine", "euclidean" or "dot".
+
+        Args:
+            index: IndexParams, or what REST takes: {"type", "m", "ef_construction", "ef_search"}, each optional.
 
         Raises:
             ConflictError: a collection of that name exists.
@@ -213,9 +299,24 @@ class Connection:
         )
         return Collection(self._io.run(created), self._io)
 
-    def get_or_create_collection(self, name: str, dim: int, **options: Any) -> Collection:
-        """The collection of that name, made if need be. Raises ConflictError if it has another dimension or metric."""
-        return Collection(self._io.run(get_or_create(self._inner, name, dim, **options)), self._io)
+    def get_or_create_collection(
+        self,
+        name: str,
+        dim: int,
+        *,
+        metric: str | Metric | None = None,
+        index: IndexParams | Mapping[str, Any] | None = None,
+        payload_schema: Mapping[str, Any] | None = None,
+    ) -> Collection:
+        """The collection of that name, made if need be; `metric` None: whatever it has, Cosine for a new one.
+
+        Raises:
+            ConflictError: it has another dimension or metric.
+        """
+        found: Coroutine[Any, Any, AsyncCollection] = self._inner.get_or_create_collection(
+            name, dim, metric=metric, index=index, payload_schema=payload_schema
+        )
+        return Collection(self._io.run(found), self._io)
 
     def collection(self, name: str) -> Collection:
         """An existing collection. Raises NotFoundError."""
@@ -233,6 +334,7 @@ class Connection:
     def close(self) -> None:
         """Waits for writes under way and lets go of files and sockets. What was acknowledged is durable without it."""
         self._io.run(self._inner.close())
+        self._io.open.discard(self._inner)
 
 
 def connect(

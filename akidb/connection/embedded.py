@@ -12,8 +12,19 @@ from akidb import filter as filters
 from akidb.collection import Collection as EngineCollection
 from akidb.config import Settings
 from akidb.database import Database
+from akidb.errors import NotFoundError
 from akidb.query import SearchQuery
-from akidb.types import CollectionInfo, CollectionSpec, Consistency, IndexParams, Metric, Point, ScoredPoint
+from akidb.surface import AsyncDatabase, check_options, check_page, check_target, check_timeout, refuse
+from akidb.types import (
+    AnyConsistency,
+    CollectionInfo,
+    CollectionSpec,
+    Consistency,
+    IndexParams,
+    Metric,
+    Point,
+    ScoredPoint,
+)
 
 
 class EmbeddedCollection:
@@ -35,39 +46,106 @@ class EmbeddedCollection:
     def metric(self) -> Metric:
         return self.engine.spec.metric
 
+    @property
+    def token(self) -> str:
+        """For {"session": token} of reads elsewhere: all writes through this handle, and what it has seen of others."""
+        return self.engine.token()
+
     async def upsert(
         self,
         ids: Sequence[str | int],
         vectors: npt.ArrayLike,
         payloads: Sequence[Mapping[str, Any] | bytes | None] | None = None,
     ) -> int:
+        """Stores n points, all or nothing; returns the log position when they are durable.
+
+        Args:
+            ids: n texts or integers, each once. An existing point is replaced whole.
+            vectors: (n, dim).
+            payloads: n objects, or their JSON text as bytes, or None.
+
+        Raises:
+            InvalidInputError: names the position and what was expected; nothing was changed.
+            UnavailableError, StorageFullError: nothing was changed.
+            DeadlineExceededError: with code `outcome_unknown` it may have happened.
+        """
         return await self.engine.upsert(ids, vectors, payloads)
 
     async def delete(self, ids: Sequence[str | int]) -> int:
+        """Deletes by id; ids that are not there are no error. Returns the log position."""
         return await self.engine.delete(ids)
 
-    async def get(
-        self, ids: Sequence[str | int], *, with_vector: bool = True, consistency: Consistency | None = None
-    ) -> list[Point | None]:
-        return await self.engine.get(ids, with_vector=with_vector, consistency=consistency)
+    async def delete_where(self, filter: Mapping[str, Any]) -> int:
+        """Deletes what matches at the moment of the write; returns how many points that were.
 
-    def queries(self, vectors: npt.ArrayLike, **options: Any) -> list[SearchQuery]:
+        Raises:
+            InvalidInputError: the filter is none, or has no condition.
+        """
+        parsed = self._filter(filter)
+        if parsed is None:
+            raise refuse("filter", "is None, expected a filter", "invalid_filter")
+        deleted, _ = await self.engine.delete_where(parsed)
+        return deleted
+
+    async def patch(self, id: str | int, payload: Mapping[str, Any] | bytes) -> int:
+        """Merges `payload` into a point's (RFC 7396: None removes a field); returns the log position.
+
+        Raises:
+            NotFoundError: `point_not_found`.
+        """
+        return await self.engine.patch(id, payload)
+
+    async def get(
+        self,
+        ids: Sequence[str | int],
+        *,
+        with_vector: bool = True,
+        consistency: AnyConsistency = None,
+    ) -> list[Point | None]:
+        """Points in the order of `ids`; None where there is none."""
+        return await self.engine.get(ids, with_vector=with_vector, consistency=Consistency.parse(consistency))
+
+    def queries(self, vectors: npt.ArrayLike, *, top_k: int, **options: Any) -> list[SearchQuery]:
         """One SearchQuery per row of `vectors`, all with the same options."""
+        check_options(options)
         array = np.asarray(vectors)
         parsed = self._filter(options.pop("filter", None))
-        return [SearchQuery(vector=row, filter=parsed, **options) for row in np.atleast_2d(array)]
+        return [SearchQuery(vector=row, top_k=top_k, filter=parsed, **options) for row in np.atleast_2d(array)]
 
     async def search(
         self,
-        vector: npt.ArrayLike,
+        vector: npt.ArrayLike | None = None,
         top_k: int = 10,
         *,
+        id: str | int | None = None,
         timeout_ms: int = 1000,
-        consistency: Consistency | None = None,
+        consistency: AnyConsistency = None,
         **options: Any,
     ) -> list[ScoredPoint]:
-        queries = self.queries(np.asarray(vector)[None], top_k=top_k, **options)
-        return (await self.engine.search(queries, timeout_ms=timeout_ms, consistency=consistency))[0]
+        """The `top_k` points nearest to a vector of shape (dim,), or to the stored point `id`, which is left out.
+
+        Options: filter, ef_search, exact, with_vector, with_payload, score_threshold. Best first.
+
+        Raises:
+            InvalidInputError: wrong dimension, values that are not finite, an unknown option, a bad filter.
+            NotFoundError: `point_not_found`: there is no point `id`.
+            DeadlineExceededError: `timeout_ms` passed.
+        """
+        check_target(vector, id)
+        if id is not None:
+            return await self._near(id, top_k, timeout_ms=timeout_ms, consistency=consistency, **options)
+        found = await self.search_batch(
+            np.asarray(vector)[None], top_k, timeout_ms=timeout_ms, consistency=consistency, **options
+        )
+        return found[0]
+
+    async def _near(self, id: str | int, top_k: int, **options: Any) -> list[ScoredPoint]:
+        (stored,) = await self.get([id], consistency=options["consistency"])
+        if stored is None:
+            raise NotFoundError(f"collection {self.name!r} has no point {str(id)!r}", code="point_not_found")
+        wider = top_k + 1 if 0 < top_k < self._settings.api.validation.top_k_max else top_k
+        found = await self.search(stored.vector, wider, **options)
+        return [hit for hit in found if hit.id != stored.id][:top_k]
 
     async def search_batch(
         self,
@@ -75,14 +153,41 @@ class EmbeddedCollection:
         top_k: int = 10,
         *,
         timeout_ms: int = 1000,
-        consistency: Consistency | None = None,
+        consistency: AnyConsistency = None,
         **options: Any,
     ) -> list[list[ScoredPoint]]:
+        """`search` for each row of `vectors`, (n, dim), in order; all see one state."""
+        check_timeout(timeout_ms)
         queries = self.queries(vectors, top_k=top_k, **options)
-        return await self.engine.search(queries, timeout_ms=timeout_ms, consistency=consistency)
+        return await self.engine.search(queries, timeout_ms=timeout_ms, consistency=Consistency.parse(consistency))
 
-    async def count(self, filter: Mapping[str, Any] | None = None, *, consistency: Consistency | None = None) -> int:
-        return await self.engine.count(self._filter(filter), consistency=consistency)
+    async def count(
+        self,
+        filter: Mapping[str, Any] | None = None,
+        *,
+        consistency: AnyConsistency = None,
+    ) -> int:
+        """How many points there are, or how many match `filter`."""
+        return await self.engine.count(self._filter(filter), consistency=Consistency.parse(consistency))
+
+    async def scroll(
+        self,
+        after: str | int | None = None,
+        limit: int = 100,
+        filter: Mapping[str, Any] | None = None,
+        with_vector: bool = False,
+        *,
+        consistency: AnyConsistency = None,
+    ) -> list[Point]:
+        """Up to `limit` points in id order whose id is greater than `after`, which is the last page's last id."""
+        check_page(limit)
+        return await self.engine.scroll(
+            after=None if after is None else str(after),
+            limit=limit,
+            filter=self._filter(filter),
+            with_vector=with_vector,
+            consistency=Consistency.parse(consistency),
+        )
 
     def _filter(self, given: Mapping[str, Any] | None) -> filters.Filter | None:
         if given is None:
@@ -96,13 +201,15 @@ class EmbeddedCollection:
         )
 
     async def wait_indexed(self, timeout_ms: int = 600_000) -> None:
+        """Returns when every point that is to be in a graph is in one; DeadlineExceededError past `timeout_ms`."""
         await self.engine.wait_indexed(timeout_ms)
 
     async def info(self) -> CollectionInfo:
+        """Counts, sizes and the state of the index."""
         return await self.engine.info()
 
 
-class EmbeddedDatabase:
+class EmbeddedDatabase(AsyncDatabase[EmbeddedCollection]):
     """The collections of one store, opened in this process."""
 
     def __init__(self, engine: Database, settings: Settings) -> None:
@@ -119,20 +226,31 @@ class EmbeddedDatabase:
         dim: int,
         *,
         metric: str | Metric = Metric.COSINE,
-        index: IndexParams | None = None,
+        index: IndexParams | Mapping[str, Any] | None = None,
         payload_schema: Mapping[str, Any] | None = None,
     ) -> EmbeddedCollection:
-        spec = CollectionSpec(name, dim, Metric.parse(metric), index or self.engine.default_index, payload_schema)
+        """A new collection; `index` is IndexParams or a dict of some of its fields.
+
+        Raises:
+            ConflictError: the name is taken.
+            InvalidInputError: bad values.
+        """
+        params = IndexParams.parse(index, self.engine.default_index)
+        spec = CollectionSpec(name, dim, Metric.parse(metric), params, payload_schema)
         return EmbeddedCollection(await self.engine.create_collection(spec), self._settings)
 
     async def collection(self, name: str) -> EmbeddedCollection:
+        """An existing collection. Raises NotFoundError."""
         return EmbeddedCollection(await self.engine.collection(name), self._settings)
 
     async def list_collections(self) -> list[str]:
+        """Names, sorted."""
         return [collection.spec.name for collection in await self.engine.list_collections()]
 
     async def drop_collection(self, name: str) -> None:
+        """Removes a collection with all its points. Raises NotFoundError."""
         await self.engine.drop_collection(name)
 
     async def close(self) -> None:
+        """Waits for writes under way and lets go of files. What was acknowledged is durable without it."""
         await self.engine.close()

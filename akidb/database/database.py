@@ -27,7 +27,7 @@ from akidb.filter import PayloadSchema
 from akidb.manifest import HeadStore
 from akidb.storage.object_store import ObjectStore
 from akidb.storage.probe import require_conditional_puts
-from akidb.types import STRONG, CollectionSpec, IndexParams
+from akidb.types import EF_MAX, M_MAX, M_MIN, STRONG, CollectionSpec, IndexParams
 from akidb.wal import Appender, Entry, Log
 
 TENANT = UUID(int=0)
@@ -35,8 +35,6 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 OPEN_TIMEOUT_SECS = 30.0
 PROBE_EVERY_SECS = 10.0
 PROBE_TIMEOUT_SECS = 2.0
-M_MAX = 512
-EF_MAX = 10_000
 
 
 class Database:
@@ -222,6 +220,8 @@ class Database:
     # The catalogue's log
 
     async def _follow_catalogue(self) -> None:
+        if self._closed:
+            raise UnavailableError("the connection is closed", code="closing")
         await self._watched(self._appender.catch_up(deadline=time.monotonic() + OPEN_TIMEOUT_SECS))
 
     async def _append_catalogue(self, entry: Entry, check: Callable[[], None] | None) -> None:
@@ -289,7 +289,7 @@ def validate_spec(spec: CollectionSpec, settings: Settings) -> None:
         )
     for loc, value, low, high in (
         (("vector_dim",), spec.dim, 1, limits.vector_dimension_max),
-        (("index", "m"), spec.index.m, 2, M_MAX),
+        (("index", "m"), spec.index.m, M_MIN, M_MAX),
         (("index", "ef_construction"), spec.index.ef_construction, 1, EF_MAX),
         (("index", "ef_search"), spec.index.ef_search, 1, EF_MAX),
     ):

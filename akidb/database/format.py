@@ -9,9 +9,9 @@ import msgspec
 from akidb.codec import decode, encode
 from akidb.codec.frame import KIND_FORMAT
 from akidb.errors import ConfigurationError, CorruptionError, NotFoundError
+from akidb.storage.keys import FORMAT_KEY as KEY
 from akidb.storage.object_store import ObjectStore, Status
 
-KEY = "format"
 READER = WRITER = 1
 """The format versions this AkiDB reads and writes."""
 

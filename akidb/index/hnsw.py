@@ -38,7 +38,7 @@ from akidb.index.result import (
     is_single,
     refuse_pickle,
 )
-from akidb.types import Metric, VectorArray
+from akidb.types import M_MAX, M_MIN, Metric, VectorArray
 
 Progress = Callable[[int, int], object]
 
@@ -69,7 +69,7 @@ class HnswIndex:
     ) -> None:
         self._dim = check_integer(dim, "dim", 1, DIM_MAX)
         self._metric: MetricWord = metric_word(metric)
-        self._m = check_integer(m, "m", 2, 512)
+        self._m = check_integer(m, "m", M_MIN, M_MAX)
         self._ef_construction = check_integer(ef_construction, "ef_construction", 1, EF_MAX)
         self.ef_search = ef_search
         self._native = _native.HnswIndex(

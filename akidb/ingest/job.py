@@ -12,7 +12,7 @@ from akidb.config import Settings
 from akidb.ingest.batch import Columns
 from akidb.ingest.load import Loader
 from akidb.ingest.progress import Place, Progress, state_folder
-from akidb.ingest.rejects import RejectsFile
+from akidb.ingest.rejects import RejectsFile, check_writable
 from akidb.ingest.sources import Format, Source, find_sources
 from akidb.ingest.target import Target, open_database
 from akidb.types import Metric
@@ -24,16 +24,23 @@ class Watcher(Protocol):
     def opened(self, location: str, sources: Sequence[Source], rows: int | None) -> None:
         """The store is open; `rows` is what the progress bar counts to."""
 
+    def resumed(self, source: Source, place: Place) -> None:
+        """An earlier run was stopped at `place`, in the middle of `source` or before it: this one goes on there."""
+
     def rows(self, count: int) -> None:
         """So many more rows are stored or rejected."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What akidb-ingest was asked for. `to` None: the store that the settings name; `metric` None: the collection's."""
+    """What akidb-ingest was asked for.
+
+    `where` are files and folders, taken in turn; `to` None: the store that the settings name; `metric` None: the
+    collection's.
+    """
 
     collection: str
-    where: str
+    where: tuple[str, ...]
     columns: Columns
     rejects: Path
     format: Format | None = None
@@ -49,8 +56,10 @@ class Job:
         """Stores every row that can be stored; the counts in what it returns include earlier, interrupted runs.
 
         Raises:
+            InvalidInputError: there is nothing to read, or no place for the rejects; nothing was begun.
             AkiDBError: of whatever kind; running the same job again goes on from there.
         """
+        check_writable(self.rejects)
         sources = await asyncio.to_thread(find_sources, self.where, self.format, rejects=self.rejects)
         database = await open_database(self.to, settings, api_key=self.api_key)
         try:
@@ -63,6 +72,7 @@ class Job:
                 rows_per_batch=self.rows_per_batch,
                 parallel=self.parallel,
                 on_rows=watcher.rows,
+                on_resumed=watcher.resumed,
             )
             return await loader.run(sources)
         finally:

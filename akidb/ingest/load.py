@@ -29,7 +29,8 @@ class _InFlight:
 
 
 class Loader:
-    """One run. `on_rows` is told how many more rows of the files are done with, stored or rejected."""
+    """One run. `on_rows` is told how many more rows of the files are done with, stored or rejected; `on_resumed` where
+    an earlier run was stopped, if this one goes on there."""
 
     def __init__(
         self,
@@ -41,6 +42,7 @@ class Loader:
         rows_per_batch: int,
         parallel: int,
         on_rows: Callable[[int], None],
+        on_resumed: Callable[[Source, Place], None],
     ) -> None:
         self._target = target
         self._columns = columns
@@ -49,6 +51,7 @@ class Loader:
         self._rows_per_batch = rows_per_batch
         self._parallel = parallel
         self._on_rows = on_rows
+        self._on_resumed = on_resumed
         self._collection: AsyncCollection | None = None
         self._in_flight: deque[_InFlight] = deque()
 
@@ -84,6 +87,7 @@ class Loader:
         found = await self._collection.get(place.witnesses, with_vector=False)
         if None in found:
             return Place()
+        self._on_resumed(self._sources[place.file], place)
         self._on_rows(sum(source.rows() or 0 for source in self._sources[: place.file]) + place.row)
         return place
 

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
+from akidb.errors import InvalidInputError
 from akidb.ingest.batch import Reject
+
+
+def check_writable(path: Path) -> None:
+    """Asked before a run begins, which may meet its first bad row hours later. Raises InvalidInputError."""
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise InvalidInputError(f"rejects file {path}: there is no folder {folder}", code="rejects_not_writable")
+    if not os.access(path if path.exists() else folder, os.W_OK) or path.is_dir():
+        raise InvalidInputError(f"rejects file {path}: cannot be written; name another", code="rejects_not_writable")
 
 
 class RejectsFile:

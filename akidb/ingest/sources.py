@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -76,12 +76,18 @@ class Source:
             return sum(block.count(b"\n") for block in iter(lambda: file.read(_BLOCK_BYTES), b""))
 
 
-def find_sources(where: str, wanted: Format | None, *, rejects: Path | None = None) -> list[Source]:
-    """The file, or the files of a folder with a known ending, sorted by name; never `rejects`, which is written.
+def find_sources(places: Sequence[str], wanted: Format | None, *, rejects: Path | None = None) -> list[Source]:
+    """The files of each place in turn: a file, or those of a folder with a known ending, sorted by name.
+
+    Never `rejects`, which is written.
 
     Raises:
-        InvalidInputError: nothing there, or no telling what format it has, or it is the rejects file itself.
+        InvalidInputError: `no_such_file`, `unknown_format`, or it is the rejects file itself (`rejects_is_input`).
     """
+    return [source for where in places for source in _found(where, wanted, rejects)]
+
+
+def _found(where: str, wanted: Format | None, rejects: Path | None) -> list[Source]:
     if where == STDIN:
         if wanted not in ("jsonl", "csv"):
             raise InvalidInputError("standard input needs --format jsonl or csv", code="unknown_format")
@@ -97,7 +103,7 @@ def find_sources(where: str, wanted: Format | None, *, rejects: Path | None = No
             paths = others
         sources = [_source(path, wanted) for path in paths]
     except OSError as error:
-        raise InvalidInputError(f"{where}: {error.strerror}", code="unreadable_file") from error
+        raise InvalidInputError(f"{where}: {error.strerror}", code="no_such_file") from error
     if not sources:
         raise InvalidInputError(f"{where}: no file ends in {', '.join(_FORMATS)}", code="unknown_format")
     return sources

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from akidb.config import Settings
-from akidb.connection import AsyncCollection, AsyncConnection, connect_async, get_or_create
+from akidb.connection import AsyncCollection, AsyncConnection, connect_async
 from akidb.connection.embedded import EmbeddedDatabase
 from akidb.database import Database
 from akidb.errors import ConfigurationError, ConflictError, NotFoundError
@@ -44,7 +44,7 @@ class Target:
         return found
 
     async def made(self, dim: int) -> AsyncCollection:
-        return await get_or_create(self._database, self._name, dim, metric=self.metric)
+        return await self._database.get_or_create_collection(self._name, dim, metric=self.metric)
 
 
 async def open_database(to: str | None, settings: Settings, *, api_key: str | None) -> AsyncConnection:

@@ -8,9 +8,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from akidb.config import Settings
-from akidb.errors import InvalidInputError
+from akidb.errors import ConfigurationError, InvalidInputError
 from akidb.storage.file_cache import FileCachedStore
 from akidb.storage.instrumented import InstrumentedStore
+from akidb.storage.keys import FORMAT_KEY
 from akidb.storage.local import LocalStore
 from akidb.storage.memory import MemoryStore
 from akidb.storage.object_store import ObjectStore
@@ -18,25 +19,33 @@ from akidb.storage.retrying import Backoff, RetryingStore
 from akidb.storage.s3 import S3Store
 from akidb.storage.s3_client import S3Options
 
+_FILE_SYSTEMS_OWN = ("lost+found",)
 _S3_SCHEME = "s3://"
 _SERVICE_CACHE = Path("/var/lib/akidb/cache")
 
 
 def open_store(settings: Settings) -> ObjectStore:
-    """The store the settings name: memory, a bucket, or the embedded one in `storage.data_dir`. Nothing is touched
-    yet."""
+    """The store the settings name: memory, a bucket, or the embedded one in `storage.data_dir`. Nothing is changed yet.
+
+    Raises:
+        ConfigurationError: the folder is a file, or holds things but no store.
+    """
     storage = settings.storage
     if storage.use_memory_backend:
         return InstrumentedStore(MemoryStore())
     if storage.s3_endpoint is None:
-        return InstrumentedStore(LocalStore(Path(storage.data_dir)))
+        return _local(Path(storage.data_dir))
     return _over_s3(s3_options(settings), settings)
 
 
 def open_location(where: str | Path, settings: Settings) -> ObjectStore:
     """The store at `:memory:`, at a path, or at `s3://bucket/prefix`, whose endpoint and keys come from the settings.
 
-    Without `storage.s3_endpoint` a bucket is Amazon's. Raises InvalidInputError for what is none of these.
+    Without `storage.s3_endpoint` a bucket is Amazon's.
+
+    Raises:
+        InvalidInputError: `where` is none of these.
+        ConfigurationError: the folder is a file, or holds things but no store.
     """
     if where == ":memory:":
         return InstrumentedStore(MemoryStore())
@@ -46,9 +55,31 @@ def open_location(where: str | Path, settings: Settings) -> ObjectStore:
             raise InvalidInputError(f"{where!r} names no bucket, expected s3://bucket/prefix", code="bad_location")
         return _over_s3(replace(s3_options(settings), bucket=bucket, prefix=prefix), settings)
     if not str(where) or "://" in str(where):
-        expected = "expected :memory:, a folder or s3://bucket/prefix"
+        expected = "expected :memory:, a folder, s3://bucket/prefix or http://host:port"
         raise InvalidInputError(f"{str(where)!r} is no store: {expected}", code="bad_location")
-    return InstrumentedStore(LocalStore(Path(where).expanduser()))
+    return _local(Path(where).expanduser())
+
+
+def _local(folder: Path) -> ObjectStore:
+    """The store in a folder. Raises ConfigurationError for one that is in use for something else."""
+    what = None
+    if folder.exists() and not folder.is_dir():
+        what = "is a file"
+    elif folder.is_dir() and os.access(folder, os.R_OK | os.X_OK) and _is_foreign(folder):
+        what = f"is not empty and holds no AkiDB store (no file {FORMAT_KEY!r})"
+    if what is not None:
+        raise ConfigurationError(
+            f"{folder.absolute()} {what}, expected an empty folder, one that is not there yet or one that AkiDB made; "
+            "name another",
+            code="not_a_store",
+        )
+    return InstrumentedStore(LocalStore(folder))
+
+
+def _is_foreign(folder: Path) -> bool:
+    """Whether there are other things than a store in it. Hidden files, our temporary ones among them, are no reason."""
+    others = any(name[0] != "." and name not in _FILE_SYSTEMS_OWN for name in os.listdir(folder))
+    return others and not (folder / FORMAT_KEY).exists()  # asked last: another process may be laying it down
 
 
 def s3_options(settings: Settings) -> S3Options:

@@ -6,6 +6,9 @@ import re
 
 from akidb.errors import InvalidInputError
 
+FORMAT_KEY = "format"
+"""The object that every store begins with."""
+
 LOCK_NAME = "lock"
 """Last part of the local store's lock files; no object may be called so."""
 

@@ -28,9 +28,12 @@ async def test_get_counts_points_and_tells_how_far_the_log_is_known(filled):
     answer = await filled.get("/collections/compass")
     assert answer.body["vector_count"] == 3
     assert answer.body["lsn"] == 1
-    assert answer.headers["X-AkiDB-Token"] == "1"
-    for weaker in ("eventual", "session:1", "bounded_ms:100000"):
+    assert answer.headers["X-AkiDB-Token"]
+    session = f"session:{answer.headers['X-AkiDB-Token']}"
+    for weaker in ("eventual", session, "bounded_ms:100000"):
         assert (await filled.get(f"/collections/compass?consistency={weaker}")).body == answer.body
+    await filled.post("/collections", {"name": "other", "vector_dim": 2})
+    assert (await filled.get(f"/collections?consistency={session}")).body["count"] == 2
 
 
 async def test_delete_takes_the_collection_and_frees_its_name(filled):
@@ -99,14 +102,25 @@ async def test_values_that_cannot_be(client, change, loc, says):
 @pytest.mark.parametrize(
     ("body", "code", "loc", "says"),
     [
-        ({"name": "a"}, "missing_field", [], "missing required field `vector_dim`"),
-        ({"name": "a", "vector_dim": 2, "dim": 2}, "unknown_field", [], "unknown field `dim`"),
-        ({"name": "a", "vector_dim": 2, "index": {"M": 2}}, "unknown_field", ["index"], "unknown field `M`"),
+        ({"name": "a"}, "missing_field", ["vector_dim"], "missing required field `vector_dim`"),
+        ({"name": "a", "vector_dim": 2, "dim": 2}, "unknown_field", ["dim"], "unknown field `dim`"),
+        ({"name": "a", "vector_dim": 2, "index": {"M": 2}}, "unknown_field", ["index", "M"], "unknown field `M`"),
         ({"name": 1, "vector_dim": 2}, "invalid_body", ["name"], "expected `str`, got `int`"),
         ({"name": "a", "vector_dim": "2"}, "invalid_body", ["vector_dim"], "expected `int`, got `str`"),
         ({"name": "a", "vector_dim": True}, "invalid_body", ["vector_dim"], "expected `int`, got `bool`"),
         ({"name": "a", "vector_dim": 2.5}, "invalid_body", ["vector_dim"], "expected `int`, got `float`"),
-        ({"name": "a", "vector_dim": 2, "distance": "Cosin"}, "invalid_body", ["distance"], "Cosin"),
+        (
+            {"name": "a", "vector_dim": 2, "distance": "cosine"},
+            "invalid_body",
+            ["distance"],
+            "is 'cosine', expected Cosine, Euclidean or Dot",
+        ),
+        (
+            {"name": "a", "vector_dim": 2, "index": {"type": "ivf"}},
+            "invalid_collection",
+            ["index", "type"],
+            "is 'ivf', expected auto, hnsw or flat",
+        ),
         ({"name": "a", "vector_dim": 2, "payload_schema": {"x": "number"}}, "invalid_payload_schema", None, "number"),
         ([], "invalid_body", [], "expected `object`, got `array`"),
     ],

@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 
+import aiohttp
 import pytest
 from yarl import URL
 
@@ -133,3 +134,14 @@ async def test_a_client_that_gives_up_is_no_failure(filled, caplog):
     while wanted not in (await filled.get("/metrics")).body.decode():
         pass
     assert not caplog.records
+
+
+async def test_open_connections_are_counted(client):
+    gauge = client.service.metrics.active_connections
+    await client.get("/health/live")
+    assert gauge._value.get() == 1
+    async with aiohttp.ClientSession() as another, another.get(client.base + "/metrics") as answer:
+        assert "akidb_active_connections 2.0" in await answer.text()
+    while gauge._value.get() == 2:
+        await client.get("/health/live")
+    assert gauge._value.get() == 1

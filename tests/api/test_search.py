@@ -23,7 +23,7 @@ async def test_search_answers_best_first_with_payloads(filled):
         "id": "east", "score": pytest.approx(2 / 5**0.5), "payload": {"kind": "axis", "n": 1},
     }  # fmt: skip
     assert answer.body["results"][0]["payload"] is None
-    assert answer.headers["X-AkiDB-Token"] == "1"
+    assert answer.headers["X-AkiDB-Token"]
 
 
 async def test_options_shape_the_answer(filled):
@@ -89,26 +89,35 @@ async def test_a_batch_of_100_and_a_filter_of_its_own_each(filled):
     assert [ids(entry) for entry in body["results"]] == [["east"], ["north"]] * 50
 
 
-@pytest.mark.parametrize("given", ["strong", "eventual", {"session": "1"}, {"bounded_ms": 60000}])
+async def token_of(client, collection="compass"):
+    return (await client.get(f"/collections/{collection}")).headers["X-AkiDB-Token"]
+
+
+@pytest.mark.parametrize("given", ["strong", "eventual", {"session": "TOKEN"}, {"bounded_ms": 60000}])
 async def test_every_consistency_is_understood(filled, given):
+    if "session" in given:
+        given = {"session": await token_of(filled)}
     assert (await filled.post(SEARCH, {"vector": [1, 0], "consistency": given})).body["count"] == 3
 
 
 async def test_the_token_of_a_write_is_taken_as_a_header(filled):
-    assert (await filled.post(SEARCH, {"vector": [1, 0]}, X_AkiDB_Token="1")).status == 200
+    assert (await filled.post(SEARCH, {"vector": [1, 0]}, X_AkiDB_Token=await token_of(filled))).status == 200
+    await filled.post("/collections", {"name": "other", "vector_dim": 2})
     await filled.refused(
         "POST", SEARCH, {"vector": [1, 0]}, X_AkiDB_Token="one", status=422, code="invalid_token", says="no token"
     )
+    body = {"vector": [1, 0], "consistency": {"session": await token_of(filled, "other")}}
+    await filled.refused("POST", SEARCH, body, status=422, code="invalid_token", says="another collection")
 
 
 REFUSED = [
     ({"vector": [1, 2, 3]}, "dimension_mismatch", ["vector"], "has 3 dimensions, the collection has 2"),
     ({"vector": [0, 0]}, "zero_vector", ["vector"], "zero vector"),
     ({"vector": [1, 1e39]}, "not_finite", ["vector", 1], "expected a finite float32"),
-    ({"vector": [1, 0], "top_k": 0}, "invalid_body", ["top_k"], ">= 1"),
+    ({"vector": [1, 0], "top_k": 0}, "invalid_top_k", ["top_k"], "is 0, expected 1 to 1000"),
     ({"vector": [1, 0], "top_k": 1001}, "invalid_top_k", ["top_k"], "is 1001, expected 1 to 1000"),
     ({"vector": [1, 0], "ef_search": 0}, "invalid_ef_search", ["ef_search"], "is 0"),
-    ({"vector": [1, 0], "topk": 3}, "unknown_field", [], "`topk`"),
+    ({"vector": [1, 0], "topk": 3}, "unknown_field", ["topk"], "`topk`"),
     ({"vector": [1, 0], "score_threshold": "x"}, "invalid_body", ["score_threshold"], "got `str`"),
     ({"vector": [1, 0], "filter": {"field": "a"}}, "invalid_filter", ["filter"], "neither match nor range"),
     ({"vector": [1, 0], "filter": [1]}, "invalid_filter", ["filter"], "is a list"),

@@ -142,6 +142,7 @@ async def test_a_client_that_keeps_its_connection_for_ever_does_not_keep_the_dat
         await asyncio.wait_for(serving.task, 60)
         with pytest.raises(UnavailableError, match="closed"):
             await serving.service.database.list_collections()
+    serving.listener.close()  # which cleanup would have done; else it is found unclosed in whichever test comes then
 
 
 @pytest.mark.parametrize("turns", range(2, 8))

@@ -69,6 +69,15 @@ def test_the_ingest_command_runs(tmp_path: Path) -> None:
     assert "4,000 points stored" in ran.stdout
 
 
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a checkout")
+def test_what_the_commands_leave_in_a_clone_is_ignored() -> None:
+    """Else the house rules would be asked of a reader's own data."""
+    (folder,) = set(re.findall(r"--to \./(\w+)", README)) | set(re.findall(r'connect\("\./(\w+)"\)', README))
+    (rejects,) = re.findall(r"`([\w.]+\.rejects\.jsonl)`", README)
+    for name in (f"{folder}/t/slot", rejects, "akidb-data/format"):
+        assert subprocess.run(["git", "check-ignore", "-q", name], cwd=ROOT).returncode == 0, name
+
+
 @pytest.mark.parametrize("document", documents(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(document: Path) -> None:
     targets = re.findall(r"\]\((?!https?:)([^)#\s]+)", document.read_text())

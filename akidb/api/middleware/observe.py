@@ -58,7 +58,6 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
         service.metrics.api_requests.labels(method, endpoint, str(status)).inc()
         service.metrics.api_request_duration.labels(method, endpoint).observe(took)
         if log.isEnabledFor(logging.DEBUG):
-            log.debug(
-                "request", extra={"method": method, "endpoint": endpoint, "status": status, "took_ms": took * 1000}
-            )
+            took_ms = round(took * 1000, 1)
+            log.debug("request", extra={"method": method, "endpoint": endpoint, "status": status, "took_ms": took_ms})
         request_id.reset(mark)

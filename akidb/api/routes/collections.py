@@ -13,10 +13,11 @@ from akidb.api import consistency, schemas
 from akidb.api.errors import refuse
 from akidb.api.route import Parameter, Route, json_response
 from akidb.api.service import SERVICE
+from akidb.collection import Collection, parse_token
 from akidb.database import Database
 from akidb.errors import DeadlineExceededError, NotFoundError
 from akidb.filter import PayloadSchema
-from akidb.types import CollectionInfo, CollectionSpec, IndexParams, Metric
+from akidb.types import CollectionInfo, CollectionSpec, Consistency, IndexParams, Metric
 
 WAIT_MS_MAX = 60_000
 CONSISTENCY = Parameter(
@@ -37,7 +38,7 @@ async def create(request: web.Request) -> web.Response:
     PayloadSchema.parse(wanted.payload_schema)
     made = await database.create_collection(_spec(wanted, database))
     location = {"Location": f"/collections/{made.spec.name}"}  # names need no escaping
-    return json_response(describe(await made.info()), status=201, headers=location | consistency.token(made.lsn))
+    return json_response(describe(await made.info()), status=201, headers=location | consistency.token(made))
 
 
 def _spec(wanted: schemas.CreateCollection, database: Database) -> CollectionSpec:
@@ -47,13 +48,15 @@ def _spec(wanted: schemas.CreateCollection, database: Database) -> CollectionSpe
         )
     if wanted.shard_count != 1:
         raise refuse("invalid_collection", ("shard_count",), f"is {wanted.shard_count}, expected 1: more come later")
+    if wanted.distance not in [metric.value for metric in Metric]:
+        raise refuse("invalid_body", ("distance",), f"is {wanted.distance!r}, expected Cosine, Euclidean or Dot")
     default = database.default_index
     index = wanted.index or schemas.IndexRequest()
     if index.quantization not in (None, "none"):
         msg = f"is {index.quantization!r}, expected none: other kinds come later"
         raise refuse("invalid_collection", ("index", "quantization"), msg)
     params = IndexParams(
-        index.type,
+        index.type,  # type: ignore[arg-type]  # judged with the rest of the spec
         default.m if index.m is None else index.m,
         default.ef_construction if index.ef_construction is None else index.ef_construction,
         default.ef_search if index.ef_search is None else index.ef_search,
@@ -66,7 +69,7 @@ async def list_all(request: web.Request) -> web.Response:
     wanted = consistency.of_query(request)
     collections = await request.app[SERVICE].require().list_collections()
     found = await asyncio.gather(
-        *(collection.info(consistency=wanted) for collection in collections), return_exceptions=True
+        *(collection.info(consistency=_about(collection, wanted)) for collection in collections), return_exceptions=True
     )
     described = []
     for info in found:
@@ -78,11 +81,18 @@ async def list_all(request: web.Request) -> web.Response:
     return json_response(schemas.CollectionList(described, len(described)))
 
 
+def _about(collection: Collection, wanted: Consistency | None) -> Consistency | None:
+    """A session token is of one collection; the others are read as if it had not come."""
+    if wanted is not None and wanted.mode == "session" and parse_token(wanted.token)[0] != collection.uuid:
+        return None
+    return wanted
+
+
 async def get(request: web.Request) -> web.Response:
     wanted = consistency.of_query(request)
     collection = await request.app[SERVICE].collection(request)
     info = await collection.info(consistency=wanted)
-    return json_response(describe(info), headers=consistency.token(info.lsn))
+    return json_response(describe(info), headers=consistency.token(collection, info.lsn))
 
 
 async def delete(request: web.Request) -> web.Response:
@@ -99,7 +109,7 @@ async def index(request: web.Request) -> web.Response:
             await collection.wait_indexed(wait_ms)
     info = await collection.info(consistency=wanted)
     answer = schemas.IndexAnswer(info.spec.name, _index(info))
-    return json_response(answer, headers=consistency.token(info.lsn))
+    return json_response(answer, headers=consistency.token(collection, info.lsn))
 
 
 def _wait_ms(request: web.Request) -> int:

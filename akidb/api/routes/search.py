@@ -43,6 +43,9 @@ async def search(request: web.Request) -> web.Response:
         raise refuse("invalid_body", (), "expected one of vector and id")
     collection = await _in_time(request, wanted.timeout_ms, service.collection(request))
     freshness = consistency.of(request, wanted.consistency)
+    limit = service.settings.api.validation.top_k_max
+    if not 1 <= wanted.top_k <= limit:
+        raise refuse("invalid_top_k", ("top_k",), f"is {wanted.top_k}, expected 1 to {limit}")
     left_out = None if wanted.id is None else check_ids([wanted.id], loc=("id",))[0]
     if left_out is not None:
         vector = await _in_time(request, wanted.timeout_ms, _stored(collection, left_out, freshness))
@@ -51,16 +54,13 @@ async def search(request: web.Request) -> web.Response:
         assert wanted.vector is not None
         vector, top_k = one(wanted.vector, collection.spec.dim), wanted.top_k
         check_query(vector, collection)
-    limit = service.settings.api.validation.top_k_max
-    if wanted.top_k > limit:
-        raise refuse("invalid_top_k", ("top_k",), f"is {wanted.top_k}, expected 1 to {limit}")
     query = _query(wanted, vector, service, collection, min(top_k, limit), ("filter",))
 
     def answer(found: list[list[ScoredPoint]]) -> web.Response:
         kept = [hit for hit in found[0] if hit.id != left_out][: wanted.top_k]
         results = _hits(kept, with_payload=wanted.with_payload)
         return json_response(
-            schemas.SearchAnswer(collection.spec.name, results, len(results)), headers=consistency.token(collection.lsn)
+            schemas.SearchAnswer(collection.spec.name, results, len(results)), headers=consistency.token(collection)
         )
 
     try:
@@ -94,9 +94,7 @@ async def batch_search(request: web.Request) -> web.Response:
         for query, label, hits in zip(wanted.queries, labels, found, strict=True):
             listed = _hits(hits, with_payload=query.with_payload)
             results.append(schemas.QueryAnswer(listed, len(listed), label))
-        return json_response(
-            schemas.BatchAnswer(collection.spec.name, results), headers=consistency.token(collection.lsn)
-        )
+        return json_response(schemas.BatchAnswer(collection.spec.name, results), headers=consistency.token(collection))
 
     return await _run(request, collection, queries, wanted.timeout_ms, freshness, answer)
 

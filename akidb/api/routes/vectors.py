@@ -12,7 +12,6 @@ from akidb.api.route import Parameter, Route, json_response
 from akidb.api.routes.collections import CONSISTENCY
 from akidb.api.service import SERVICE
 from akidb.errors import InvalidInputError, NotFoundError
-from akidb.filter import is_unconditional
 
 _WITH_VECTOR = Parameter("with_vector", {"type": "boolean", "default": True}, "Whether the vector is in the answer.")
 
@@ -32,7 +31,9 @@ async def upsert(request: web.Request) -> web.Response:
         lsn = await collection.upsert(batch.ids, batch.vectors, batch.payloads)
     except InvalidInputError as error:
         raise points.in_request(error) from None
-    return json_response(schemas.Upserted(collection.spec.name, len(batch.ids), lsn), headers=consistency.token(lsn))
+    return json_response(
+        schemas.Upserted(collection.spec.name, len(batch.ids), lsn), headers=consistency.token(collection, lsn)
+    )
 
 
 async def get_one(request: web.Request) -> web.Response:
@@ -43,7 +44,7 @@ async def get_one(request: web.Request) -> web.Response:
     if found is None:
         raise _no_point(collection.spec.name, _id(request))
     (answer,) = points.answers([found], with_payload=True)
-    return json_response(answer, headers=consistency.token(collection.lsn))
+    return json_response(answer, headers=consistency.token(collection))
 
 
 async def get_many(request: web.Request) -> web.Response:
@@ -60,7 +61,7 @@ async def get_many(request: web.Request) -> web.Response:
         described = iter(points.answers(there, with_payload=wanted.with_payload))
         listed = [None if point is None else next(described) for point in found]
         return json_response(
-            schemas.Points(collection.spec.name, listed, len(there)), headers=consistency.token(collection.lsn)
+            schemas.Points(collection.spec.name, listed, len(there)), headers=consistency.token(collection)
         )
 
     return await service.in_thread(encode)
@@ -69,7 +70,7 @@ async def get_many(request: web.Request) -> web.Response:
 async def delete_one(request: web.Request) -> web.Response:
     collection = await request.app[SERVICE].collection(request)
     lsn = await collection.delete([_id(request)])
-    return web.Response(status=204, headers=consistency.token(lsn))
+    return web.Response(status=204, headers=consistency.token(collection, lsn))
 
 
 async def delete_many(request: web.Request) -> web.Response:
@@ -85,18 +86,17 @@ async def delete_many(request: web.Request) -> web.Response:
     else:
         chosen = service.filter(wanted.filter, collection)
         assert chosen is not None
-        if is_unconditional(chosen):
-            msg = "has no condition and would delete every point; delete the collection if that is meant"
-            raise refuse("invalid_filter", ("filter",), msg)
         deleted, lsn = await collection.delete_where(chosen)
-    return json_response(schemas.Deleted(collection.spec.name, deleted, lsn), headers=consistency.token(lsn))
+    return json_response(
+        schemas.Deleted(collection.spec.name, deleted, lsn), headers=consistency.token(collection, lsn)
+    )
 
 
 async def patch_one(request: web.Request) -> web.Response:
     collection = await request.app[SERVICE].collection(request)
     wanted = bodies.decode(_PATCH, await bodies.read(request))
     lsn = await collection.patch(_id(request), bytes(wanted.payload))
-    return json_response(schemas.Written(collection.spec.name, lsn), headers=consistency.token(lsn))
+    return json_response(schemas.Written(collection.spec.name, lsn), headers=consistency.token(collection, lsn))
 
 
 async def count(request: web.Request) -> web.Response:
@@ -106,7 +106,7 @@ async def count(request: web.Request) -> web.Response:
     found = await collection.count(
         service.filter(wanted.filter, collection), consistency=consistency.of(request, wanted.consistency)
     )
-    return json_response(schemas.Counted(collection.spec.name, found), headers=consistency.token(collection.lsn))
+    return json_response(schemas.Counted(collection.spec.name, found), headers=consistency.token(collection))
 
 
 async def scroll(request: web.Request) -> web.Response:
@@ -125,9 +125,7 @@ async def scroll(request: web.Request) -> web.Response:
     def encode() -> web.Response:
         page = points.answers(found, with_payload=wanted.with_payload)
         following = page[-1].id if len(page) == wanted.limit else None
-        return json_response(
-            schemas.Page(collection.spec.name, page, following), headers=consistency.token(collection.lsn)
-        )
+        return json_response(schemas.Page(collection.spec.name, page, following), headers=consistency.token(collection))
 
     return await service.in_thread(encode)
 

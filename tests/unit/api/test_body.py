@@ -29,8 +29,8 @@ def refused(text: bytes, at=()):
     [
         (b'{"leaves":[{"name":"a"},{"name":1}]}', "invalid_body", ("leaves", 1, "name")),
         (b'{"leaves":[{"name":"a","values":[1,"x"]}]}', "invalid_body", ("leaves", 0, "values", 1)),
-        (b'{"leaves":[{"name":"a","x":1}]}', "unknown_field", ("leaves", 0)),
-        (b'{"leaves":[{}]}', "missing_field", ("leaves", 0)),
+        (b'{"leaves":[{"name":"a","x":1}]}', "unknown_field", ("leaves", 0, "x")),
+        (b'{"leaves":[{}]}', "missing_field", ("leaves", 0, "name")),
         (b'{"leaves":[{"name":"a","values":[1e999]}]}', "number_out_of_range", ("leaves", 0, "values", 0)),
         (b'{"leaves":[{"name":%s}]}' % (b"9" * 6000), "number_out_of_range", ("leaves", 0, "name")),
         (b"[]", "invalid_body", ()),

@@ -26,7 +26,7 @@ def test_every_code_that_a_request_can_meet_is_explained():
     raised = set().union(*(raised_in(ROOT / folder) for folder in ENGINE))
     # Refusals of Python arguments, of our own keys and at the start, which no request can bring about.
     elsewhere = {"count_mismatch", "invalid_distance", "invalid_limit", "store_not_found"}
-    elsewhere |= {"bad_key", "bad_location", "bad_range", "no_conditional_writes"}
+    elsewhere |= {"bad_key", "bad_location", "bad_range", "no_conditional_writes", "not_a_store"}
     assert raised - set(CODES) - elsewhere == set()
 
 

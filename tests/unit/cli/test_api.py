@@ -114,7 +114,7 @@ def test_check_config_prints_what_holds_and_says_what_is_not_active(tmp_path):
         "--check-config", "--config", str(file), "--bind", "0.0.0.0:1", AKIDB_CLUSTER_TOKEN="hush", AKIDB_WORKERS="2"
     )
     assert result.exit_code == 0
-    assert "  bind_address: 0.0.0.0:1  # flag for api.bind_address" in result.stdout
+    assert "  bind_address: 0.0.0.0:1  # flag --bind" in result.stdout
     assert "  workers: 2  # environment: AKIDB_WORKERS" in result.stdout
     assert "hush" not in result.output
     assert "warning: api.bind_address 0.0.0.0:1 can be reached from other machines" in result.stderr
@@ -125,7 +125,7 @@ def test_check_config_prints_what_holds_and_says_what_is_not_active(tmp_path):
 def test_a_refused_configuration_ends_with_78_and_names_the_place():
     result = invoke("--workers", "none")
     assert result.exit_code == 78
-    assert "flag for api.workers is 'none', expected an integer from 1 to 256" in result.stderr
+    assert "flag --workers is 'none', expected an integer from 1 to 256" in result.stderr
 
 
 def test_a_busy_port_ends_the_start_and_is_named(tmp_path):

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 import akidb
-from akidb.cli.ingest import EXIT_FAILED, EXIT_REJECTS, main
+from akidb.cli.ingest import EXIT_ARGUMENTS, EXIT_FAILED, EXIT_REJECTS, main
 
 ROOT = Path(akidb.__file__).parents[1]
 PATIENCE_SECS = 60.0
@@ -63,7 +63,16 @@ def test_failures_say_why(tmp_path: Path) -> None:
     code, output = run("--collection", "c", "--file", "rows.jsonl", "--id-column", "id")
     assert code == EXIT_FAILED
     assert "akidb-ingest: there is no collection 'c'; --create makes it" in output
-    assert run("--collection", "c", "--file", "no.csv")[0] == EXIT_FAILED
+    for arguments, says in (
+        (("--file", "no.csv"), "no.csv: No such file"),
+        (("--file", "rows.jsonl", "--file", "no.csv"), "no.csv: No such file"),
+        (("--file", "state"), "no file ends in"),
+        (("--file", "rows.jsonl", "--rejects", "/nonexistent/x"), "there is no folder /nonexistent"),
+        (("--file", "rows.jsonl", "--to", "rows.jsonl"), "is a file"),
+        (("--file", "-", "--file", "-"), "stands twice"),
+    ):
+        code, output = run("--collection", "c", *arguments)
+        assert (code, says in output) == (EXIT_ARGUMENTS, True), output
     assert run("--collection", "c")[0] == 2
     code, output = run("--collection", "c", "--file", "-", "--format", "csv")
     assert code == 2
@@ -101,6 +110,7 @@ def test_a_killed_run_loses_and_doubles_nothing(tmp_path: Path) -> None:
     assert 0 < json.loads(marker.read_bytes())["place"]["row"] < rows  # it was killed on its way
     finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE_SECS)
     assert finished.returncode == 0, finished.stderr
+    assert "goes on after row" in finished.stdout
     assert f"{rows:,} points stored" in finished.stdout
     with akidb.connect("data", read_only=True) as database:
         collection = database.collection("c")

@@ -82,19 +82,20 @@ async def test_what_json_cannot_say_is_refused_before_it_is_sent(
     assert server.asked == []
 
 
+@pytest.mark.parametrize("one", ["ab", b"ab"])
+async def test_one_text_is_no_list_of_ids(server: ScriptedServer, collection: RemoteCollection, one: str) -> None:
+    for call in (collection.delete(one), collection.get(one), collection.upsert(one, np.ones((2, 2)))):
+        with pytest.raises(InvalidInputError, match="ids: is one text, expected a list of ids") as caught:
+            await call
+        assert caught.value.code == "invalid_id"
+    assert server.asked == []
+
+
 async def test_a_threshold_that_json_cannot_say_is_not_taken_for_none(
     server: ScriptedServer, collection: RemoteCollection
 ) -> None:
     with pytest.raises(InvalidInputError, match="not finite"):
         await collection.search([1, 2], score_threshold=float("nan"))
-    assert server.asked == []
-
-
-async def test_one_text_is_no_list_of_ids(server: ScriptedServer, collection: RemoteCollection) -> None:
-    for call in (collection.get("ab"), collection.delete("ab"), collection.upsert("ab", [[1, 2], [3, 4]])):
-        with pytest.raises(InvalidInputError, match="one text, expected a list") as caught:
-            await call
-        assert caught.value.code == "invalid_id"
     assert server.asked == []
 
 
@@ -136,7 +137,7 @@ async def test_consistency_is_said_in_the_words_of_the_api(
 ) -> None:
     for wanted, said in (
         (Consistency("eventual"), "eventual"),
-        (Consistency("session", lsn=9), {"session": "9"}),
+        (Consistency("session", token="t"), {"session": "t"}),
         (Consistency("bounded", bounded_ms=40), {"bounded_ms": 40}),
     ):
         server.answers.append({"count": 4})

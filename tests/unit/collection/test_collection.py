@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from uuid import uuid4
 
 import numpy as np
 import pytest
 
 from akidb.collection import Collection
+from akidb.collection.token import session_token
 from akidb.config import Settings
 from akidb.database import Database
 from akidb.errors import CorruptionError, DeadlineExceededError, InvalidInputError, NotFoundError, ReadOnlyError
@@ -119,12 +121,27 @@ async def test_reads_weaker_than_strong_need_no_new_state(store: MemoryStore) ->
     first = await nodes[0].create_collection(CollectionSpec("points", DIM))
     second = await nodes[1].collection("points")
     assert await second.count() == 0
-    lsn = await first.upsert(["a"], vectors(1))
+    await first.upsert(["a"], vectors(1))
     assert await second.count(consistency=EVENTUAL) == 0
     assert await second.count(consistency=Consistency("bounded", bounded_ms=3_600_000)) == 0
-    assert await second.count(consistency=Consistency("session", lsn=lsn)) == 1
+    assert await second.count(consistency=Consistency("session", token=first.token())) == 1
     for node in nodes:
         await node.close()
+
+
+async def test_a_session_token_is_of_one_collection_and_of_a_write_that_happened(collection: Collection) -> None:
+    uuid = collection.uuid
+    await collection.upsert(["a"], vectors(1))
+    for token, says in (
+        (session_token(uuid4(), 1), "another collection"),
+        (session_token(uuid, 2), "beyond the log's end"),
+        ("1", "no token"),
+        ("é", "no token"),
+    ):
+        with pytest.raises(InvalidInputError, match=says) as refused:
+            await collection.count(consistency=Consistency("session", token=token))
+        assert refused.value.code == "invalid_token"
+    assert await collection.count(consistency=Consistency("session", token=collection.token(1))) == 1
 
 
 async def test_patch_merges_the_payload_and_keeps_the_vector(collection: Collection) -> None:

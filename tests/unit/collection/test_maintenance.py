@@ -9,10 +9,12 @@ from collections.abc import AsyncIterator
 import numpy as np
 import pytest
 
-from akidb.collection import Collection, maintenance
+from akidb.collection import Collection, follower, maintenance
+from akidb.collection.follower import Follower
 from akidb.database import Database
 from akidb.errors import AkiDBError, DeadlineExceededError, UnavailableError
 from akidb.storage.memory import MemoryStore
+from akidb.telemetry.logging import request_id
 from akidb.types import CollectionSpec, IndexParams, Metric
 from tests.unit.collection.faults import DIM, SETTINGS, FaultyStore, Oracle
 
@@ -60,6 +62,34 @@ class Folds:
             return folded
 
         monkeypatch.setattr(maintenance, "fold", watched)
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+async def test_background_work_is_not_of_the_request_that_opened_the_collection(
+    store: FaultyStore, database: Database, collection: Collection, monkeypatch: pytest.MonkeyPatch, read_only: bool
+) -> None:
+    seen: asyncio.Queue[str | None] = asyncio.Queue()
+
+    def due(self: object, now: float) -> bool:
+        seen.put_nowait(request_id.get())
+        return False
+
+    async def look(self: object) -> None:
+        seen.put_nowait(request_id.get())
+
+    monkeypatch.setattr(follower, "REFRESH_SECS", 0.0)
+    await collection.upsert([1], np.ones((1, DIM)))
+    node = await Database.open(store, SETTINGS, read_only=read_only)
+    mark = request_id.set("r-1")
+    opened = await node.collection("points")
+    monkeypatch.setattr(maintenance.Maintenance, "_should_fold", due)
+    monkeypatch.setattr(Follower, "look", look)
+    await collection._maintenance.close()
+    await collection.upsert([2], np.ones((1, DIM)))
+    await opened.count()
+    request_id.reset(mark)
+    assert await asyncio.wait_for(seen.get(), 30) is None
+    await node.close()
 
 
 @pytest.mark.parametrize("failure", [OSError("no scratch folder"), AssertionError("a bug"), UnavailableError("away")])

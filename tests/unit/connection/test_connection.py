@@ -17,6 +17,7 @@ import akidb
 from akidb.client import RemoteCollection, RemoteDatabase
 from akidb.collection import maintenance
 from akidb.config import Settings
+from akidb.connection import AsyncConnection
 from akidb.connection.blocking import IoLoop
 from akidb.connection.embedded import EmbeddedCollection, EmbeddedDatabase
 from akidb.errors import (
@@ -88,14 +89,115 @@ def test_the_same_calls_everywhere(place: tuple[str, Settings | None]) -> None:
             collection.count()
 
 
+def test_points_are_listed_patched_and_deleted_by_filter_everywhere(place: tuple[str, Settings | None]) -> None:
+    where, settings = place
+    odd = ["a", ".", "..", "x/y?z=%41", "é"]
+    with akidb.connect(where, settings=settings) as database:
+        index = {"type": "hnsw", "m": 8}
+        collection = database.create_collection("c", DIM, metric="l2", index=index)
+        assert (collection.info().spec.index.type, collection.info().spec.index.m) == ("hnsw", 8)
+        collection.upsert(odd, np.eye(5, DIM), [{"n": n} for n in range(5)])
+        pages = [collection.scroll(limit=3, with_vector=True)]
+        pages.append(collection.scroll(pages[0][-1].id, 3))
+        assert [point.id for page in pages for point in page] == sorted(odd)
+        assert (pages[0][0].vector is None, pages[1][0].vector is None) == (False, True)
+        assert [point.id for point in collection.scroll(filter={"field": "n", "match": 3})] == ["x/y?z=%41"]
+        for id in odd:
+            collection.patch(id, {"seen": True, "n": None} if id == "a" else b'{"seen": true}')
+        assert collection.get(["a", ".."])[0].payload == {"seen": True}
+        assert collection.count({"field": "seen", "match": True}) == 5
+        near = collection.search(id="a", top_k=2, exact=True)
+        assert ["a" in [hit.id for hit in near], len(near)] == [False, 2]
+        assert collection.delete_where({"field": "n", "range": {"gte": 3}}) == 2
+        assert collection.delete_where({"field": "n", "match": 77}) == 0
+        assert collection.count() == 3
+        for refused, kind, says in (
+            (lambda: collection.delete_where({}), InvalidInputError, "no condition"),
+            (lambda: collection.delete_where(None), InvalidInputError, "filter"),
+            (lambda: collection.patch("nobody", {}), NotFoundError, "no point 'nobody'"),
+            (lambda: collection.patch("a", None), InvalidInputError, "expected a JSON object"),
+            (lambda: collection.patch("", {}), InvalidInputError, "id"),
+            (lambda: collection.search(id="nobody"), NotFoundError, "no point 'nobody'"),
+            (collection.search, InvalidInputError, "expected one of vector and id"),
+            (lambda: collection.search(np.ones(DIM), id="a"), InvalidInputError, "expected one of vector and id"),
+            (lambda: collection.scroll(limit=0), InvalidInputError, "limit: is 0, expected an integer from 1 to 1000"),
+            (lambda: collection.get("ab"), InvalidInputError, "ids: is one text, expected a list of ids"),
+            (lambda: collection.delete("ab"), InvalidInputError, "ids: is one text, expected a list of ids"),
+        ):
+            with pytest.raises(kind, match=says):
+                refused()
+        assert collection.count() == 3
+
+
+def test_consistency_is_said_as_in_rest_everywhere(place: tuple[str, Settings | None]) -> None:
+    where, settings = place
+    with akidb.connect(where, settings=settings) as database:
+        collection = database.create_collection("c", DIM)
+        other = database.create_collection("d", DIM)
+        collection.upsert(["a"], np.ones((1, DIM)))
+        for given in (
+            "strong",
+            "eventual",
+            {"session": collection.token},
+            {"bounded_ms": 9},
+            akidb.Consistency(),
+            None,
+        ):
+            assert len(collection.search(np.ones(DIM), consistency=given)) == 1
+            assert collection.count(consistency=given) == 1
+            assert len(collection.scroll(consistency=given)) == 1
+            assert collection.get(["a"], consistency=given) != [None]
+        for given in ("weak", {"session": 3}, {"bounded_ms": "x"}, {"bounded_ms": True}, {"session": "a", "x": 1}, 7):
+            with pytest.raises(InvalidInputError, match="consistency: is") as refused:
+                collection.search(np.ones(DIM), consistency=given)
+            assert refused.value.code == "invalid_consistency"
+        with pytest.raises(InvalidInputError, match="another collection"):
+            collection.count(consistency={"session": other.token})
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"topk": 3}, "topk: is no option of a search, expected filter, ef_search"),
+        ({"exact": "yes"}, "exact: is 'yes', expected True or False"),
+        ({"ef_search": 1.5}, "ef_search: is 1.5, expected an integer"),
+        ({"score_threshold": "x"}, "score_threshold: is 'x', expected a number"),
+        ({"timeout_ms": "1"}, "timeout_ms: is '1', expected a number of milliseconds"),
+        ({"filter": 7}, "filter: is"),
+    ],
+)
+def test_wrong_options_are_named_everywhere(
+    place: tuple[str, Settings | None], options: dict[str, object], says: str
+) -> None:
+    where, settings = place
+    with akidb.connect(where, settings=settings) as database:
+        collection = database.create_collection("c", DIM)
+        for search in (
+            lambda: collection.search(np.ones(DIM), **options),
+            lambda: collection.search_batch(np.ones((1, DIM)), **options),
+        ):
+            with pytest.raises(InvalidInputError, match=says):
+                search()
+        for index in ({"M": 3}, "hnsw", {"m": "16"}):
+            with pytest.raises(InvalidInputError, match="index"):
+                database.create_collection("d", DIM, index=index)
+
+
 async def test_asyncio_twin(place: tuple[str, Settings | None]) -> None:
     where, settings = place
-    database = await akidb.connect_async(where, settings=settings)
+    async with await akidb.connect_async(where, settings=settings) as database:
+        await _use(database)
+
+
+async def _use(database: AsyncConnection) -> None:
     collection = await database.create_collection("c", DIM)
     await collection.upsert(["a", "b"], np.eye(2, DIM), [{"x": 1}, None])
     assert [hit.id for hit in await collection.search([1.0, 0.1, 0, 0], 2)] == ["a", "b"]
     assert (await collection.get(["a"]))[0].payload == {"x": 1}
-    await database.close()
+    assert await (await database.get_or_create_collection("c", DIM)).count() == 2
+    with pytest.raises(ConflictError, match="asked for 5"):
+        await database.get_or_create_collection("c", 5)
+    assert (await database.get_or_create_collection("d", 3, metric="dot")).dim == 3
 
 
 def test_what_was_written_is_there_for_the_next_connection(tmp_path: Path) -> None:
@@ -140,7 +242,12 @@ def test_a_search_asks_the_background_only_when_something_was_written(
         collection.upsert(["a"], np.ones((1, DIM)))
         collection.search(np.ones(DIM))  # makes the snapshot that the others use
         monkeypatch.setattr(IoLoop, "run", counted)
-        for consistency in (None, EVENTUAL, Consistency("session", lsn=1), Consistency("bounded", bounded_ms=1)):
+        for consistency in (
+            None,
+            EVENTUAL,
+            Consistency("session", token=collection.token),
+            Consistency("bounded", bounded_ms=1),
+        ):
             assert [hit.id for hit in collection.search(np.ones(DIM), consistency=consistency)] == ["a"]
         assert asked == []
         collection.upsert(["b"], np.ones((1, DIM)))
@@ -179,14 +286,28 @@ def test_searches_of_many_threads_see_what_was_acknowledged_before_them(
         assert writer.info().segments
 
 
-def test_closing_twice_is_no_error_and_use_afterwards_is_refused(tmp_path: Path) -> None:
-    database = akidb.connect(tmp_path)
+def test_closing_twice_is_no_error_and_use_afterwards_is_refused(place: tuple[str, Settings | None]) -> None:
+    where, settings = place
+    database = akidb.connect(where, settings=settings)
     collection = database.create_collection("c", DIM)
     database.close()
     database.close()
-    for call in (collection.count, database.list_collections, lambda: collection.search(np.ones(DIM))):
-        with pytest.raises(UnavailableError):
+    for call in (
+        collection.count,
+        collection.info,
+        collection.wait_indexed,
+        database.list_collections,
+        lambda: database.collection("c"),
+        lambda: database.create_collection("d", DIM),
+        lambda: collection.search(np.ones(DIM)),
+        lambda: collection.count(consistency="eventual"),
+        lambda: collection.upsert(["a"], np.ones((1, DIM))),
+        lambda: collection.delete(["a"]),
+        lambda: collection.patch("a", {}),
+    ):
+        with pytest.raises(UnavailableError, match=r"^the connection is closed$") as refused:
             call()
+        assert refused.value.code == "closing"
 
 
 FORKS = """
@@ -250,7 +371,40 @@ def test_processes_that_fork_are_interrupted_or_just_end(script: str, tmp_path: 
     ended = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path / "data")], capture_output=True, text=True, timeout=60
     )
-    assert ended.returncode == 0, ended.stderr
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+LEFT_OPEN_ANYWHERE = """
+import numpy, sys, akidb
+collection = akidb.connect(sys.argv[1]).create_collection("c", 4)
+collection.upsert(["a"], numpy.ones((1, 4)))
+assert collection.count() == 1
+"""
+
+
+def test_a_connection_left_open_ends_without_a_word(place: tuple[str, Settings | None]) -> None:
+    command = [sys.executable, "-W", "always", "-c", LEFT_OPEN_ANYWHERE, place[0]]
+    if place[1] is None:  # a process of its own knows nothing of a test's bucket
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_an_upsert_that_is_too_large_for_the_server_says_how_many_points_are_not(tmp_path: Path) -> None:
+    environment = {"AKIDB_DATA_DIR": str(tmp_path / "data"), "AKIDB_API_BODY_LIMIT_BYTES": "20000"}
+    with running(environment, tmp_path) as node, akidb.connect(f"http://127.0.0.1:{node.port}") as database:
+        collection = database.create_collection("c", DIM)
+        ids, vectors = [f"point-{number}" for number in range(500)], np.ones((500, DIM))
+        payloads = [{"text": "x" * (number % 50)} for number in range(500)]
+        with pytest.raises(
+            InvalidInputError, match=r"20000 bytes; \d+ of these 500 points fit into one call"
+        ) as refused:
+            collection.upsert(ids, vectors, payloads)
+        fitting = int(str(refused.value).rpartition("; ")[2].split()[0])
+        assert 50 < fitting < 500
+        for start in range(0, 500, fitting):
+            part = slice(start, start + fitting)
+            collection.upsert(ids[part], vectors[part], payloads[part])
+        assert collection.count() == 500
 
 
 def test_read_only_open_of_nothing_makes_nothing(tmp_path: Path) -> None:
@@ -259,20 +413,51 @@ def test_read_only_open_of_nothing_makes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
+def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(ConfigurationError, match="holds no AkiDB store"):
+        akidb.connect(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
 @pytest.mark.parametrize("where", ["", "ftp://x", "s3://"])
 def test_places_of_no_known_kind_are_refused(where: str) -> None:
     with pytest.raises(InvalidInputError, match=r"store|bucket"):
         akidb.connect(where)
 
 
-@pytest.mark.parametrize(
-    ("embedded", "remote"), [(EmbeddedCollection, RemoteCollection), (EmbeddedDatabase, RemoteDatabase)]
-)
-def test_embedded_and_remote_have_the_same_calls(embedded: type, remote: type) -> None:
-    def calls(kind: type) -> set[str]:
-        return {name for name, _ in inspect.getmembers(kind, inspect.isfunction) if not name.startswith("_")}
+def surface(kind: type) -> dict[str, list[tuple[str, object, object]]]:
+    """Public methods and properties with their parameters: name, kind and default."""
+    found: dict[str, list[tuple[str, object, object]]] = {}
+    for name, value in inspect.getmembers(kind):
+        if not name.startswith("_") and isinstance(value, property):
+            found[name] = []
+        elif not name.startswith("_") and inspect.isfunction(value):
+            parameters = inspect.signature(value).parameters.values()
+            found[name] = [(each.name, each.kind, each.default) for each in parameters]
+    return found
 
-    assert calls(embedded) - {"queries"} == calls(remote) - {"connect"}
+
+@pytest.mark.parametrize(
+    ("blocking", "embedded", "remote"),
+    [(akidb.Collection, EmbeddedCollection, RemoteCollection), (akidb.Connection, EmbeddedDatabase, RemoteDatabase)],
+)
+def test_all_have_the_same_calls(blocking: type, embedded: type, remote: type) -> None:
+    calls = surface(embedded)
+    calls.pop("queries", None)  # for the blocking collection, which searches in the caller's own thread
+    assert surface(remote) == calls
+    del calls["search" if "search" in calls else "close"]  # whose options the blocking one hands on as they are
+    same = surface(blocking)
+    assert {name: same[name] for name in calls} == calls
+    assert set(same) - set(calls) == {"search" if "search" in same else "close"}
+    for kind in (blocking, embedded, remote):
+        assert {name for name in calls if calls[name] and not inspect.getdoc(getattr(kind, name))} == set()
+
+
+@pytest.mark.parametrize("kind", [EmbeddedDatabase, RemoteDatabase])
+def test_databases_of_asyncio_are_context_managers(kind: type) -> None:
+    assert hasattr(kind, "__aenter__")
+    assert hasattr(kind, "__aexit__")
 
 
 async def test_a_bucket_is_where_the_s3_variables_say(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from akidb.config import Settings
+from akidb.config.load import BY_PATH
 from akidb.database import Database
+from akidb.database.database import validate_spec
 from akidb.errors import (
     AkiDBError,
     ConfigurationError,
@@ -167,3 +171,12 @@ async def _away(*, deadline: float) -> int:
     from akidb.errors import UnavailableError
 
     raise UnavailableError("away")
+
+
+def test_settings_and_collections_have_the_same_limits_of_a_graph() -> None:
+    for name in ("m", "ef_construction", "ef_search"):
+        row = BY_PATH[f"index.hnsw.{name}"]
+        for value, fits in ((row.low, True), (row.high, True), (row.low - 1, False), (row.high + 1, False)):
+            spec = CollectionSpec("a", 4, index=replace(IndexParams(), **{name: int(value)}))
+            with nullcontext() if fits else pytest.raises(InvalidInputError, match=f"index.{name}"):
+                validate_spec(spec, Settings())

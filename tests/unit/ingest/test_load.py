@@ -13,7 +13,7 @@ import pytest
 from akidb.config import Settings
 from akidb.connection import connect_async
 from akidb.errors import ConfigurationError, ConflictError, InvalidInputError, NotFoundError, UnavailableError
-from akidb.ingest import Columns, Job, Source, load, progress
+from akidb.ingest import Columns, Job, Place, Source, load, progress
 from akidb.types import Metric
 
 
@@ -22,10 +22,14 @@ class Watcher:
         self.location = ""
         self.total: int | None = None
         self.seen: list[int] = []
+        self.resumed_at: tuple[str, int] | None = None
         self._stop_after = stop_after
 
     def opened(self, location: str, sources: Sequence[Source], rows: int | None) -> None:
         self.location, self.total = location, rows
+
+    def resumed(self, source: Source, place: Place) -> None:
+        self.resumed_at = (Path(source.path).name, place.row)
 
     def rows(self, count: int) -> None:
         self.seen.append(count)
@@ -48,10 +52,10 @@ def point(number: int, **payload: Any) -> dict[str, Any]:
     return {"id": number, "vector": [1.0, float(number)], **payload}
 
 
-def job(tmp_path: Path, where: Path, **changed: Any) -> Job:
+def job(tmp_path: Path, where: Path | tuple[str, ...], **changed: Any) -> Job:
     given: dict[str, Any] = {
         "collection": "c",
-        "where": str(where),
+        "where": where if isinstance(where, tuple) else (str(where),),
         "columns": Columns("vector", "id"),
         "rejects": tmp_path / "rejects.jsonl",
         "to": str(tmp_path / "data"),
@@ -108,6 +112,22 @@ async def test_files_of_a_folder_are_taken_in_order(tmp_path: Path) -> None:
     assert rejected(tmp_path) == [("1.jsonl", 1), ("2.jsonl", 2)]
 
 
+async def test_several_places_are_taken_in_the_order_given(tmp_path: Path) -> None:
+    first = write(tmp_path / "z.jsonl", [point(1, of="z"), point(2, of="z")])
+    second = write(tmp_path / "a.jsonl", [point(1, of="a")])
+    place = await job(tmp_path, (str(first), str(second))).run(Settings(), Watcher())
+    assert place.stored == 3
+    assert await stored(tmp_path, [1, 2]) == [([1, 1], {"of": "a"}), ([1, 2], {"of": "z"})]
+
+
+async def test_a_place_for_rejects_is_asked_for_before_the_first_row(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", [point(1)])
+    for rejects in (tmp_path / "missing" / "x", tmp_path):
+        with pytest.raises(InvalidInputError, match=f"rejects file {rejects}"):
+            await job(tmp_path, path, rejects=rejects).run(Settings(), Watcher())
+    assert not (tmp_path / "data").exists()
+
+
 async def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "in").mkdir()
     for name in range(3):
@@ -128,6 +148,7 @@ async def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: p
     watcher = Watcher()
     place = await run.run(Settings(), watcher)
     assert started == [("1.jsonl", 40), ("2.jsonl", 0)]
+    assert watcher.resumed_at == ("1.jsonl", 40)
     assert sum(watcher.seen) == 300
     assert (place.stored, place.rejected) == (294, 6)
     assert rejected(tmp_path) == [(f"{name}.jsonl", line) for name in range(3) for line in (8, 94)]

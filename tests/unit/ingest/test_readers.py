@@ -51,7 +51,7 @@ WRITERS = {"parquet": write_parquet, "jsonl": write_jsonl, "csv": write_csv}
 
 
 def read(path: Path, columns: Columns = COLUMNS, *, size: int = 10, skip: int = 0) -> list[Batch]:
-    (source,) = find_sources(str(path), None)
+    (source,) = find_sources([str(path)], None)
     return list(source.read(columns, rows_per_batch=size, skip=skip, dim=None))
 
 
@@ -221,16 +221,16 @@ def test_csv_refuses_a_header_that_is_empty_or_double(tmp_path: Path) -> None:
 def test_sources_of_a_folder_come_by_name_and_others_are_left(tmp_path: Path) -> None:
     for name in ("b.csv", "a.jsonl", "c.NDJSON", "readme.txt"):
         (tmp_path / name).write_text("x\ny\n")
-    assert [(Path(found.path).name, found.format) for found in find_sources(str(tmp_path), None)] == [
+    assert [(Path(found.path).name, found.format) for found in find_sources([str(tmp_path)], None)] == [
         ("a.jsonl", "jsonl"),
         ("b.csv", "csv"),
         ("c.NDJSON", "jsonl"),
     ]
-    assert [found.format for found in find_sources(str(tmp_path), "csv")] == ["csv"]
-    assert find_sources(str(tmp_path / "readme.txt"), "csv") == [
-        Source(str(tmp_path / "readme.txt"), "csv", find_sources(str(tmp_path / "readme.txt"), "csv")[0].identity)
+    assert [found.format for found in find_sources([str(tmp_path)], "csv")] == ["csv"]
+    assert find_sources([str(tmp_path / "readme.txt")], "csv") == [
+        Source(str(tmp_path / "readme.txt"), "csv", find_sources([str(tmp_path / "readme.txt")], "csv")[0].identity)
     ]
-    assert [source.rows() for source in find_sources(str(tmp_path), None)] == [2, 2, 2]
+    assert [source.rows() for source in find_sources([str(tmp_path)], None)] == [2, 2, 2]
 
 
 @pytest.mark.parametrize(
@@ -246,15 +246,15 @@ def test_no_source_is_refused(tmp_path: Path, where: str, wanted: Format | None,
     (tmp_path / "notes.txt").write_text("")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InvalidInputError, match=message):
-        find_sources(where if where == "-" else str(tmp_path / where), wanted)
+        find_sources([where if where == "-" else str(tmp_path / where)], wanted)
 
 
 def test_identity_changes_with_the_file(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("id,v\n")
-    (before,) = find_sources(str(path), None)
+    (before,) = find_sources([str(path)], None)
     path.write_text("id,v\n1,2\n")
-    (after,) = find_sources(str(path), None)
+    (after,) = find_sources([str(path)], None)
     assert before.identity != after.identity
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from akidb.config import Settings
-from akidb.errors import InvalidInputError
+from akidb.errors import ConfigurationError, InvalidInputError
 from akidb.storage.factory import cache_path, open_location, open_store, s3_options
 from akidb.storage.file_cache import FileCachedStore
 from akidb.storage.instrumented import InstrumentedStore, last_outcome
@@ -46,6 +46,25 @@ def test_settings_choose_the_store(tmp_path: Path) -> None:
     assert _stack(s3) == [FileCachedStore, RetryingStore, InstrumentedStore, S3Store]
     assert s3.location == "s3://b/p at http://127.0.0.1:1"
     assert not (tmp_path / "data").exists()
+
+
+def test_a_folder_that_is_something_else_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    for name in (".DS_Store", ".tmp/1-a", "lost+found"):
+        (folder / name).mkdir(parents=True)
+    open_location(folder, _settings(tmp_path))
+    (folder / "passwd").touch()
+    for opened in (
+        lambda: open_location(folder, _settings(tmp_path)),
+        lambda: open_location(str(folder), _settings(tmp_path)),
+        lambda: open_store(_settings(tmp_path)),
+    ):
+        with pytest.raises(ConfigurationError, match=f"{folder} is not empty and holds no AkiDB store"):
+            opened()
+    (folder / "format").touch()
+    open_location(folder, _settings(tmp_path))
+    with pytest.raises(ConfigurationError, match="is a file, expected an empty folder"):
+        open_location(folder / "passwd", _settings(tmp_path))
 
 
 def test_a_location_chooses_the_store(tmp_path: Path) -> None:
