@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes .venv with AkiDB built into it (editable); does nothing, fast, when nothing it depends on has changed.
-#   scripts/setup.sh [test] [lint] [bench]     with these dependency groups of pyproject.toml
+#   scripts/setup.sh [test] [lint] [bench] [peers]     with these dependency groups of pyproject.toml
 # PYTHON names the interpreter, CC and CXX the compilers. Needs a POSIX shell, Python 3.11 or newer with venv, a C++20 compiler.
 set -eu
 cd "$(dirname "$0")/.."
@@ -71,6 +71,18 @@ install_groups() { # the missing ones of these groups
   for group in "$@"; do mark_done "group-$group" "$packages"; done
 }
 
+install_peers() { # one by one: not each of them is made for every machine
+  is_done group-peers "$packages" && return 0
+  echo "setup: installing packages (peers)"
+  read_peers='import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["peers"], sep="\n")'
+  missing=
+  for peer in $("$venv/bin/python" -c "$read_peers"); do
+    pip install "$peer" 2>/dev/null || missing="$missing $peer"
+  done
+  [ -z "$missing" ] || echo "setup: not to be had for this machine:$missing" >&2
+  mark_done group-peers "$packages"
+}
+
 build() {
   sources=$(contents pyproject.toml CMakeLists.txt cmake csrc $(find akidb -name '*.pyx'))
   is_done build "$sources" && return 0
@@ -90,5 +102,11 @@ if ! "$venv/bin/python" -c 'import pip' 2>/dev/null; then
   pip install --upgrade 'pip>=25.1' # dependency groups came with it
 fi
 packages=$(contents pyproject.toml)
-install_groups build "$@"
+groups=build
+peers=
+for group in "$@"; do
+  if [ "$group" = peers ]; then peers=yes; else groups="$groups $group"; fi
+done
+install_groups $groups
+[ -z "$peers" ] || install_peers
 build
