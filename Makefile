@@ -71,9 +71,10 @@ format: ## let the formatters have their way
 	$(BIN)/ruff check --fix .
 	find csrc tests/cpp bench -name '*.cc' -o -name '*.h' | xargs $(BIN)/clang-format -i
 
-bench-ann: ## recall and queries per second against hnswlib, FAISS and USearch
-	@scripts/setup.sh bench
-	$(BIN)/python -m bench.ann
+EMBEDDINGS ?= sample/debian-packages.parquet
+bench-ann: ## recall and queries per second against seven other libraries; EMBEDDINGS=file for the real set
+	@scripts/setup.sh bench peers
+	$(BIN)/python -m bench.ann 128-l2 768-cosine $(EMBEDDINGS)
 
 bench-api: ## REST latencies, also of /health/live under load
 	@scripts/setup.sh bench

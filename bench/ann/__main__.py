@@ -1,3 +1,5 @@
 from bench.ann.run import main
 
-main()
+# The libraries' processes import this module anew.
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""The data: generated sets by name, and files."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bench import data
+from bench.ann.peers.library import Vectors
+
+GENERATED = re.compile(r"(\d+)-(l2|cosine|ip)")
+STANDARD = ("128-l2", "768-cosine")
+
+
+@dataclass(frozen=True)
+class Set:
+    name: str
+    metric: str
+    base: Vectors
+    queries: Vectors
+
+
+def load(source: str, n: int, queries: int, metric: str | None, seed: int) -> Set:
+    """`source` is a dimension and metric, as in 128-l2, of which n vectors are generated; or a file, of which n are
+    taken at most. `metric` is the file's; by default what an .hdf5 file says, else cosine. Queries are an .hdf5 file's
+    own; elsewhere they are drawn from the rows, and left out of them.
+    """
+    named = GENERATED.fullmatch(source)
+    if named:
+        dim, metric = int(named[1]), named[2]
+        made = data.clustered(n, dim, queries=queries, unit=metric == "cosine", seed=seed)
+        return Set(f"{source}-{_count(n)}", metric, made.base, made.queries)
+    path = Path(source)
+    if path.suffix == ".hdf5":
+        base, asked, said = _hdf5(path, n, queries)
+        return Set(f"{path.stem}-{_count(len(base))}", metric or said, base, asked)
+    rows = data.read(path)
+    rows = rows[np.random.default_rng(seed).permutation(len(rows))[: n + queries]]
+    base = np.ascontiguousarray(rows[queries:])
+    return Set(f"{path.stem}-{_count(len(base))}", metric or "cosine", base, np.ascontiguousarray(rows[:queries]))
+
+
+def _count(n: int) -> str:
+    return f"{n / 1e6:g}m" if n >= 1_000_000 else f"{n // 1000}k"
+
+
+def _hdf5(path: Path, n: int, queries: int) -> tuple[Vectors, Vectors, str]:
+    """A file as ann-benchmarks has them: train, test, and the attribute distance."""
+    import h5py
+
+    with h5py.File(path) as file:
+        base, asked = file["train"][:n], file["test"][:queries]
+        said = {"euclidean": "l2", "angular": "cosine", "dot": "ip"}[file.attrs.get("distance", "angular")]
+    return np.ascontiguousarray(base, np.float32), np.ascontiguousarray(asked, np.float32), said
