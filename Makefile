@@ -17,7 +17,7 @@ run: ## start akidb-api with the sample; Ctrl-C drains and stops
 	@scripts/setup.sh
 	@exec $(BIN)/python scripts/run_demo.py
 
-develop: ## .venv with everything that tests, linters and benchmarks need
+develop: ## .venv with what tests, linters and benchmarks need (bench-ann installs its peers)
 	@scripts/setup.sh test lint bench
 
 test: ## the fast tests; CI=true make test runs all

@@ -36,15 +36,19 @@ def load(source: str, n: int, queries: int, metric: str | None, seed: int) -> Se
     path = Path(source)
     if path.suffix == ".hdf5":
         base, asked, said = _hdf5(path, n, queries)
-        return Set(f"{path.stem}-{_count(len(base))}", metric or said, base, asked)
+        return _of(path, metric or said, base, asked)
     rows = data.read(path)
     rows = rows[np.random.default_rng(seed).permutation(len(rows))[: n + queries]]
-    base = np.ascontiguousarray(rows[queries:])
-    return Set(f"{path.stem}-{_count(len(base))}", metric or "cosine", base, np.ascontiguousarray(rows[:queries]))
+    return _of(path, metric or "cosine", rows[queries:], rows[:queries])
+
+
+def _of(path: Path, metric: str, base: Vectors, queries: Vectors) -> Set:
+    rows, asked = (np.ascontiguousarray(vectors, np.float32) for vectors in (base, queries))
+    return Set(f"{path.stem}-{metric}-{_count(len(rows))}", metric, rows, asked)
 
 
 def _count(n: int) -> str:
-    return f"{n / 1e6:g}m" if n >= 1_000_000 else f"{n // 1000}k"
+    return f"{n / 1e6:g}m" if n >= 1_000_000 else f"{n / 1000:g}k"
 
 
 def _hdf5(path: Path, n: int, queries: int) -> tuple[Vectors, Vectors, str]:
@@ -52,6 +56,5 @@ def _hdf5(path: Path, n: int, queries: int) -> tuple[Vectors, Vectors, str]:
     import h5py
 
     with h5py.File(path) as file:
-        base, asked = file["train"][:n], file["test"][:queries]
         said = {"euclidean": "l2", "angular": "cosine", "dot": "ip"}[file.attrs.get("distance", "angular")]
-    return np.ascontiguousarray(base, np.float32), np.ascontiguousarray(asked, np.float32), said
+        return file["train"][:n], file["test"][:queries], said

@@ -67,14 +67,19 @@ def _against(own: Result, peers: list[Result]) -> list[str]:
     goal = max((r for r in RECALLS if at(own, r, "qps_one") is not None), default=RECALLS[0])
     equal = [peer for peer in peers if at(peer, goal, "qps_one") is not None]
     quickest = min(equal, key=lambda peer: peer.build_seconds, default=None)
-    cells = [f"{OWN[0]} / best peer", _share(own.build_seconds, quickest and quickest.build_seconds, quickest)]
     usual = next((peer for peer in peers if peer.library == "hnswlib"), None)
-    cells.append(_share(resident_bytes(own), usual and resident_bytes(usual), usual))
+    cells = [
+        f"{OWN[0]} / best peer",
+        f"{own.build_seconds / quickest.build_seconds:.2f} x {quickest.library}" if quickest else "-",
+        f"{resident_bytes(own) / resident_bytes(usual):.2f} x hnswlib" if usual else "-",
+    ]
     for target in RECALLS:
         best = max(peers, key=lambda peer: at(peer, target, "qps_one") or 0.0)
-        cells.append(_share(at(own, target, "qps_one"), at(best, target, "qps_one"), best))
+        one, cpu = (_share(own, best, target, figure) for figure in ("qps_one", "qps_cpu"))
+        cells.append(f"{one:.2f} ({cpu:.2f}) x {best.library}" if one and cpu else "-")
     return cells
 
 
-def _share(own: float | None, other: float | None, peer: Result | None) -> str:
-    return f"{own / other:.2f} x {peer.library}" if own and other and peer else "-"
+def _share(own: Result, peer: Result, recall: float, figure: str) -> float | None:
+    ours, theirs = at(own, recall, figure), at(peer, recall, figure)
+    return ours / theirs if ours and theirs else None

@@ -45,7 +45,7 @@ ROWS = {
     "faiss-ivfpq": Row("faiss-cpu", "faiss", "IvfPq"),
     "vsag": _vsag("fp32", reorder=False),
     "vsag-sq8": _vsag("sq8_uniform"),
-    "vsag-sq4": _vsag("sq4_uniform"),
+    "vsag-sq4": _vsag("sq4"),
     "vsag-rabitq": _vsag("rabitq"),
     "svs": Row("scalable-vs", "svs", "Vamana"),
     "zvec": Row("zvec", "zvec", "Zvec", {"int8": False}),
