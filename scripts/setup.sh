@@ -79,8 +79,11 @@ install_peers() { # one by one: not each of them is made for every machine
   for peer in $("$venv/bin/python" -c "$read_peers"); do
     pip install "$peer" 2>/dev/null || missing="$missing $peer"
   done
-  [ -z "$missing" ] || echo "setup: not to be had for this machine:$missing" >&2
-  mark_done group-peers "$packages"
+  if [ -n "$missing" ]; then
+    echo "setup: not to be had for this machine:$missing" >&2
+  else
+    mark_done group-peers "$packages"
+  fi
 }
 
 build() {
