@@ -7,7 +7,7 @@ import os
 import statistics
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +41,7 @@ class Result:
     version: str
     build_seconds: float
     build_cpu_seconds: float
-    curve: list[Point] = field(default_factory=list)
+    curve: list[Point]
 
 
 @dataclass
@@ -73,25 +73,34 @@ def measure(data: Set, plan: Plan) -> Outcome:
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         built = list(_build(data, plan, Path(name), missing, stack))
         _take_turns(built, true, plan.rounds, missing)
-    results = [each.result for each in built if each.result.library not in missing]
+    results = [each.result(true) for each in built if each.worker.name not in missing]
     return Outcome(results, missing, (before, os.getloadavg()[0]))
 
 
 class _Contender:
     def __init__(self, worker: Worker) -> None:
-        built = worker.built()
-        self.worker, self.settings = worker, list(built.settings)
-        self.result = Result(worker.name, built.version, built.seconds, built.cpu_seconds)
+        self.worker, self.built = worker, worker.built()
+        self.settings = list(self.built.settings)
+        self.turns: list[list[Turn]] = [[] for _ in self.settings]
 
-    def add(self, turns: list[Turn], true: Ids) -> None:
-        setting = self.settings.pop(0)
-        one, cpu, every = (
-            statistics.median(getattr(turn, figure) for turn in turns) for figure in ("qps_one", "qps_cpu", "qps_all")
-        )
-        point = Point(setting, recall(turns[0].found, true), one, cpu, every, turns[-1].resident_bytes)
-        self.result.curve.append(point)
-        if point.recall > ENOUGH:
-            self.settings.clear()
+    def take(self, step: int, true: Ids) -> None:
+        """One turn at the curve's point `step`, which may turn out to be its last."""
+        turn = self.worker.turn(self.settings[step])
+        self.turns[step].append(turn)
+        if recall(turn.found, true) > ENOUGH:
+            del self.settings[step + 1 :]
+
+    def result(self, true: Ids) -> Result:
+        built = self.built
+        points = [_point(setting, turns, true) for setting, turns in zip(self.settings, self.turns, strict=False)]
+        return Result(self.worker.name, built.version, built.seconds, built.cpu_seconds, points)
+
+
+def _point(setting: Setting, turns: list[Turn], true: Ids) -> Point:
+    one, cpu, every = (
+        statistics.median(getattr(turn, figure) for turn in turns) for figure in ("qps_one", "qps_cpu", "qps_all")
+    )
+    return Point(setting, recall(turns[0].found, true), one, cpu, every, turns[-1].resident_bytes)
 
 
 def _build(
@@ -115,20 +124,18 @@ def _build(
 
 
 def _take_turns(built: list[_Contender], true: Ids, rounds: int, missing: dict[str, str]) -> None:
-    while live := [each for each in built if each.settings and each.result.library not in missing]:
-        taken: dict[str, list[Turn]] = {each.result.library: [] for each in live}
-        for number in range(rounds):
-            for each in live if number % 2 == 0 else reversed(live):
-                name = each.result.library
-                if name in missing:
-                    continue
-                try:
-                    taken[name].append(each.worker.turn(each.settings[0]))
-                except WorkerError as error:
-                    missing[name] = str(error)
-        for each in live:
-            if each.result.library not in missing:
-                each.add(taken[each.result.library], true)
+    """Each round goes through all curves at once, by the share of each that is done: a load that comes or goes hits a
+    library with many points as it hits the others, rather than those alone that are still measured.
+    """
+    for _ in range(rounds):
+        turns = [(step / len(each.settings), step, each) for each in built for step in range(len(each.settings))]
+        for _, step, each in sorted(turns, key=lambda turn: turn[0]):
+            if each.worker.name in missing or step >= len(each.settings):
+                continue
+            try:
+                each.take(step, true)
+            except WorkerError as error:
+                missing[each.worker.name] = str(error)
 
 
 def recall(found: Ids, true: Ids) -> float:
