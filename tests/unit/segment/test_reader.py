@@ -127,7 +127,7 @@ def test_a_damaged_graph_is_told_with_the_object(make: Callable[..., Made]) -> N
     graph = Segment(rewritten(made, "graph", 128, beyond), name="seg/2").graph
     assert graph is not None
     with pytest.raises(CorruptionError, match="object seg/2: region graph: "):
-        graph.search(made.vectors[:1], 3, ef_search=10)
+        graph.search(made.vectors[:1], 1, ef_search=1)  # wider, it would compare all 40 rows and follow no link
 
 
 def test_a_damaged_payload_block_is_noticed_without_verify(make: Callable[..., Made]) -> None:
