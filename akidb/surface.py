@@ -14,6 +14,7 @@ from akidb.types import IndexParams, Metric
 SEARCH_OPTIONS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
     "filter": (object, "a filter"),  # judged by whoever parses it
     "ef_search": ((Integral, type(None)), "an integer"),
+    "target_recall": ((Real, type(None)), "a number"),
     "exact": (bool, "True or False"),
     "with_vector": (bool, "True or False"),
     "with_payload": (bool, "True or False"),

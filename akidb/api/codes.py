@@ -35,6 +35,7 @@ CODES: dict[str, str] = {
     "field_not_indexed": "payload_schema says that this field is not indexed.",
     "invalid_top_k": "top_k is less than 1 or more than api.validation.top_k_max.",
     "invalid_ef_search": "ef_search is out of range.",
+    "invalid_target_recall": "target_recall is no number between 0 and 1, or ef_search is given as well.",
     "invalid_batch": "A batch has no queries, or more than 100.",
     "batch_too_large": "One write is larger than 64 MiB, vectors counted as float32; send it in parts.",
     "invalid_consistency": "The consistency is none of the four.",

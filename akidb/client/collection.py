@@ -156,7 +156,7 @@ class RemoteCollection:
     ) -> list[ScoredPoint]:
         """The `top_k` points nearest to a vector of shape (dim,), or to the stored point `id`, which is left out.
 
-        Options: filter, ef_search, exact, with_vector, with_payload, score_threshold. Best first.
+        Options: filter, ef_search or target_recall, exact, with_vector, with_payload, score_threshold. Best first.
         """
         check_target(vector, id)
         check_timeout(timeout_ms)

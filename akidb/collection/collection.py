@@ -19,7 +19,15 @@ from akidb import query
 from akidb.collection.fold import clear
 from akidb.collection.follower import Follower
 from akidb.collection.maintenance import Maintenance
-from akidb.collection.points import check_ids, check_values, check_vectors, encode_patch, encode_payloads, refuse
+from akidb.collection.points import (
+    check_ids,
+    check_target_recall,
+    check_values,
+    check_vectors,
+    encode_patch,
+    encode_payloads,
+    refuse,
+)
 from akidb.collection.shard import Shard
 from akidb.collection.token import session_token
 from akidb.errors import AkiDBError, DeadlineExceededError, NotFoundError, ReadOnlyError, UnavailableError
@@ -268,6 +276,8 @@ class Collection:
         for code, name, value, most in numbers:
             if not isinstance(value, int | np.integer) or isinstance(value, bool) or not 1 <= value <= most:
                 raise refuse(code, (*loc, name), f"is {value!r}, expected 1 to {most}, an integer")
+        if search.target_recall is not None:
+            check_target_recall(search.target_recall, search.ef_search, (*loc, "target_recall"))
         vector = np.asarray(search.vector)
         if vector.dtype.kind not in "fiub":
             raise refuse("invalid_vector", (*loc, "vector"), f"dtype is {vector.dtype}, expected numbers")

@@ -115,6 +115,14 @@ def check_values(array: VectorArray, metric: Metric, loc: tuple[str | int, ...],
         )
 
 
+def check_target_recall(target: Any, ef_search: int | None, loc: tuple[str | int, ...]) -> None:
+    """Raises InvalidInputError `invalid_target_recall`."""
+    if isinstance(target, bool) or not isinstance(target, int | float | np.number) or not 0 < target < 1:
+        raise refuse("invalid_target_recall", loc, f"is {target!r}, expected a number between 0 and 1, such as 0.95")
+    if ef_search is not None:
+        raise refuse("invalid_target_recall", loc, "is given beside ef_search, expected one of the two")
+
+
 def encode_payloads(payloads: Sequence[Any] | None, count: int, schema: PayloadSchema) -> list[bytes | None]:
     """JSON text of each payload: bytes are taken as JSON text already, None is no payload, the rest must be a dict.
 

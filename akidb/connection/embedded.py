@@ -124,7 +124,7 @@ class EmbeddedCollection:
     ) -> list[ScoredPoint]:
         """The `top_k` points nearest to a vector of shape (dim,), or to the stored point `id`, which is left out.
 
-        Options: filter, ef_search, exact, with_vector, with_payload, score_threshold. Best first.
+        Options: filter, ef_search or target_recall, exact, with_vector, with_payload, score_threshold. Best first.
 
         Raises:
             InvalidInputError: wrong dimension, values that are not finite, an unknown option, a bad filter.

@@ -87,6 +87,11 @@ class GraphIndex:
             queries, k, ef_search=ef_search, allowed=allowed, seconds=_remaining(deadline), threads=threads
         )
 
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether it was measured what searches find, as it is for graphs of 1,000 vectors and more."""
+        return bool(self._graph.calibration()["queries"])
+
     def ef_for(self, k: int, recall: float) -> int:
         """The ef_search at which that share of the k nearest was found when the graph was sealed. Raises
         InvalidInputError where that was not measured.

@@ -80,9 +80,12 @@ def _search(part: Part, batch: Batch, spec: CollectionSpec, deadline: float | No
             allowed=allowed, deadline=deadline, threads=threads, inverse_norms=columns.inverse_norms,
         )  # fmt: skip
     else:
-        with span("hnsw_search", ef_search=batch.ef_search, rows=columns.rows):
+        ef_search = batch.ef_search
+        if batch.target_recall is not None and graph.is_calibrated:
+            ef_search = graph.ef_for(k, batch.target_recall)
+        with span("hnsw_search", ef_search=ef_search, rows=columns.rows):
             rows, distances = graph.search(
-                batch.vectors, k, ef_search=batch.ef_search, allowed=allowed, deadline=deadline, threads=threads
+                batch.vectors, k, ef_search=ef_search, allowed=allowed, deadline=deadline, threads=threads
             )
     return Hits(part, rows, distances)
 

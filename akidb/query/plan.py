@@ -22,6 +22,8 @@ class SearchQuery:
         top_k: how many points at most, at least 1.
         filter: only points it matches; None means all.
         ef_search: width of the graph walk, raised to top_k; None takes the collection's.
+        target_recall: in place of ef_search, the share of the nearest to be found: each graph is walked as widely as that
+            took when it was built, or by the collection's ef_search where that was not measured.
         exact: compare with every point instead of walking graphs.
         score_threshold: drops worse scores: larger ones for Euclidean, smaller ones otherwise.
     """
@@ -30,6 +32,7 @@ class SearchQuery:
     top_k: int = 10
     filter: Filter | None = None
     ef_search: int | None = None
+    target_recall: float | None = None
     exact: bool = False
     with_vector: bool = False
     with_payload: bool = True
@@ -45,12 +48,13 @@ class Batch:
     top_k: int
     filter: Filter | None
     ef_search: int
+    target_recall: float | None
     exact: bool
     with_vector: bool
     with_payload: bool
 
 
-_Parameters: TypeAlias = tuple[int, Filter | None, int, bool, bool, bool]
+_Parameters: TypeAlias = tuple[int, Filter | None, int, float | None, bool, bool, bool]
 
 
 def batches(queries: Sequence[SearchQuery], spec: CollectionSpec) -> list[Batch]:
@@ -63,7 +67,8 @@ def batches(queries: Sequence[SearchQuery], spec: CollectionSpec) -> list[Batch]
     for i, query in enumerate(queries):
         _check(query, spec, i)
         ef_search = max(query.top_k, spec.index.ef_search if query.ef_search is None else query.ef_search)
-        parameters = (query.top_k, query.filter, ef_search, query.exact, query.with_vector, query.with_payload)
+        width = (ef_search, query.target_recall)
+        parameters = (query.top_k, query.filter, *width, query.exact, query.with_vector, query.with_payload)
         groups.setdefault(parameters, []).append(i)
     return [
         Batch(positions, np.array([queries[i].vector for i in positions], np.float32), *parameters)

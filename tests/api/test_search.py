@@ -117,6 +117,8 @@ REFUSED = [
     ({"vector": [1, 0], "top_k": 0}, "invalid_top_k", ["top_k"], "is 0, expected 1 to 1000"),
     ({"vector": [1, 0], "top_k": 1001}, "invalid_top_k", ["top_k"], "is 1001, expected 1 to 1000"),
     ({"vector": [1, 0], "ef_search": 0}, "invalid_ef_search", ["ef_search"], "is 0"),
+    ({"vector": [1, 0], "target_recall": 1}, "invalid_target_recall", ["target_recall"], "is 1.0"),
+    ({"vector": [1, 0], "target_recall": 0.9, "ef_search": 9}, "invalid_target_recall", ["target_recall"], "ef_search"),
     ({"vector": [1, 0], "topk": 3}, "unknown_field", ["topk"], "`topk`"),
     ({"vector": [1, 0], "score_threshold": "x"}, "invalid_body", ["score_threshold"], "got `str`"),
     ({"vector": [1, 0], "filter": {"field": "a"}}, "invalid_filter", ["filter"], "neither match nor range"),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from akidb.filter import Filter, parse
+from akidb.index import GraphIndex
 from akidb.query import SearchQuery, Snapshot, execute
 from akidb.types import CollectionSpec, IndexParams, Metric, VectorArray
 from tests.unit.query.conftest import Shard
@@ -62,3 +64,26 @@ def test_recall_holds_at_every_selectivity(snapshot: Snapshot, field: str, per_m
 
 def test_recall_holds_without_a_filter(snapshot: Snapshot) -> None:
     assert singles(snapshot, [SearchQuery(vector) for vector in generated(QUERIES, seed=5)]) >= 0.99
+
+
+@pytest.mark.parametrize("target", [0.9, 0.97])
+def test_a_recall_that_is_asked_for_is_given(snapshot: Snapshot, target: float) -> None:
+    queries = [SearchQuery(vector, target_recall=target) for vector in generated(QUERIES, seed=6)]
+    assert recall(snapshot, queries) >= target - 0.015
+
+
+def test_a_recall_asked_for_decides_how_widely_a_graph_is_walked(
+    snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    widths: list[int] = []
+    search = GraphIndex.search
+
+    def seen(self: GraphIndex, *args: Any, **options: Any) -> Any:
+        widths.append(options["ef_search"])
+        return search(self, *args, **options)
+
+    monkeypatch.setattr(GraphIndex, "search", seen)
+    vector = generated(1, seed=7)[0]
+    for target in (0.5, 0.99):
+        execute(snapshot, [SearchQuery(vector, target_recall=target)])
+    assert 10 <= widths[0] < widths[1]
