@@ -186,8 +186,8 @@ class Collection:
     ) -> list[ScoredPoint]:
         """The `top_k` points nearest to a vector of shape (dim,), or to the stored point `id`, which is left out.
 
-        Options: filter (dict), ef_search or target_recall, exact, with_vector, with_payload, score_threshold, timeout_ms = 1000,
-        consistency. Best first.
+        Options: filter (dict), ef_search or target_recall, exact, with_vector, with_payload, score_threshold,
+        timeout_ms = 1000, consistency. Best first.
 
         Raises:
             InvalidInputError: wrong dimension, values that are not finite, an unknown option, a bad filter.

@@ -9,8 +9,9 @@ from __future__ import annotations
 from akidb._native import simd_info
 from akidb.index.flat import FlatIndex
 from akidb.index.graph import GraphIndex, build_graph, inverse_norms, scan
-from akidb.index.hnsw import HnswIndex, HnswView
+from akidb.index.hnsw import HnswIndex
 from akidb.index.result import SearchResult
+from akidb.index.view import HnswView
 
 __all__ = [
     "FlatIndex",

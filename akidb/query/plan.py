@@ -22,8 +22,8 @@ class SearchQuery:
         top_k: how many points at most, at least 1.
         filter: only points it matches; None means all.
         ef_search: width of the graph walk, raised to top_k; None takes the collection's.
-        target_recall: in place of ef_search, the share of the nearest to be found: each graph is walked as widely as that
-            took when it was built, or by the collection's ef_search where that was not measured.
+        target_recall: in place of ef_search, the share of the nearest to be found: each graph is walked as widely as
+            that took when it was built, or by the collection's ef_search where that was not measured.
         exact: compare with every point instead of walking graphs.
         score_threshold: drops worse scores: larger ones for Euclidean, smaller ones otherwise.
     """

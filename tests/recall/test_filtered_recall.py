@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from akidb import FlatIndex, HnswIndex
-from akidb.index.hnsw import HnswView
+from akidb.index import HnswView
 from bench.data import clustered
 
 N, DIM, K = 20_000, 64, 10

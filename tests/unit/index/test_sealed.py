@@ -189,3 +189,16 @@ def test_data_on_which_short_codes_fail_gets_longer_ones_or_none() -> None:
 def test_the_same_index_is_sealed_to_the_same_bytes() -> None:
     graphs = [build_graph(DATA.base, "l2", m=8, ef_construction=60, threads=threads) for threads in (1, 1)]
     assert graphs[0] == graphs[1]
+
+
+def test_stats_tell_what_it_is_and_holds() -> None:
+    index = built()
+    what = {"vectors": 4000, "dim": 72, "metric": "l2", "m": 8, "ef_construction": 60, "ef_search": 200}
+    assert index.stats() == what | {"bytes": index.nbytes}
+    assert index.nbytes > 4000 * (72 * 4 + 16 * 4 + 8)
+    sealed = index.seal(8)
+    assert sealed.stats().items() >= what.items()
+    assert sealed.stats()["calibration"] == sealed.calibration
+    parts = sealed.stats()["bytes"]
+    assert (parts["ids"], parts["vectors"], parts["norms"]) == (4000 * 8, 4000 * 72 * 4, 0)
+    assert parts["graph"] > 4000 * (16 * 4 + 128 + 8)

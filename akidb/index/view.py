@@ -1,0 +1,144 @@
+"""HnswView: a sealed or saved HnswIndex, searched where it lies."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from akidb import _native
+from akidb.errors import InvalidInputError, NotFoundError
+from akidb.index import file
+from akidb.index.arguments import (
+    EF_MAX,
+    K_MAX,
+    THREADS_MAX,
+    Filter,
+    IdArray,
+    MetricWord,
+    as_ids,
+    as_vectors,
+    check_integer,
+    check_recall,
+    seconds_of,
+)
+from akidb.index.result import SearchResult, allowed_rows, is_single, refuse_pickle
+from akidb.types import VectorArray
+
+
+class HnswView:
+    """A sealed index, or a saved one searched in its file by mmap: read-only. Opening a file checks the header and the
+    sizes; validate() checks all.
+
+    The file must not be changed while it is viewed; HnswIndex.save replaces files, which leaves an open view as it was.
+    Raises CorruptionError where the file is damaged or truncated, OSError.
+    """
+
+    def __init__(self, contents: file.Contents, path: str | os.PathLike[str] | None = None) -> None:
+        self._contents = contents
+        self._path = path
+        self._native = _native.GraphIndex(
+            contents.vectors, contents.graph, contents.metric, contents.inverse_norms, contents.ids
+        )
+        self.ef_search = 200
+
+    @property
+    def dim(self) -> int:
+        return int(self._contents.vectors.shape[1])
+
+    @property
+    def metric(self) -> MetricWord:
+        return self._contents.metric
+
+    @property
+    def ids(self) -> IdArray:
+        """int64 (n,), a read-only view."""
+        return self._contents.ids
+
+    @property
+    def code_bits(self) -> int:
+        """4 or 8 where searches compare codes, else 0."""
+        return self._native.code_bits
+
+    @property
+    def calibration(self) -> dict[str, Any]:
+        """What was measured when the index was sealed: `queries` (0: nothing), `ef`, and at each of these `recall@10`,
+        `recall@100` and their standard errors `deviation@10`, `deviation@100`.
+        """
+        return self._native.calibration()
+
+    def __len__(self) -> int:
+        return len(self._contents.ids)
+
+    def search(
+        self,
+        queries: npt.ArrayLike,
+        k: int = 10,
+        *,
+        ef_search: int | None = None,
+        target_recall: float | None = None,
+        filter: Filter | None = None,
+        timeout_ms: float | None = None,
+        threads: int = 0,
+    ) -> SearchResult:
+        """As HnswIndex.search. `target_recall`, in place of ef_search, searches as widely as it took to find that share
+        of the k nearest when the index was sealed; InvalidInputError where that was not measured.
+        """
+        if target_recall is not None:
+            if ef_search is not None:
+                raise InvalidInputError("ef_search and target_recall are both given, expected one of them")
+            ef_search = min(EF_MAX, self._native.ef_for(check_integer(k, "k", 1, K_MAX), check_recall(target_recall)))
+        ids, distances = self._native.search(
+            as_vectors(queries, self.dim, "queries"),
+            check_integer(k, "k", 1, K_MAX),
+            ef_search=check_integer(self.ef_search if ef_search is None else ef_search, "ef_search", 1, EF_MAX),
+            allowed=allowed_rows(self._contents.ids, filter),
+            seconds=seconds_of(timeout_ms),
+            threads=check_integer(threads, "threads", 0, THREADS_MAX),
+        )
+        return SearchResult(ids[0], distances[0]) if is_single(queries) else SearchResult(ids, distances)
+
+    def get(self, ids: npt.ArrayLike) -> VectorArray:
+        """As HnswIndex.get."""
+        wanted = as_ids(ids)
+        known = self._contents.ids
+        order = np.argsort(known)
+        places = np.searchsorted(known, wanted, sorter=order)
+        found = places < len(order)
+        found[found] = known[order[places[found]]] == wanted[found]
+        if not found.all():
+            at = int(np.argmin(found))
+            raise NotFoundError(f"id {wanted[at]} at position {at} does not exist")
+        vectors = self._contents.vectors[order[places]]
+        return vectors[0] if np.ndim(ids) == 0 else vectors
+
+    def stats(self) -> dict[str, Any]:
+        """What it is and holds: vectors, dim, metric, m, ef_construction, ef_search, code_bits, calibration, and the
+        bytes of its parts, in memory or in the file: ids, vectors, norms, graph (links and codes).
+        """
+        return {
+            "vectors": len(self),
+            "dim": self.dim,
+            "metric": self.metric,
+            "m": self._native.m,
+            "ef_construction": self._native.ef_construction,
+            "ef_search": self.ef_search,
+            "code_bits": self.code_bits,
+            "calibration": self.calibration,
+            "bytes": {name: part.nbytes for name, part in self._contents.parts().items()},
+        }
+
+    def validate(self) -> dict[str, int]:
+        """Reads and checks all of it. Returns what HnswIndex.validate does; raises CorruptionError."""
+        if self._path is not None:
+            file.read(self._path, verify=True)
+        return self._native.validate()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """As HnswIndex.save, codes included."""
+        file.write(path, self.metric, self._contents.parts())
+
+    def __reduce__(self) -> tuple[object, ...]:
+        refuse_pickle(self)
