@@ -46,6 +46,7 @@ class GraphIndex:
     ef_construction: int
     seed: int
     code_bits: int
+    is_calibrated: bool
     def __init__(
         self,
         vectors: _Floats,

@@ -30,9 +30,10 @@ def build_graph(
     docs/formats/graph.md has it.
 
     `code_bits` 4 or 8 puts codes of the vectors beside the links, half a byte or a byte per dimension, which a search
-    then compares on its way; 0 does without; "auto" takes the shortest that cost no recall on these vectors, if there
-    are 1,000 or more to tell by. `threads` 0 is one per processor; with 1 the bytes depend on vectors, m,
-    ef_construction, seed and code_bits alone. progress(done, total) is called on this thread at most every 50 ms.
+    then compares on its way; 0 does without; "auto" takes the shortest that cost no more than a hundredth of recall on
+    these vectors, if there are 1,000 or more to tell by. `threads` 0 is one per processor; with 1 the bytes depend on
+    vectors, m, ef_construction, seed and code_bits alone. progress(done, total) is called on this thread at most every
+    50 ms.
 
     Raises InvalidInputError for m or ef_construction out of range, AkiDBError with code "cancelled" once `stop` is set,
     and what `progress` or a signal handler raises.
@@ -90,7 +91,7 @@ class GraphIndex:
     @property
     def is_calibrated(self) -> bool:
         """Whether it was measured what searches find, as it is for graphs of 1,000 vectors and more."""
-        return bool(self._graph.calibration()["queries"])
+        return self._graph.is_calibrated
 
     def ef_for(self, k: int, recall: float) -> int:
         """The ef_search at which that share of the k nearest was found when the graph was sealed. Raises

@@ -220,6 +220,8 @@ class HnswIndex:
         parts = self._native.seal(native_code_bits(code_bits))
         norms = parts["norms"] if self._metric == "cosine" else None
         vectors = np.ascontiguousarray(parts["vectors"])  # a copy where the dimension is no multiple of 16
+        for array in (parts["ids"], vectors):
+            array.flags.writeable = False  # this index's own memory
         graph = np.frombuffer(parts["graph"], np.uint8)
         return HnswView(file.Contents(self._metric, parts["ids"], vectors, norms, graph))
 

@@ -47,6 +47,7 @@ class FilledBytes {
   // Called without the GIL; what was allocated before is let go.
   std::uint8_t* allocate(std::size_t size) {
     const py::gil_scoped_acquire gil;
+    bytes_ = py::object();
     bytes_ = py::reinterpret_steal<py::object>(PyBytes_FromStringAndSize(nullptr, static_cast<py::ssize_t>(size)));
     if (!bytes_) throw py::error_already_set();
     return reinterpret_cast<std::uint8_t*>(PyBytes_AS_STRING(bytes_.ptr()));

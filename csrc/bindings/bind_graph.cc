@@ -33,7 +33,11 @@ py::object build_graph(const FloatArray& array, const std::string& metric, unsig
     hnsw::Graph graph(hnsw::Params{m, ef_construction, seed}, count);
     hnsw::build(graph, vectors, 0, count, threads, watch);
     hnsw::connect(graph, vectors, count);
-    calibration::seal(graph, count, vectors, bits, threads, [&](std::size_t size) { return bytes.allocate(size); });
+    const auto pause = [&] {
+      if (!watch(count, count)) throw Error(ErrorKind::kCancelled, "stopped by the caller while sealing the graph");
+    };
+    calibration::seal(
+        graph, count, vectors, bits, threads, [&](std::size_t size) { return bytes.allocate(size); }, pause);
   });
   return bytes.take();
 }
@@ -43,6 +47,7 @@ class GraphIndex {
   GraphIndex(FloatArray vectors, const py::buffer& graph, const std::string& metric,
              std::optional<FloatArray> inverse_norms, std::optional<IdArray> ids)
       : array_(std::move(vectors)), norms_(std::move(inverse_norms)), ids_(std::move(ids)), buffer_(graph.request()) {
+    if (!PyBuffer_IsContiguous(buffer_.view(), 'C')) throw_invalid("graph: expected bytes in C order");
     bytes_ = static_cast<const std::uint8_t*>(buffer_.ptr);
     info_ = hnsw::read_header(bytes_, static_cast<std::size_t>(buffer_.size * buffer_.itemsize));
     view_ = hnsw::open(bytes_, info_);
@@ -114,9 +119,11 @@ class GraphIndex {
   }
 
   std::size_t ef_for(std::size_t k, double recall) const {
-    if (calibration_.queries == 0) throw_invalid("the graph was not calibrated when it was sealed");
+    if (!is_calibrated()) throw_invalid("the graph was not calibrated when it was sealed");
     return calibration_.ef_for(k, recall);
   }
+
+  bool is_calibrated() const { return calibration_.queries > 0; }
 
   py::dict calibration() const {
     py::dict out;
@@ -171,6 +178,7 @@ void bind_graph(py::module_& module) {
            py::arg("threads") = 1)
       .def("ef_for", &GraphIndex::ef_for, py::arg("k"), py::arg("recall"))
       .def("calibration", &GraphIndex::calibration)
+      .def_property_readonly("is_calibrated", &GraphIndex::is_calibrated)
       .def("validate", &GraphIndex::validate)
       .def("__len__", &GraphIndex::size)
       .def_property_readonly("m", [](const GraphIndex& self) { return self.info().params.m; })

@@ -108,13 +108,15 @@ py::dict seal(Index& index, std::optional<unsigned> code_bits) {
   const std::optional<quantization::CodeBits> bits = parse_code_bits(code_bits);
   std::unique_ptr<Index::Parts> parts;
   FilledBytes bytes;
-  {
-    const py::gil_scoped_release release;
-    parts = std::make_unique<Index::Parts>(
-        index.parts([&](const hnsw::Graph& graph, std::size_t count, const hnsw::Vectors& vectors) {
-          calibration::seal(graph, count, vectors, bits, 0, [&](std::size_t size) { return bytes.allocate(size); });
-        }));
-  }
+  Watch(py::none(), py::none()).run([&](const hnsw::Progress& watch) {
+    const auto pause = [&] {
+      if (!watch(0, 1)) throw Error(ErrorKind::kCancelled, "stopped by the caller while sealing the index");
+    };
+    const auto write = [&](const hnsw::Graph& graph, std::size_t count, const hnsw::Vectors& vectors) {
+      calibration::seal(graph, count, vectors, bits, 0, [&](std::size_t size) { return bytes.allocate(size); }, pause);
+    };
+    parts = std::make_unique<Index::Parts>(index.parts(write));
+  });
   py::dict out = arrays(std::move(parts), index);
   out["graph"] = bytes.take();
   return out;

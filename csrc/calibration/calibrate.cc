@@ -39,9 +39,11 @@ Sample::Sample(const hnsw::Vectors& vectors, std::size_t count, unsigned threads
   std::vector<float> distances(size * request.k);
   flat::search(rows, request, found.data(), distances.data());
   for (std::size_t q = 0; q < size; ++q) {
-    auto* first = &found[q * request.k];
-    auto* end = std::remove(first, first + request.k, static_cast<std::int64_t>(nodes_[q]));
-    truth_.insert(truth_.end(), first, std::min(end, first + kKMax));
+    for (std::size_t i = 0, taken = 0; i < request.k && taken < kKMax; ++i) {
+      if (found[q * request.k + i] == static_cast<std::int64_t>(nodes_[q])) continue;
+      truth_.push_back(distances[q * request.k + i]);
+      ++taken;
+    }
   }
 }
 
@@ -61,9 +63,11 @@ std::vector<float> Sample::recalls(const hnsw::GraphView& graph, const quantizat
   hnsw::search(graph, vectors_, request, found.data(), distances.data());
   std::vector<float> out;
   for (std::size_t q = 0; q < nodes_.size(); ++q) {
-    const auto* truth = &truth_[q * kKMax];
-    const auto hits = std::count_if(&found[q * k], &found[q * k] + k,
-                                    [&](std::int64_t node) { return std::find(truth, truth + k, node) != truth + k; });
+    if (nodes_[q] == graph.entry().node) continue;
+    // By distance, which both searches compute alike to the bit: of equal vectors any will do.
+    const float farthest = truth_[q * kKMax + k - 1];
+    const auto hits = std::count_if(&distances[q * k], &distances[q * k] + k,
+                                    [farthest](float distance) { return distance <= farthest; });
     out.push_back(static_cast<float>(hits) / static_cast<float>(k));
   }
   return out;
@@ -74,13 +78,15 @@ double Sample::recall(const hnsw::GraphView& graph, const quantization::Codes* c
   return std::accumulate(each.begin(), each.end(), 0.0) / static_cast<double>(each.size());
 }
 
-Calibration Sample::measure(const hnsw::GraphView& graph, const quantization::Codes* codes) const {
+Calibration Sample::measure(const hnsw::GraphView& graph, const quantization::Codes* codes,
+                            const std::function<void()>& pause) const {
   Calibration out;
   out.queries = static_cast<std::uint32_t>(nodes_.size());
   if (empty()) return out;
   for (std::size_t i = 0; i < Calibration::kKs.size(); ++i) {
     float best = 0.0F;
     for (std::size_t j = 0; j < Calibration::kEfs.size(); ++j) {
+      pause();
       const std::vector<float> each = recalls(graph, codes, Calibration::kKs[i], Calibration::kEfs[j]);
       const auto size = static_cast<float>(each.size());
       const float mean = std::accumulate(each.begin(), each.end(), 0.0F) / size;

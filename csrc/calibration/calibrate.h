@@ -1,6 +1,7 @@
 // Measuring what a search of a sealed graph finds. Above hnsw and flat, since the truth comes from exact search.
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "hnsw/calibration.h"
@@ -11,7 +12,8 @@
 namespace akidb::calibration {
 
 // Vectors that stand for queries, and their true neighbours. Each is left out of its own search: neither found nor
-// walked through, as if it had never been inserted, so that what is measured is what a query from outside gets. Evenly
+// walked through, as if it had never been inserted, so that what is measured is what a query from outside gets that
+// comes from where the vectors come from. Evenly
 // spaced nodes, and so the same ones every time.
 class Sample {
  public:
@@ -20,20 +22,22 @@ class Sample {
 
   bool empty() const { return nodes_.empty(); }
   // Recall at every k and ef of Calibration; codes null: of walks over the vectors.
-  hnsw::Calibration measure(const hnsw::GraphView& graph, const quantization::Codes* codes) const;
+  // pause() is called between walks; what it throws ends the measuring.
+  hnsw::Calibration measure(const hnsw::GraphView& graph, const quantization::Codes* codes,
+                            const std::function<void()>& pause) const;
   // Mean recall@10 at one ef.
   double recall(const hnsw::GraphView& graph, const quantization::Codes* codes, std::size_t ef) const;
 
  private:
   std::vector<float> recalls(const hnsw::GraphView& graph, const quantization::Codes* codes, std::size_t k,
-                             std::size_t ef) const;  // of each query
+                             std::size_t ef) const;  // of each query but the entry point, which every walk begins at
 
   const hnsw::Vectors& vectors_;
   std::size_t count_;
   unsigned threads_;
   std::vector<hnsw::Node> nodes_;
-  std::vector<float> queries_;       // nodes_ x dim
-  std::vector<std::int64_t> truth_;  // nodes_ x the largest k
+  std::vector<float> queries_;  // nodes_ x dim
+  std::vector<float> truth_;    // nodes_ x the largest k: the distances of the nearest others, ascending
 };
 
 }  // namespace akidb::calibration

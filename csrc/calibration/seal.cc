@@ -17,12 +17,13 @@ constexpr double kRecallLossMax = 0.01;
 class Sealing {
  public:
   Sealing(const hnsw::Graph& graph, std::size_t count, const hnsw::Vectors& vectors, unsigned threads,
-          const Allocate& allocate)
+          const Allocate& allocate, const std::function<void()>& pause)
       : graph_(graph),
         count_(count),
         vectors_(vectors),
         threads_(threads),
         allocate_(allocate),
+        pause_(pause),
         sample_(vectors, count, threads) {}
 
   void run(std::optional<CodeBits> wanted) {
@@ -30,7 +31,7 @@ class Sealing {
     write(wanted.value_or(CodeBits::kFour));
     if (!wanted && !serves()) write(CodeBits::kEight);
     if (!wanted && !serves()) write(CodeBits::kNone);
-    hnsw::set_calibration(bytes_, sample_.measure(view(), codes()));
+    hnsw::set_calibration(bytes_, sample_.measure(view(), codes(), pause_));
   }
 
  private:
@@ -39,6 +40,7 @@ class Sealing {
   }
 
   void write(CodeBits bits) {
+    pause_();
     bytes_ = allocate_(hnsw::sealed_bytes(graph_, count_, vectors_.dim, bits));
     hnsw::seal(graph_, count_, vectors_, bits, threads_, bytes_);
     info_ = hnsw::read_header(bytes_, hnsw::sealed_bytes(graph_, count_, vectors_.dim, bits));
@@ -50,6 +52,7 @@ class Sealing {
 
   bool serves() const {
     for (const std::size_t ef : kComparedEfs) {
+      pause_();
       if (sample_.recall(view(), codes(), ef) < sample_.recall(view(), nullptr, ef) - kRecallLossMax) return false;
     }
     return true;
@@ -60,6 +63,7 @@ class Sealing {
   const hnsw::Vectors& vectors_;
   unsigned threads_;
   const Allocate& allocate_;
+  const std::function<void()>& pause_;
   Sample sample_;
   std::uint8_t* bytes_ = nullptr;
   hnsw::GraphInfo info_;
@@ -69,8 +73,8 @@ class Sealing {
 }  // namespace
 
 void seal(const hnsw::Graph& graph, std::size_t count, const hnsw::Vectors& vectors, std::optional<CodeBits> bits,
-          unsigned threads, const Allocate& allocate) {
-  Sealing(graph, count, vectors, threads, allocate).run(bits);
+          unsigned threads, const Allocate& allocate, const std::function<void()>& pause) {
+  Sealing(graph, count, vectors, threads, allocate, pause).run(bits);
 }
 
 }  // namespace akidb::calibration

@@ -41,7 +41,7 @@ class CancelFlag {
   std::atomic<bool> raised_{false};
 };
 
-// What long work polls: every block of a scan, every 1,024 hops of a graph walk, every batch of a build.
+// What long work polls: every block of a scan, every 256 hops of a graph walk, every batch of a build.
 struct Stop {
   Deadline deadline;
   const CancelFlag* cancel = nullptr;  // not owned; null: cannot be cancelled

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <optional>
@@ -5,11 +6,18 @@
 
 #include "common/aligned_buffer.h"
 #include "common/thread_pool.h"
+#include "hnsw/code_probe.h"
 #include "hnsw/insert.h"
 
 namespace akidb::hnsw {
 
 namespace {
+
+float nth_smallest(std::vector<float> values, std::size_t n) {
+  const auto at = values.begin() + static_cast<std::ptrdiff_t>(n - 1);
+  std::nth_element(values.begin(), at, values.end());
+  return *at;
+}
 
 // Codes of nodes [0, count) for the length of a build.
 class BuildCodes {
@@ -18,11 +26,43 @@ class BuildCodes {
       : shape_{vectors.dim, quantization::CodeBits::kEight, vectors.metric},
         centre_(vectors.dim),
         rows_(count * shape_.row_bytes()) {
-    const quantization::Source source{vectors.data, vectors.stride, vectors.inverse_norms};
+    const quantization::Source source{vectors.data, vectors.stride};
     quantization::find_centre(shape_, source, count, centre_.data());
     quantization::encode(shape_, centre_.data(), source, count, threads, rows_.data());
   }
   quantization::Codes codes() const { return {shape_, centre_.data(), rows_.data()}; }
+
+  // Whether codes tell near from far on these vectors: of 32 nodes, the 10 nearest among 1,000 others must nearly all
+  // be among the 40 nearest by codes. They are not where one dimension is far wider than those that matter.
+  bool serve(const Vectors& vectors, std::size_t count) const {
+    constexpr std::size_t kProbes = 32;
+    constexpr std::size_t kOthers = 1000;
+    constexpr std::size_t kNearest = 10;
+    constexpr std::size_t kNearByCodes = 40;
+    std::vector<Node> others;
+    for (std::size_t i = 0; i < kOthers; ++i) others.push_back(static_cast<Node>(i * count / kOthers));
+    std::vector<float> exact(kOthers);
+    std::vector<float> coded(kOthers);
+    quantization::CodedQuery query;
+    const quantization::Codes codes = this->codes();
+    std::size_t wanted = 0;
+    std::size_t found = 0;
+    for (std::size_t i = 0; i < kProbes; ++i) {
+      const auto node = static_cast<Node>((2 * i + 1) * count / (2 * kProbes));
+      query.prepare(codes, vectors.row(node), vectors.inverse_norm(node));
+      Probe(vectors, node)(others.data(), kOthers, exact.data());
+      const CodeProbe probe(codes, query);
+      for (std::size_t j = 0; j < kOthers; ++j) coded[j] = probe(others[j]);
+      const float near = nth_smallest(exact, kNearest);
+      const float near_by_codes = nth_smallest(coded, kNearByCodes);
+      for (std::size_t j = 0; j < kOthers; ++j) {
+        if (exact[j] >= near) continue;  // of many at the same distance any will do
+        ++wanted;
+        if (coded[j] <= near_by_codes) ++found;
+      }
+    }
+    return found * 100 >= wanted * 95;
+  }
 
  private:
   quantization::CodeShape shape_;
@@ -49,7 +89,7 @@ void build(Graph& graph, const Vectors& vectors, Node first, std::size_t count, 
   std::optional<quantization::Codes> codes;
   if (codes_pay(vectors.dim, first, count)) {
     made.emplace(vectors, first + count, threads);
-    codes = made->codes();
+    if (made->serve(vectors, first + count)) codes = made->codes();
   }
   std::atomic<std::size_t> done{0};
   Clock::time_point next_report = Clock::now() + kProgressPeriod;

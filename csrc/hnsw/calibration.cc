@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "hnsw/params.h"
+
 namespace akidb::hnsw {
 
 namespace {
@@ -32,7 +34,7 @@ std::size_t Calibration::ef_for(std::size_t k, double target) const {
                          std::log(static_cast<double>(kKs[1]) / kKs[0]);
   const double ef = k <= kKs[1] ? std::exp(std::log(few) + (std::log(many) - std::log(few)) * between)
                                 : many * static_cast<double>(k) / kKs[1];
-  return std::max(k, static_cast<std::size_t>(std::ceil(ef - 1e-6)));
+  return std::max(k, static_cast<std::size_t>(std::ceil(std::min<double>(ef, kEfMax) - 1e-6)));
 }
 
 }  // namespace akidb::hnsw

@@ -20,7 +20,8 @@ class Connector {
     std::size_t attached = 0;
     for (Node node = 0; node < count_; ++node) {
       if (reached_[node]) continue;
-      if (attach(node)) ++attached;
+      if (!attach(node)) continue;
+      ++attached;
       reach(node);
     }
     return attached;
@@ -103,7 +104,7 @@ class Connector {
 }  // namespace
 
 std::size_t connect(Graph& graph, const Vectors& vectors, std::size_t count) {
-  return count == 0 ? 0 : Connector(graph, vectors, count).run();
+  return count == 0 || graph.entry().node == kNoNode ? 0 : Connector(graph, vectors, count).run();
 }
 
 }  // namespace akidb::hnsw

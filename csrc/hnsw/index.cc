@@ -99,15 +99,10 @@ void Index::append(const Rows& rows, bool replaces, unsigned threads, const Prog
   store.count = end;
   try {
     build(store.graph, store.vectors(), first, rows.count, threads, progress);
+    connect_now_and_then(store, rows.count);
   } catch (...) {
     for (Node node = first; !replaces && node < end; ++node) store.hide(node);
     throw;
-  }
-  // Looking at the whole graph costs as little as a few inserts per thousand nodes; done once per eighth of the nodes.
-  added_ += rows.count;
-  if (added_ >= end / 8) {
-    connect(store.graph, store.vectors(), end);
-    added_ = 0;
   }
   const std::unique_lock lock(mapping_);
   for (Node node = first; node < end; ++node) {
@@ -118,6 +113,14 @@ void Index::append(const Rows& rows, bool replaces, unsigned threads, const Prog
     }
     nodes_.insert(node, store.ids.data());
   }
+}
+
+// Looking at the whole graph costs as little as a few inserts per thousand nodes; done once per eighth of the nodes.
+void Index::connect_now_and_then(Store& store, std::size_t added) {
+  added_ += added;
+  if (added_ < store.count / 8) return;
+  connect(store.graph, store.vectors(), store.count);
+  added_ = 0;
 }
 
 // Room for `count` more nodes. The first rows get exactly the room they need, since a bulk load is often all there
@@ -182,7 +185,8 @@ void Index::search(const Query& query, std::int64_t* out_ids, float* out_distanc
   request.ef = query.ef;
   request.count = query.filtered ? allowed.size() : store->count.load();
   request.allowed = query.filtered ? allowed.data() : nullptr;
-  request.removed = store->removed_count > 0 ? store->removed.data() : nullptr;
+  request.removed = store->removed.data();  // also where none is removed yet: an update may hide nodes meanwhile
+  request.removed_count = store->removed_count;
   request.threads = query.threads;
   request.stop = query.stop;
   hnsw::search(store->graph, store->vectors(), request, out_ids, out_distances);

@@ -95,6 +95,7 @@ class Index {
   void check_existing(const std::int64_t* ids, std::size_t count) const;
   void append(const Rows& rows, bool replaces, unsigned threads, const Progress& progress);
   void reserve(std::size_t count);
+  void connect_now_and_then(Store& store, std::size_t added);
   std::vector<std::uint8_t> allowed_nodes(const Query& query) const;
 
   const std::size_t dim_;

@@ -27,7 +27,7 @@ class Passing {
     if (allowed_ != nullptr && allowed_[node] == 0) return false;
     return removed_ == nullptr || __atomic_load_n(removed_ + node, __ATOMIC_RELAXED) == 0;
   }
-  // About how many: removed ones count as well, of which there are few.
+  // How many are allowed, removed or not.
   std::size_t total() const {
     if (allowed_ == nullptr) return count_;
     std::size_t total = 0;
@@ -78,7 +78,7 @@ class Searcher {
         request_(request),
         passes_(request),
         ef_(std::max(request.ef, request.k)),
-        passing_(passes_.total()),
+        passing_(passes_.total() - std::min(request.removed_count, passes_.total())),
         share_(static_cast<double>(passing_) / static_cast<double>(std::max<std::size_t>(request.count, 1))),
         scan_price_(static_cast<double>(passing_) * (request.codes == nullptr ? kScanPriceVectors : kScanPriceCodes)) {
     const double expected_rank = static_cast<double>(request.k) / std::max(share_, 1e-9);
@@ -127,26 +127,27 @@ class Searcher {
   }
 
   // Walks as wide as the share of passing nodes suggests, and where those that pass lie farther back among the
-  // candidates once more and wider. Where hardly any do, because what is near the query is not allowed, the answer is
-  // spread over a wide shell, and all that pass are compared: walking among passing nodes alone, as ACORN does (Patel
-  // et al., arXiv 2403.04871), was fast there and found a third of them. `kept` are kept of a scan.
+  // candidates again and wider, until comparing all that pass costs less. That is the end where what is near the query
+  // is not allowed: the answer is then spread over a wide shell. Walking among passing nodes alone, as ACORN does
+  // (Patel et al., arXiv 2403.04871), was fast there and found a third of it. `kept` are kept of a scan.
   template <class P>
   Found find(const P& probe, Node left_out, std::size_t kept, Scratch& scratch) const {
     if (passing_ == 0 || graph_.entry().node == kNoNode) return {};
     std::size_t width = first_width_;
-    for (int walks = 0; walks < 2 && !scan_is_cheaper(width); ++walks) {
+    while (!scan_is_cheaper(width)) {
       walk(probe, left_out, width, scratch);
       if (passes_.everything()) return walked({scratch.pool.begin(), scratch.pool.end()});
       const std::size_t wanted = keep_passing(scratch);
-      if (wanted <= width) return walked(scratch.candidates);
-      width = wanted;
+      if (wanted > 0 && wanted <= width + width / 8) return walked(scratch.candidates);
+      width = wanted == 0 ? 4 * width : wanted + wanted / 4;
     }
     return scan(probe, left_out, kept, scratch);
   }
 
   Found walked(Candidates candidates) const { return {candidates, 2 * request_.k}; }
 
-  // Leaves in scratch.candidates those of the pool that pass; returns how wide the walk should have been.
+  // Leaves in scratch.candidates those of the pool that pass; returns how wide the walk should have been, 0 where fewer
+  // than k pass.
   std::size_t keep_passing(Scratch& scratch) const {
     scratch.candidates.clear();
     std::size_t rank = 0;  // of the k-th that passes
@@ -156,7 +157,7 @@ class Searcher {
       scratch.candidates.push_back(candidate);
       if (scratch.candidates.size() == request_.k) rank = i + 1;
     }
-    return rank == 0 ? std::numeric_limits<std::size_t>::max() : width_for(static_cast<double>(rank));
+    return rank == 0 ? 0 : width_for(static_cast<double>(rank));
   }
 
   template <class P>
@@ -166,7 +167,8 @@ class Searcher {
     constexpr std::size_t kBlock = 256;
     constexpr std::size_t kAhead = 8;
     float distances[kBlock];
-    scratch.pool.reset(kept);
+    std::vector<Candidate>& all = scratch.candidates;
+    all.clear();
     for (std::size_t first = 0; first < nodes.size(); first += kBlock) {
       request_.stop.check();
       const std::size_t end = std::min(first + kBlock, nodes.size());
@@ -177,10 +179,12 @@ class Searcher {
       }
       for (; i < end; ++i) distances[i - first] = probe(nodes[i]);
       for (i = first; i < end; ++i) {
-        if (nodes[i] != left_out) scratch.pool.insert({distances[i - first], nodes[i]});
+        if (nodes[i] != left_out) all.push_back({distances[i - first], nodes[i]});
       }
     }
-    return {{scratch.pool.begin(), scratch.pool.end()}, scratch.pool.size()};
+    const auto end = all.begin() + static_cast<std::ptrdiff_t>(std::min(kept, all.size()));
+    std::partial_sort(all.begin(), end, all.end());
+    return {{all.begin(), end}, kept};
   }
 
   // What the descent compares are candidates on level 0 as well, where every node is.
@@ -191,7 +195,7 @@ class Searcher {
     if (left_out != kNoNode) scratch.visited.insert(left_out);
     const Candidate start{probe(entry.node), entry.node};
     scratch.visited.insert(start.node);
-    scratch.pool.reset(width);
+    scratch.pool.reset(std::min(width, graph_.limit()));
     const auto take = [&](float distance, Node node) { scratch.pool.insert({distance, node}); };
     take(start.distance, start.node);
     descend(graph_, probe, start, entry.level, 0, scratch, take);
@@ -203,7 +207,7 @@ class Searcher {
   Candidates compare_exactly(const Probe& probe, const Found& all, SortedPool& exact) const {
     const Candidates found = all.candidates;
     const std::size_t block = std::max<std::size_t>(8, request_.k / 2);
-    exact.reset(request_.k);
+    exact.reset(std::min(request_.k, found.size()));
     for (const Candidate& candidate : found.first(std::min(block, found.size()))) probe.prefetch_row(candidate.node);
     for (std::size_t first = 0; first < found.size(); first += block) {
       const std::size_t end = std::min(first + block, found.size());
@@ -240,6 +244,7 @@ class Searcher {
 template <class G>
 void search(const G& graph, const Vectors& vectors, const Request& request, std::int64_t* out_nodes,
             float* out_distances) {
+  if (request.k == 0) return;
   const Searcher<G> searcher(graph, vectors, request);
   ThreadPool::shared().parallel_for(request.query_count, request.threads, [&](std::size_t query, unsigned) {
     searcher(query, out_nodes + query * request.k, out_distances + query * request.k);

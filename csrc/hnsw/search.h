@@ -21,6 +21,7 @@ struct Request {
   const std::uint8_t* allowed = nullptr;       // count bytes, a node may be returned where its byte is not 0; null: all
   const std::uint8_t* removed =
       nullptr;  // count bytes, a node may be returned where its byte is 0; may change meanwhile; null: none is removed
+  std::size_t removed_count = 0;   // of them, about
   const Node* left_out = nullptr;  // per query a node that is neither returned nor walked through; null: there is none
   unsigned threads = 1;            // 0: one per processor
   Stop stop;                       // checked every 256 hops

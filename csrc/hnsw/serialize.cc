@@ -138,7 +138,7 @@ void seal(const Graph& graph, std::size_t count, const Vectors& vectors, CodeBit
   header.version = kSealedVersion;
   header.code_bits = static_cast<std::uint32_t>(bits);
   if (bits != CodeBits::kNone) {
-    const quantization::Source source{vectors.data, vectors.stride, vectors.inverse_norms};
+    const quantization::Source source{vectors.data, vectors.stride};
     auto* centre = reinterpret_cast<float*>(out + layout.centre);
     quantization::find_centre(shape, source, count, centre);
     quantization::encode(shape, centre, source, count, threads, out + layout.codes);

@@ -38,8 +38,18 @@ float largest_magnitude(const std::vector<float>& values) {
   return *std::max_element(parts, parts + 8);
 }
 
-void centre_vector(const CodeShape& shape, const float* centre, const float* vector, float inverse_norm, float* out) {
-  const float length = shape.metric == Metric::kCosine ? inverse_norm : 1.0F;
+// What a vector is multiplied with before the centre is taken away. Not the stored inverse norm, whose last bits depend
+// on the instruction set.
+float length_factor(const CodeShape& shape, const float* vector) {
+  if (shape.metric != Metric::kCosine) return 1.0F;
+  double parts[4] = {};
+  for (std::size_t i = 0; i < shape.dim; ++i) parts[i % 4] += static_cast<double>(vector[i]) * vector[i];
+  const double squares = (parts[0] + parts[1]) + (parts[2] + parts[3]);
+  return squares > 0.0 ? static_cast<float>(1.0 / std::sqrt(squares)) : 0.0F;
+}
+
+void centre_vector(const CodeShape& shape, const float* centre, const float* vector, float* out) {
+  const float length = length_factor(shape, vector);
   for (std::size_t i = 0; i < shape.dim; ++i) out[i] = vector[i] * length - centre[i];
 }
 
@@ -49,16 +59,28 @@ class Encoder {
   explicit Encoder(const CodeShape& shape)
       : shape_(shape), grid_(grid_of(shape.bits)), z_(shape.dim), codes_(shape.dim), best_(shape.dim) {}
 
-  void operator()(const float* centre, const float* vector, float inverse_norm, std::uint8_t* row) {
-    centre_vector(shape_, centre, vector, inverse_norm, z_.data());
+  void operator()(const float* centre, const float* vector, std::uint8_t* row) {
+    centre_vector(shape_, centre, vector, z_.data());
+    const float unit = scale_to_unit();
     const float squares = sum_of(shape_.dim, [this](std::size_t i) { return z_[i] * z_[i]; });
     const float product = fit(squares);
-    const float factors[2] = {shape_.metric == Metric::kL2 ? squares : 0.0F, product > 0.0F ? squares / product : 0.0F};
+    const float factors[2] = {shape_.metric == Metric::kL2 ? squares * unit * unit : 0.0F,
+                              product > 0.0F ? squares / product * unit : 0.0F};
     std::memcpy(row, factors, sizeof factors);
     pack(row + sizeof factors);
   }
 
  private:
+  // Where squares of z's values would leave the range of float, multiplies z with a power of two, which changes no
+  // digit. Returns what to multiply lengths of z with to have the true ones.
+  float scale_to_unit() {
+    const float largest = largest_magnitude(z_);
+    if ((largest > 1e-12F && largest < 1e12F) || !(largest > 0.0F) || !std::isfinite(largest)) return 1.0F;
+    const int exponent = std::max(std::ilogb(largest), -120);
+    for (float& value : z_) value *= std::ldexp(1.0F, -exponent);
+    return std::ldexp(1.0F, exponent);
+  }
+
   // Leaves in best_ the codes whose direction is nearest to z's; returns their product with z. The step that serves
   // best lies between covering the largest value and covering the bulk of a normal distribution; from both, the step
   // is fitted to the codes by least squares once.
@@ -74,7 +96,7 @@ class Encoder {
     for (float step : {widest, narrow}) {
       for (int pass = 0; pass < 2 && step > 0.0F; ++pass) {
         const auto [product, length] = quantize(step);
-        const float cosine = product * product / length;
+        const float cosine = product / std::sqrt(length);
         if (product > 0.0F && cosine > best_cosine) {
           best_cosine = cosine;
           best_product = product;
@@ -96,8 +118,8 @@ class Encoder {
     const float highest = 2.0F * grid_.half;
     for (std::size_t i = 0; i < shape_.dim; ++i) {
       // Rounded by adding a half: no less exact here than rounding to even, and the same instructions everywhere.
-      const float position = std::clamp(z_[i] * inverse + (grid_.half + 0.5F), 0.0F, highest);
-      codes_[i] = static_cast<std::uint8_t>(position);
+      const float position = z_[i] * inverse + (grid_.half + 0.5F);
+      codes_[i] = static_cast<std::uint8_t>(position > 0.0F ? std::min(position, highest) : 0.0F);  // 0 for NaN
     }
     const float half = grid_.half;
     const auto value = [this, half](std::size_t i) { return static_cast<float>(codes_[i]) - half; };
@@ -133,8 +155,8 @@ void find_centre(const CodeShape& shape, const Source& source, std::size_t count
   const std::size_t used = std::min(count, kCentreRows);
   for (std::size_t i = 0; i < used; ++i) {
     const std::size_t row = i * count / used;
-    const double length = shape.metric == Metric::kCosine ? static_cast<double>(source.inverse_norms[row]) : 1.0;
     const float* vector = source.data + row * source.stride;
+    const auto length = static_cast<double>(length_factor(shape, vector));
     for (std::size_t d = 0; d < shape.dim; ++d) sums[d] += static_cast<double>(vector[d]) * length;
   }
   for (std::size_t d = 0; d < shape.dim; ++d)
@@ -147,8 +169,7 @@ void encode(const CodeShape& shape, const float* centre, const Source& source, s
   ThreadPool::shared().parallel_for(blocks, threads, [&](std::size_t block, unsigned) {
     Encoder encoder(shape);
     for (std::size_t row = block * kBlockRows; row < std::min(count, (block + 1) * kBlockRows); ++row) {
-      encoder(centre, source.data + row * source.stride,
-              source.inverse_norms == nullptr ? 1.0F : source.inverse_norms[row], rows + row * shape.row_bytes());
+      encoder(centre, source.data + row * source.stride, rows + row * shape.row_bytes());
     }
   });
 }
@@ -166,8 +187,8 @@ void CodedQuery::prepare(const Codes& codes, const float* point, float inverse_n
   const float inverse = largest > 0.0F ? 127.0F / largest : 0.0F;
   std::int32_t sum = 0;
   for (std::size_t i = 0; i < shape.dim; ++i) {
-    const float scaled = centred_[i] * inverse;
-    values_[i] = static_cast<std::int8_t>(scaled + (scaled < 0.0F ? -0.5F : 0.5F));
+    const float scaled = centred_[i] * inverse + (centred_[i] < 0.0F ? -0.5F : 0.5F);
+    values_[i] = std::abs(scaled) < 128.0F ? static_cast<std::int8_t>(scaled) : std::int8_t{0};  // 0 for NaN
     sum += values_[i];
   }
   std::fill(values_.begin() + shape.dim, values_.begin() + shape.padded_dim(), std::int8_t{0});

@@ -12,6 +12,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "common/aligned_buffer.h"
@@ -43,11 +44,10 @@ struct Codes {
   const std::uint8_t* row(std::size_t i) const { return rows + i * shape.row_bytes(); }
 };
 
-// Float32 vectors to be encoded, `stride` floats from row to row. inverse_norms: one per row under cosine.
+// Float32 vectors to be encoded, `stride` floats from row to row.
 struct Source {
   const float* data = nullptr;
   std::size_t stride = 0;
-  const float* inverse_norms = nullptr;
 };
 
 // The mean of evenly spaced vectors, 65,536 of them or all, to `centre` (dim).
@@ -78,7 +78,8 @@ class CodedQuery {
 inline float CodedQuery::distance(const std::uint8_t* row, std::int32_t dot) const {
   float factors[2];
   __builtin_memcpy(factors, row, sizeof factors);
-  return offset_ + factors[0] + factors[1] * (static_cast<float>(dot) * factor_ - shift_);
+  const float distance = offset_ + factors[0] + factors[1] * (static_cast<float>(dot) * factor_ - shift_);
+  return distance == distance ? distance : std::numeric_limits<float>::infinity();  // NaN would break every order
 }
 
 }  // namespace akidb::quantization

@@ -32,10 +32,13 @@ struct Sealed {
   Sealed()
       : rows(values(kCount, 1)), vectors{rows.data(), kDim, kDim, nullptr, Metric::kL2}, graph({8, 60, 1}, kCount) {
     hnsw::build(graph, vectors, 0, kCount, 2, {});
-    calibration::seal(graph, kCount, vectors, std::nullopt, 2, [this](std::size_t size) {
-      bytes = AlignedBuffer<std::uint8_t>(size);
-      return bytes.data();
-    });
+    calibration::seal(
+        graph, kCount, vectors, std::nullopt, 2,
+        [this](std::size_t size) {
+          bytes = AlignedBuffer<std::uint8_t>(size);
+          return bytes.data();
+        },
+        [] {});
     info = hnsw::read_header(bytes.data(), bytes.size());
   }
   std::vector<float> rows;

@@ -19,11 +19,9 @@ struct Coded {
   Coded(std::size_t dim, CodeBits bits, Metric metric, const std::vector<float>& values, unsigned threads = 1)
       : shape{dim, bits, metric},
         count(values.size() / dim),
-        norms(count),
         centre(dim),
         rows(count * shape.row_bytes(), std::uint8_t{0xEE}) {
-    for (std::size_t i = 0; i < count; ++i) norms[i] = inverse_norm(&values[i * dim], dim);
-    const Source source{values.data(), dim, metric == Metric::kCosine ? norms.data() : nullptr};
+    const Source source{values.data(), dim};
     find_centre(shape, source, count, centre.data());
     encode(shape, centre.data(), source, count, threads, rows.data());
   }
@@ -31,7 +29,6 @@ struct Coded {
 
   CodeShape shape;
   std::size_t count;
-  std::vector<float> norms;
   std::vector<float> centre;
   std::vector<std::uint8_t> rows;
 };
@@ -118,12 +115,32 @@ TEST(a_vector_at_the_centre_has_its_exact_distance) {
   for (std::size_t row = 0; row < 5; ++row) CHECK_EQ(90.0F, estimate(coded.codes(), query, row));
 }
 
-TEST(a_query_at_the_centre_and_values_at_the_end_of_float_are_no_trouble) {
-  const std::vector<float> values = {1e30F, -1e30F, 1e-30F, 3e38F, -3e38F, 1.0F};
+TEST(values_at_the_ends_of_float_and_damaged_centres_give_numbers) {
+  constexpr float kHuge = 3e38F;
+  const std::vector<std::vector<float>> rows = {
+      {1e30F, -1e30F, 1e-30F, kHuge, -kHuge, 1.0F}, {1e-38F, 2e-38F, 0, 1e-38F, 2e-38F, 1e-45F}, {0, 0, 0, 0, 0, 0}};
+  const std::vector<std::vector<float>> points = {{0, 0, 0}, {kHuge, -kHuge, 1}, {1e-38F, 1e-45F, 0}};
+  const std::vector<std::vector<float>> centres = {{NAN, 1, 1}, {INFINITY, -INFINITY, 0}, {-kHuge, kHuge, 0}};
   for (const Metric metric : {Metric::kL2, Metric::kInnerProduct, Metric::kCosine}) {
-    const Coded coded(3, CodeBits::kFour, metric, values);
-    CodedQuery query;
-    query.prepare(coded.codes(), coded.centre.data(), 1.0F);
-    for (std::size_t row = 0; row < 2; ++row) estimate(coded.codes(), query, row);  // UBSan sees casts out of range
+    for (const auto& values : rows) {
+      Coded coded(3, CodeBits::kFour, metric, values);
+      for (std::size_t c = 0; c <= centres.size(); ++c) {
+        if (c > 0) coded.centre = centres[c - 1];
+        for (const auto& point : points) {
+          CodedQuery query;
+          query.prepare(coded.codes(), point.data(), inverse_norm(point.data(), 3));
+          for (std::size_t row = 0; row < 2; ++row) CHECK(!std::isnan(estimate(coded.codes(), query, row)));
+        }
+      }
+    }
   }
+}
+
+TEST(short_vectors_are_told_apart_as_long_ones_are) {
+  const Coded coded(2, CodeBits::kEight, Metric::kInnerProduct, {1e-25F, 0, -1e-25F, 0});
+  const float point[2] = {1, 0};
+  CodedQuery query;
+  query.prepare(coded.codes(), point, 1.0F);
+  CHECK(estimate(coded.codes(), query, 0) < 0.0F);
+  CHECK(estimate(coded.codes(), query, 1) > 0.0F);
 }

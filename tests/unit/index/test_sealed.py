@@ -181,9 +181,13 @@ def test_data_on_which_short_codes_fail_gets_longer_ones_or_none() -> None:
     for width, bits in ((10, 8), (10_000, 0)):
         vectors = DATA.base.copy()
         vectors[:, 0] = width * rng.integers(-1, 2, len(vectors))
-        index = HnswIndex(72, "l2", m=8, ef_construction=60)
+        index, flat = HnswIndex(72, "l2", m=8, ef_construction=60), FlatIndex(72, "l2")
         index.add(vectors)
-        assert index.seal().code_bits == bits
+        flat.add(vectors)
+        sealed = index.seal()
+        assert sealed.code_bits == bits
+        found = sealed.search(vectors[:50], 10, ef_search=100).ids
+        assert recall(found, flat.search(vectors[:50], 10).ids) >= 0.9
 
 
 def test_the_same_index_is_sealed_to_the_same_bytes() -> None:
@@ -202,3 +206,32 @@ def test_stats_tell_what_it_is_and_holds() -> None:
     parts = sealed.stats()["bytes"]
     assert (parts["ids"], parts["vectors"], parts["norms"]) == (4000 * 8, 4000 * 72 * 4, 0)
     assert parts["graph"] > 4000 * (16 * 4 + 128 + 8)
+
+
+def test_what_a_sealed_index_shares_cannot_be_written_to() -> None:
+    index = built()
+    sealed = index.seal()
+    with pytest.raises(ValueError, match="read-only"):
+        sealed.ids[0] = 9
+
+
+def test_k_of_nothing_is_nothing() -> None:
+    graph = GraphIndex(DATA.base, build_graph(DATA.base, "l2", m=8, ef_construction=60), "l2")
+    rows, distances = graph.search(DATA.queries[:3], 0, ef_search=10)
+    assert rows.shape == distances.shape == (3, 0)
+
+
+def test_equal_vectors_do_not_spoil_what_is_measured() -> None:
+    index = HnswIndex(72, "l2", m=8, ef_construction=60)
+    index.add(np.repeat(DATA.base[:20], 200, axis=0))
+    assert index.seal().calibration["recall@10"][-1] == 1.0
+
+
+def test_a_whole_neighbourhood_may_be_removed() -> None:
+    index, flat = built(), exact()
+    query = DATA.queries[0]
+    gone = flat.search(query, 600).ids
+    index.remove(gone)
+    flat.remove(gone)
+    found = index.search(query, 10, ef_search=100).ids
+    assert np.isin(found, flat.search(query, 10).ids).mean() >= 0.9
