@@ -98,7 +98,7 @@ class GraphIndex {
       const py::gil_scoped_release release;
       hnsw::check_vectors(request.queries, request.query_count, dim_, info_.metric, "query");
       hnsw::search(view_, vectors_, request, ids, distances);
-      if (ids_) name_rows(ids, request.query_count * k);
+      name_rows(ids, request.query_count * k);
     }
     return answer.tuple();
   }
@@ -142,6 +142,7 @@ class GraphIndex {
 
  private:
   void name_rows(std::int64_t* rows, std::size_t count) const {
+    if (!ids_) return;
     const std::int64_t* ids = ids_->data();
     for (std::size_t i = 0; i < count; ++i) {
       if (rows[i] >= 0) rows[i] = ids[rows[i]];

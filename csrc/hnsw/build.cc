@@ -39,8 +39,8 @@ class BuildCodes {
     constexpr std::size_t kOthers = 1000;
     constexpr std::size_t kNearest = 10;
     constexpr std::size_t kNearByCodes = 40;
-    std::vector<Node> others;
-    for (std::size_t i = 0; i < kOthers; ++i) others.push_back(static_cast<Node>(i * count / kOthers));
+    std::vector<Node> others(kOthers);
+    for (std::size_t i = 0; i < kOthers; ++i) others[i] = static_cast<Node>(i * count / kOthers);
     std::vector<float> exact(kOthers);
     std::vector<float> coded(kOthers);
     quantization::CodedQuery query;

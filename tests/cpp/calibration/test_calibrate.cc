@@ -61,7 +61,7 @@ double recall_of_outsiders(const Sealed& sealed, std::size_t ef) {
   request.query_count = 300;
   request.k = 10;
   request.ef = ef;
-  request.codes = &codes.value();
+  request.codes = codes ? &*codes : nullptr;
   request.count = kCount;
   hnsw::search(hnsw::open(sealed.bytes.data(), sealed.info), sealed.vectors, request, found.data(), distances.data());
   std::size_t hits = 0;
