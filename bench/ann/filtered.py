@@ -1,6 +1,6 @@
 """Recall and queries per second of a sealed index under filters, from all points passing to one in ten thousand.
 
-    python -m bench.ann.filtered --n 100000 --dim 128 --metric l2
+    python -m bench.ann.filtered 128-l2
 
 A filter is independent of the query, correlated with it (points near a place near the query pass), or anti-correlated
 (points far from it pass). Searches ask for a recall, and the same setting is used for all; queries go one by one on one
@@ -13,14 +13,14 @@ import argparse
 import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from akidb.index import GraphIndex, build_graph, scan
-from bench import data
-from bench.ann.run import machine, recall
+from bench.ann.measure import recall
+from bench.ann.run import machine
+from bench.ann.sets import load
 
 SHARES = (1.0, 0.9, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.003, 0.001, 0.0001)
 KINDS = ("independent", "correlated", "anti-correlated")
@@ -64,27 +64,21 @@ def measure(
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.ann.filtered", description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, help="a file of vectors; default: generated")
-    parser.add_argument("--n", type=int, default=100_000)
-    parser.add_argument("--dim", type=int, default=128)
-    parser.add_argument("--metric", choices=("cosine", "l2"), default="l2")
+    parser.add_argument("set", nargs="?", default="128-l2", help="as python -m bench.ann takes it")
+    parser.add_argument("--n", type=int, default=100_000, help="vectors to generate, or at most to read")
+    parser.add_argument("--metric", choices=("cosine", "l2", "ip"), help="of files")
     parser.add_argument("--queries", type=int, default=100)
     parser.add_argument("--recall", type=float, default=0.95)
     args = parser.parse_args()
-    if args.data is None:
-        made = data.clustered(args.n, args.dim, queries=args.queries, unit=args.metric == "cosine")
-        base, queries = made.base, made.queries
-    else:
-        rows = data.read(args.data)[: args.n + args.queries]
-        rows = rows[np.random.default_rng(0).permutation(len(rows))]
-        base, queries = np.ascontiguousarray(rows[args.queries :]), np.ascontiguousarray(rows[: args.queries])
-    graph = GraphIndex(base, build_graph(base, args.metric, m=16, ef_construction=200), args.metric)
+    chosen = load(args.set, args.n, args.queries, args.metric, seed=0)
+    base, queries, metric = chosen.base, chosen.queries, chosen.metric
+    graph = GraphIndex(base, build_graph(base, metric, m=16, ef_construction=200), metric)
     ef = graph.ef_for(10, args.recall)
-    print(json.dumps({"n": len(base), "dim": base.shape[1], "metric": args.metric, "ef": ef, **machine()}))
+    print(json.dumps({"n": len(base), "dim": base.shape[1], "metric": metric, "ef": ef, **machine()}))
     print("| passing | " + " | ".join(f"{kind}: recall@10, QPS" for kind in KINDS) + " |")
     print("|---|" + "---|" * len(KINDS))
     for share in SHARES:
-        cells = [measure(graph, base, queries, args.metric, kind, share, ef) for kind in KINDS]
+        cells = [measure(graph, base, queries, metric, kind, share, ef) for kind in KINDS]
         print(f"| {share:.2%} | " + " | ".join(f"{found:.3f}, {qps:,.0f}" for found, qps in cells) + " |", flush=True)
 
 
