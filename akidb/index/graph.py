@@ -33,7 +33,7 @@ def build_graph(
     then compares on its way; 0 does without; "auto" takes the shortest that cost no more than a hundredth of recall on
     these vectors, if there are 1,000 or more to tell by. `threads` 0 is one per processor; with 1 the bytes depend on
     vectors, m, ef_construction, seed and code_bits alone. progress(done, total) is called on this thread at most every
-    50 ms.
+    50 ms, and between the steps of sealing.
 
     Raises InvalidInputError for m or ef_construction out of range, AkiDBError with code "cancelled" once `stop` is set,
     and what `progress` or a signal handler raises.

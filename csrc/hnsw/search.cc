@@ -19,7 +19,10 @@ namespace {
 class Passing {
  public:
   explicit Passing(const Request& request)
-      : count_(request.count), allowed_(request.allowed), removed_(request.removed) {}
+      : count_(request.count),
+        allowed_(request.allowed),
+        removed_(request.removed),
+        removed_count_(request.removed_count) {}
 
   bool everything() const { return allowed_ == nullptr && removed_ == nullptr; }
   bool operator()(Node node) const {
@@ -27,17 +30,11 @@ class Passing {
     if (allowed_ != nullptr && allowed_[node] == 0) return false;
     return removed_ == nullptr || __atomic_load_n(removed_ + node, __ATOMIC_RELAXED) == 0;
   }
-  // How many are allowed, removed or not.
+  // About how many, 0 only where there are none: who is removed is counted off without a filter only, and that number
+  // may run ahead of count_ while a writer is at work.
   std::size_t total() const {
-    if (allowed_ == nullptr) return count_;
-    std::size_t total = 0;
-    for (std::size_t first = 0; first < count_; first += kBlock) {  // sums of bytes, which vectorise
-      std::uint8_t part = 0;
-      for (std::size_t i = first; i < std::min(first + kBlock, count_); ++i)
-        part = static_cast<std::uint8_t>(part + (allowed_[i] != 0));
-      total += part;
-    }
-    return total;
+    if (allowed_ != nullptr) return count_allowed();
+    return count_ > removed_count_ ? count_ - removed_count_ : std::min<std::size_t>(count_, 1);
   }
   std::vector<Node> list() const {
     std::vector<Node> out;
@@ -56,11 +53,22 @@ class Passing {
   }
 
  private:
-  static constexpr std::size_t kBlock = 255;
+  std::size_t count_allowed() const {
+    constexpr std::size_t kBlock = 255;
+    std::size_t total = 0;
+    for (std::size_t first = 0; first < count_; first += kBlock) {  // sums of bytes, which vectorise
+      std::uint8_t part = 0;
+      for (std::size_t i = first; i < std::min(first + kBlock, count_); ++i)
+        part = static_cast<std::uint8_t>(part + (allowed_[i] != 0));
+      total += part;
+    }
+    return total;
+  }
 
   std::size_t count_;
   const std::uint8_t* allowed_;
   const std::uint8_t* removed_;
+  std::size_t removed_count_;
 };
 
 // Prices in distances of a walk, each of which misses the caches: a scan reads on in memory order. Measured on 100,000
@@ -78,11 +86,11 @@ class Searcher {
         request_(request),
         passes_(request),
         ef_(std::max(request.ef, request.k)),
-        passing_(passes_.total() - std::min(request.removed_count, passes_.total())),
-        share_(static_cast<double>(passing_) / static_cast<double>(std::max<std::size_t>(request.count, 1))),
+        passing_(passes_.total()),
         scan_price_(static_cast<double>(passing_) * (request.codes == nullptr ? kScanPriceVectors : kScanPriceCodes)) {
-    const double expected_rank = static_cast<double>(request.k) / std::max(share_, 1e-9);
-    first_width_ = std::max(ef_, width_for(expected_rank));
+    const std::size_t expected = std::max<std::size_t>(passing_, 1);
+    first_width_ = std::max(ef_, width_for(static_cast<double>(request.k) * static_cast<double>(request.count) /
+                                           static_cast<double>(expected)));
     if (scan_is_cheaper(first_width_)) list_ = passes_.list();
   }
 
@@ -233,7 +241,6 @@ class Searcher {
   const Passing passes_;
   const std::size_t ef_;
   const std::size_t passing_;
-  const double share_;
   const double scan_price_;
   std::size_t first_width_ = 0;
   std::vector<Node> list_;  // the nodes that pass, where they are scanned for every query

@@ -216,3 +216,13 @@ def test_graph_over_foreign_vectors_finds_the_same_as_the_index() -> None:
     assert allowed[rows].all()
     assert distances.shape == (50, 10)
     assert graph.validate()["nodes"] == 4000
+
+
+def test_a_filter_of_fewer_ids_than_were_removed_finds_them() -> None:
+    index = built()
+    index.remove(index.ids[:900])  # short of the quarter at which the graph is mended
+    wanted = np.arange(1000, 1050)
+    assert sorted(index.search(DATA.queries[0], 50, filter=wanted).ids) == wanted.tolist()
+    mask = np.zeros(4000, np.bool_)
+    mask[850:950] = True
+    assert sorted(index.search(DATA.queries[0], 50, filter=mask).ids) == list(range(900, 950))

@@ -61,7 +61,7 @@ def test_it_stays_as_it_was_while_the_index_goes_on() -> None:
     assert not (after.ids % 2 == 0).any()
 
 
-@pytest.mark.parametrize("share", [0.5, 0.05, 0.002])
+@pytest.mark.parametrize("share", [0.9, 0.05, 0.002])  # walked, and scanned twice
 @pytest.mark.parametrize("code_bits", [4, 8])
 def test_a_filter_holds_and_costs_no_recall(share: float, code_bits: int) -> None:
     allowed = np.random.default_rng(5).choice(IDS, int(len(IDS) * share), replace=False)
