@@ -39,7 +39,7 @@ def build_graph(
     code_bits: int | None,
     progress: _Progress,
     stop: _Event | None,
-) -> bytes: ...
+) -> npt.NDArray[np.uint8]: ...
 
 class GraphIndex:
     m: int

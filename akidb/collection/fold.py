@@ -109,7 +109,7 @@ def _folded(head: Head, frozen: Frozen, refs: dict[UUID, SegmentRef], written: _
 
 
 async def write(
-    shard: Shard, sources: Sequence[Source], lsn_max: int, scratch: Path, graph: bytes | None = None
+    shard: Shard, sources: Sequence[Source], lsn_max: int, scratch: Path, graph: memoryview | None = None
 ) -> _Written:
     """Writes one segment file of the live rows of `sources`, in the background threads."""
     uuid = uuid4()
@@ -144,7 +144,7 @@ async def _put_deletes(shard: Shard, kept: Sequence[tuple[LiveSegment, Mask, int
     return refs
 
 
-async def add_graph(shard: Shard, segment: LiveSegment, graph: bytes) -> bool:
+async def add_graph(shard: Shard, segment: LiveSegment, graph: memoryview) -> bool:
     """Puts a copy of the segment with its graph and names it in HEAD. False if it was folded away meanwhile."""
     state, old = shard.state, segment.ref.uuid
     with tempfile.TemporaryDirectory(prefix="akidb-graph-") as scratch:

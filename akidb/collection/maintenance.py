@@ -208,7 +208,7 @@ class Maintenance:
                          segment.reader.rows, shard.spec.name, time.perf_counter() - began)  # fmt: skip
                 await collect_garbage(shard)
 
-    def _graph(self, segment: LiveSegment) -> bytes:
+    def _graph(self, segment: LiveSegment) -> memoryview:
         index = self._shard.spec.index
         return build_graph(
             segment.reader.vectors,
@@ -283,12 +283,12 @@ def as_error(failed: Exception) -> AkiDBError:
     return failed if isinstance(failed, AkiDBError) else AkiDBError(f"{type(failed).__name__}: {failed}")
 
 
-async def _in_thread_of_its_own(call: Callable[[], bytes]) -> bytes:
+async def _in_thread_of_its_own(call: Callable[[], memoryview]) -> memoryview:
     """A plain thread: the interpreter waits for a pool's threads before it tells anybody that the main thread ended."""
     loop = asyncio.get_running_loop()
-    done: asyncio.Future[bytes] = loop.create_future()
+    done: asyncio.Future[memoryview] = loop.create_future()
 
-    def settle(result: bytes | None, error: BaseException | None) -> None:
+    def settle(result: memoryview | None, error: BaseException | None) -> None:
         if done.done():
             return
         if error is not None:

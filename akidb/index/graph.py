@@ -25,7 +25,7 @@ def build_graph(
     code_bits: CodeBits = "auto",
     progress: Callable[[int, int], object] | None = None,
     stop: threading.Event | None = None,
-) -> bytes:
+) -> memoryview:
     """The HNSW graph (Malkov and Yashunin, arXiv 1603.09320) of float32 (n, dim) vectors in C order, as
     docs/formats/graph.md has it.
 
@@ -38,7 +38,7 @@ def build_graph(
     Raises InvalidInputError for m or ef_construction out of range, AkiDBError with code "cancelled" once `stop` is set,
     and what `progress` or a signal handler raises.
     """
-    return _native.build_graph(
+    graph = _native.build_graph(
         vectors,
         metric,
         m=m,
@@ -49,6 +49,7 @@ def build_graph(
         progress=progress,
         stop=stop,
     )
+    return graph.data
 
 
 class GraphIndex:

@@ -222,8 +222,7 @@ class HnswIndex:
         vectors = np.ascontiguousarray(parts["vectors"])  # a copy where the dimension is no multiple of 16
         for array in (parts["ids"], vectors):
             array.flags.writeable = False  # this index's own memory
-        graph = np.frombuffer(parts["graph"], np.uint8)
-        return HnswView(file.Contents(self._metric, parts["ids"], vectors, norms, graph))
+        return HnswView(file.Contents(self._metric, parts["ids"], vectors, norms, parts["graph"]))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the file at once and durably (fsync); an index of the same name is replaced. Raises OSError."""

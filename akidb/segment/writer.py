@@ -54,7 +54,7 @@ class SegmentStats:
 
 
 def write_segment(
-    path: Path, *, uuid: UUID, spec: CollectionSpec, sources: Sequence[Source], graph: bytes | memoryview | None = None
+    path: Path, *, uuid: UUID, spec: CollectionSpec, sources: Sequence[Source], graph: memoryview | None = None
 ) -> SegmentStats:
     """Writes the rows of `sources`, one after another, as a segment. The same rows give the same bytes.
 
@@ -91,7 +91,7 @@ def write_segment(
 
 
 def _write(
-    file: BinaryIO, uuid: UUID, spec: CollectionSpec, sources: Sequence[Source], graph: bytes | memoryview | None
+    file: BinaryIO, uuid: UUID, spec: CollectionSpec, sources: Sequence[Source], graph: memoryview | None
 ) -> SegmentStats:
     out = FrameWriter(file, KIND_SEGMENT, uuid)
     whole = sources[0].columns if len(sources) == 1 and sources[0].live is None else None

@@ -41,22 +41,16 @@ inline std::optional<quantization::CodeBits> parse_code_bits(std::optional<unsig
   throw_invalid("code_bits is " + std::to_string(*bits) + ", expected 0, 4 or 8");
 }
 
-// Bytes of Python's that native code fills.
-class FilledBytes {
- public:
-  // Called without the GIL; what was allocated before is let go.
-  std::uint8_t* allocate(std::size_t size) {
-    const py::gil_scoped_acquire gil;
-    bytes_ = py::object();
-    bytes_ = py::reinterpret_steal<py::object>(PyBytes_FromStringAndSize(nullptr, static_cast<py::ssize_t>(size)));
-    if (!bytes_) throw py::error_already_set();
-    return reinterpret_cast<std::uint8_t*>(PyBytes_AS_STRING(bytes_.ptr()));
-  }
-  py::object take() { return std::move(bytes_); }
-
- private:
-  py::object bytes_;
-};
+// The array of bytes in an aligned buffer, kept alive by it; read-only.
+inline py::array_t<std::uint8_t> to_array(AlignedBuffer<std::uint8_t> buffer) {
+  auto held = std::make_unique<AlignedBuffer<std::uint8_t>>(std::move(buffer));
+  const std::uint8_t* data = held->data();
+  const auto size = static_cast<py::ssize_t>(held->size());
+  const py::capsule owner(held.release(), [](void* at) { delete static_cast<AlignedBuffer<std::uint8_t>*>(at); });
+  py::array_t<std::uint8_t> out({size}, data, owner);
+  out.attr("flags").attr("writeable") = false;
+  return out;
+}
 
 inline const char* to_word(Metric metric) {
   return metric == Metric::kCosine ? "cosine" : metric == Metric::kL2 ? "l2" : "ip";

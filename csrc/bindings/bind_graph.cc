@@ -22,7 +22,7 @@ py::object build_graph(const FloatArray& array, const std::string& metric, unsig
   const auto dim = static_cast<std::size_t>(array.shape(1));
   hnsw::Vectors vectors{array.data(), dim, dim, nullptr, parse_metric(metric)};
   const std::optional<quantization::CodeBits> bits = parse_code_bits(code_bits);
-  FilledBytes bytes;
+  AlignedBuffer<std::uint8_t> bytes;
   Watch(std::move(progress), std::move(stop)).run([&](const hnsw::Progress& watch) {
     AlignedBuffer<float> norms;
     if (vectors.metric == Metric::kCosine) {
@@ -33,13 +33,17 @@ py::object build_graph(const FloatArray& array, const std::string& metric, unsig
     hnsw::Graph graph(hnsw::Params{m, ef_construction, seed}, count);
     hnsw::build(graph, vectors, 0, count, threads, watch);
     hnsw::connect(graph, vectors, count);
+    const auto allocate = [&](std::size_t size) {
+      bytes = {};  // not two at once
+      bytes = AlignedBuffer<std::uint8_t>(size);
+      return bytes.data();
+    };
     const auto pause = [&] {
       if (!watch(count, count)) throw Error(ErrorKind::kCancelled, "stopped by the caller while sealing the graph");
     };
-    calibration::seal(
-        graph, count, vectors, bits, threads, [&](std::size_t size) { return bytes.allocate(size); }, pause);
+    calibration::seal(graph, count, vectors, bits, threads, allocate, pause);
   });
-  return bytes.take();
+  return to_array(std::move(bytes));
 }
 
 class GraphIndex {
@@ -63,7 +67,7 @@ class GraphIndex {
                                               ", not over these " + std::to_string(array_.shape(0)) + " of " +
                                               std::to_string(dim_) + " under " + metric);
     }
-    vectors_ = {array_.data(), dim_, dim_, nullptr, info_.metric};
+    vectors_ = {array_.data(), dim_, dim_, nullptr, info_.metric, hnsw::open_order(bytes_, info_)};
     if (info_.metric != Metric::kCosine) return;
     if (norms_) {
       if (length_of(*norms_, "inverse_norms") != info_.count) throw_invalid("inverse_norms: expected one per vector");
@@ -109,6 +113,7 @@ class GraphIndex {
       const py::gil_scoped_release release;
       hnsw::check_body(bytes_, info_);
       census = hnsw::validate(view_, info_.count);
+      vectors_.order.check();
     }
     py::dict out;
     out["nodes"] = census.nodes;

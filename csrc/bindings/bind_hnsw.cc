@@ -107,18 +107,23 @@ py::dict parts(Index& index) {
 py::dict seal(Index& index, std::optional<unsigned> code_bits) {
   const std::optional<quantization::CodeBits> bits = parse_code_bits(code_bits);
   std::unique_ptr<Index::Parts> parts;
-  FilledBytes bytes;
+  AlignedBuffer<std::uint8_t> bytes;
   Watch(py::none(), py::none()).run([&](const hnsw::Progress& watch) {
+    const auto allocate = [&](std::size_t size) {
+      bytes = {};  // not two at once
+      bytes = AlignedBuffer<std::uint8_t>(size);
+      return bytes.data();
+    };
     const auto pause = [&] {
       if (!watch(0, 1)) throw Error(ErrorKind::kCancelled, "stopped by the caller while sealing the index");
     };
     const auto write = [&](const hnsw::Graph& graph, std::size_t count, const hnsw::Vectors& vectors) {
-      calibration::seal(graph, count, vectors, bits, 0, [&](std::size_t size) { return bytes.allocate(size); }, pause);
+      calibration::seal(graph, count, vectors, bits, 0, allocate, pause);
     };
     parts = std::make_unique<Index::Parts>(index.parts(write));
   });
   py::dict out = arrays(std::move(parts), index);
-  out["graph"] = bytes.take();
+  out["graph"] = to_array(std::move(bytes));
   return out;
 }
 

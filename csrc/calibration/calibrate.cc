@@ -25,8 +25,8 @@ Sample::Sample(const hnsw::Vectors& vectors, std::size_t count, unsigned threads
   if (count < kCountMin) return;
   const std::size_t size = std::min(kQueriesMax, count / 10);
   for (std::size_t i = 0; i < size; ++i) {
-    nodes_.push_back(static_cast<Node>((2 * i + 1) * count / (2 * size)));
-    const float* row = vectors.row(nodes_.back());
+    rows_.push_back(static_cast<Node>((2 * i + 1) * count / (2 * size)));
+    const float* row = vectors.row(rows_.back());
     queries_.insert(queries_.end(), row, row + vectors.dim);
   }
   flat::Rows rows{vectors.data, vectors.inverse_norms, count, vectors.dim, vectors.metric, vectors.stride};
@@ -40,7 +40,7 @@ Sample::Sample(const hnsw::Vectors& vectors, std::size_t count, unsigned threads
   flat::search(rows, request, found.data(), distances.data());
   for (std::size_t q = 0; q < size; ++q) {
     for (std::size_t i = 0, taken = 0; i < request.k && taken < kKMax; ++i) {
-      if (found[q * request.k + i] == static_cast<std::int64_t>(nodes_[q])) continue;
+      if (found[q * request.k + i] == static_cast<std::int64_t>(rows_[q])) continue;
       truth_.push_back(distances[q * request.k + i]);
       ++taken;
     }
@@ -51,19 +51,19 @@ std::vector<float> Sample::recalls(const hnsw::GraphView& graph, const quantizat
                                    std::size_t ef) const {
   hnsw::Request request;
   request.queries = queries_.data();
-  request.query_count = nodes_.size();
+  request.query_count = rows_.size();
   request.k = k;
   request.ef = ef;
   request.codes = codes;
   request.count = count_;
-  request.left_out = nodes_.data();
+  request.left_out = rows_.data();
   request.threads = threads_;
-  std::vector<std::int64_t> found(nodes_.size() * k);
-  std::vector<float> distances(nodes_.size() * k);
+  std::vector<std::int64_t> found(rows_.size() * k);
+  std::vector<float> distances(rows_.size() * k);
   hnsw::search(graph, vectors_, request, found.data(), distances.data());
   std::vector<float> out;
-  for (std::size_t q = 0; q < nodes_.size(); ++q) {
-    if (nodes_[q] == graph.entry().node) continue;
+  for (std::size_t q = 0; q < rows_.size(); ++q) {
+    if (vectors_.order.node_of(rows_[q]) == graph.entry().node) continue;
     // By distance, which both searches compute alike to the bit: of equal vectors any will do.
     const float farthest = truth_[q * kKMax + k - 1];
     const auto hits = std::count_if(&distances[q * k], &distances[q * k] + k,
@@ -81,7 +81,7 @@ double Sample::recall(const hnsw::GraphView& graph, const quantization::Codes* c
 Calibration Sample::measure(const hnsw::GraphView& graph, const quantization::Codes* codes,
                             const std::function<void()>& pause) const {
   Calibration out;
-  out.queries = static_cast<std::uint32_t>(nodes_.size());
+  out.queries = static_cast<std::uint32_t>(rows_.size());
   if (empty()) return out;
   for (std::size_t i = 0; i < Calibration::kKs.size(); ++i) {
     float best = 0.0F;

@@ -14,13 +14,15 @@ namespace akidb::calibration {
 // Vectors that stand for queries, and their true neighbours. Each is left out of its own search: neither found nor
 // walked through, as if it had never been inserted, so that what is measured is what a query from outside gets that
 // comes from where the vectors come from. Evenly
-// spaced nodes, and so the same ones every time.
+// spaced rows, and so the same ones every time.
 class Sample {
  public:
   // Compares the sample with all `count` vectors. Holds nothing where there are too few to measure.
   Sample(const hnsw::Vectors& vectors, std::size_t count, unsigned threads);
 
-  bool empty() const { return nodes_.empty(); }
+  bool empty() const { return rows_.empty(); }
+  // Of the graphs that are measured from here on.
+  void use_order(const hnsw::Order& order) { vectors_.order = order; }
   // Recall at every k and ef of Calibration; codes null: of walks over the vectors.
   // pause() is called between walks; what it throws ends the measuring.
   hnsw::Calibration measure(const hnsw::GraphView& graph, const quantization::Codes* codes,
@@ -32,12 +34,12 @@ class Sample {
   std::vector<float> recalls(const hnsw::GraphView& graph, const quantization::Codes* codes, std::size_t k,
                              std::size_t ef) const;  // of each query but the entry point, which every walk begins at
 
-  const hnsw::Vectors& vectors_;
+  hnsw::Vectors vectors_;
   std::size_t count_;
   unsigned threads_;
-  std::vector<hnsw::Node> nodes_;
-  std::vector<float> queries_;  // nodes_ x dim
-  std::vector<float> truth_;    // nodes_ x the largest k: the distances of the nearest others, ascending
+  std::vector<hnsw::Node> rows_;
+  std::vector<float> queries_;  // rows_ x dim
+  std::vector<float> truth_;    // rows_ x the largest k: the distances of the nearest others, ascending
 };
 
 }  // namespace akidb::calibration

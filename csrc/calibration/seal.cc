@@ -24,6 +24,7 @@ class Sealing {
         threads_(threads),
         allocate_(allocate),
         pause_(pause),
+        order_(hnsw::locality_order(graph, count)),
         sample_(vectors, count, threads) {}
 
   void run(std::optional<CodeBits> wanted) {
@@ -42,9 +43,10 @@ class Sealing {
   void write(CodeBits bits) {
     pause_();
     bytes_ = allocate_(hnsw::sealed_bytes(graph_, count_, vectors_.dim, bits));
-    hnsw::seal(graph_, count_, vectors_, bits, threads_, bytes_);
+    hnsw::seal(graph_, order_, vectors_, bits, threads_, bytes_);
     info_ = hnsw::read_header(bytes_, hnsw::sealed_bytes(graph_, count_, vectors_.dim, bits));
     codes_ = hnsw::open_codes(bytes_, info_);
+    sample_.use_order(hnsw::open_order(bytes_, info_));
   }
 
   hnsw::GraphView view() const { return hnsw::open(bytes_, info_); }
@@ -64,6 +66,7 @@ class Sealing {
   unsigned threads_;
   const Allocate& allocate_;
   const std::function<void()>& pause_;
+  const std::vector<hnsw::Node> order_;
   Sample sample_;
   std::uint8_t* bytes_ = nullptr;
   hnsw::GraphInfo info_;

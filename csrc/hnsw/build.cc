@@ -25,12 +25,13 @@ class BuildCodes {
   BuildCodes(const Vectors& vectors, std::size_t count, unsigned threads)
       : shape_{vectors.dim, quantization::CodeBits::kEight, vectors.metric},
         centre_(vectors.dim),
+        factors_(count),
         rows_(count * shape_.row_bytes()) {
     const quantization::Source source{vectors.data, vectors.stride};
     quantization::find_centre(shape_, source, count, centre_.data());
-    quantization::encode(shape_, centre_.data(), source, count, threads, rows_.data());
+    quantization::encode(shape_, centre_.data(), source, count, threads, factors_.data(), rows_.data());
   }
-  quantization::Codes codes() const { return {shape_, centre_.data(), rows_.data()}; }
+  quantization::Codes codes() const { return {shape_, centre_.data(), factors_.data(), rows_.data()}; }
 
   // Whether codes tell near from far on these vectors: of 32 nodes, the 10 nearest among 1,000 others must nearly all
   // be among the 40 nearest by codes. They are not where one dimension is far wider than those that matter.
@@ -67,6 +68,7 @@ class BuildCodes {
  private:
   quantization::CodeShape shape_;
   std::vector<float> centre_;
+  AlignedBuffer<quantization::Factors> factors_;
   AlignedBuffer<std::uint8_t> rows_;
 };
 

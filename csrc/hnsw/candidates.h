@@ -89,6 +89,8 @@ class SortedPool {
     return true;
   }
 
+  bool is_next(Node node) const { return cursor_ < size_ && entries_[cursor_].node == node; }
+
   // Removes the marks; the walk is over.
   void finish() {
     for (std::size_t i = 0; i < size_; ++i) entries_[i].node &= ~kExpanded;

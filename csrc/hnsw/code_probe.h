@@ -25,28 +25,23 @@ class CodeProbe {
                                                                       : kernels().dot_u8_batch4) {}
 
   float operator()(Node node) const {
-    const std::uint8_t* row = row_of(node);
-    return query_.distance(row, dot_(query_.values(), row + kFactors, dim_));
+    return query_.distance(codes_.factors[node], dot_(query_.values(), row_of(node), dim_));
   }
 
   void four(const Node* nodes, float* out) const {
     const std::uint8_t* rows[4];
     std::int32_t dots[4];
-    for (int i = 0; i < 4; ++i) rows[i] = row_of(nodes[i]) + kFactors;
+    for (int i = 0; i < 4; ++i) rows[i] = row_of(nodes[i]);
     dot_batch4_(query_.values(), rows, dim_, dots);
-    for (int i = 0; i < 4; ++i) out[i] = query_.distance(rows[i] - kFactors, dots[i]);
+    for (int i = 0; i < 4; ++i) out[i] = query_.distance(codes_.factors[nodes[i]], dots[i]);
   }
 
-  // Rows begin anywhere: the last byte may lie on a line more.
   void prefetch_row(Node node) const {
-    const std::uint8_t* row = row_of(node);
-    prefetch_range(row, row_bytes_);
-    prefetch(row + row_bytes_ - 1);
+    prefetch_range(row_of(node), row_bytes_);
+    prefetch(codes_.factors + node);
   }
 
  private:
-  static constexpr std::size_t kFactors = quantization::CodeShape::kFactorBytes;
-
   const std::uint8_t* row_of(Node node) const { return codes_.rows + node * row_bytes_; }
 
   const quantization::Codes& codes_;

@@ -270,10 +270,12 @@ void Index::restore(std::size_t count, const std::int64_t* ids, const float* vec
   }
   const GraphView view = open(bytes.data(), info);
   hnsw::validate(view, count);
+  const Order order = open_order(bytes.data(), info);
+  order.check();
   std::vector<std::uint8_t> levels(count);
-  for (Node node = 0; node < count; ++node) levels[node] = static_cast<std::uint8_t>(view.level(node));
+  for (Node node = 0; node < count; ++node) levels[order.row_of(node)] = static_cast<std::uint8_t>(view.level(node));
   auto store = std::make_shared<Store>(params_, count, dim_, metric_, levels);
-  copy_links(view, store->graph);
+  copy_links(view, order, store->graph);
   std::copy_n(ids, count, store->ids.data());
   for (Node node = 0; node < count; ++node) store->set_vector(node, vectors + node * dim_);
   store->count = count;

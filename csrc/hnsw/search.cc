@@ -18,41 +18,51 @@ namespace {
 // Which nodes may be returned.
 class Passing {
  public:
-  explicit Passing(const Request& request)
-      : count_(request.count),
+  Passing(const Request& request, const Order& order)
+      : order_(order),
+        count_(request.count),
         allowed_(request.allowed),
         removed_(request.removed),
         removed_count_(request.removed_count) {}
 
   bool everything() const { return allowed_ == nullptr && removed_ == nullptr; }
-  bool operator()(Node node) const {
-    if (node >= count_) return false;
-    if (allowed_ != nullptr && allowed_[node] == 0) return false;
-    return removed_ == nullptr || __atomic_load_n(removed_ + node, __ATOMIC_RELAXED) == 0;
-  }
+  bool operator()(Node node) const { return passes(order_.row_of(node)); }
   // About how many, 0 only where there are none: who is removed is counted off without a filter only, and that number
   // may run ahead of count_ while a writer is at work.
   std::size_t total() const {
     if (allowed_ != nullptr) return count_allowed();
     return count_ > removed_count_ ? count_ - removed_count_ : std::min<std::size_t>(count_, 1);
   }
-  std::vector<Node> list() const {
+  // In the order in which the nodes lie where they are many: then a scan reads on in memory.
+  std::vector<Node> list(std::size_t expected) const {
     std::vector<Node> out;
-    for (std::size_t node = 0; node < count_; ++node) {
-      if (allowed_ != nullptr && node % 8 == 0 && node + 8 <= count_) {  // most of a selective mask is zero
+    constexpr std::size_t kSparse = 16;
+    if (order_.rows != nullptr && expected > count_ / kSparse) {
+      for (Node node = 0; node < count_; ++node) {
+        if ((*this)(node)) out.push_back(node);
+      }
+      return out;
+    }
+    for (std::size_t row = 0; row < count_; ++row) {
+      if (allowed_ != nullptr && row % 8 == 0 && row + 8 <= count_) {  // most of a selective mask is zero
         std::uint64_t eight = 0;
-        std::memcpy(&eight, allowed_ + node, sizeof eight);
+        std::memcpy(&eight, allowed_ + row, sizeof eight);
         if (eight == 0) {
-          node += 7;
+          row += 7;
           continue;
         }
       }
-      if ((*this)(static_cast<Node>(node))) out.push_back(static_cast<Node>(node));
+      if (passes(row)) out.push_back(order_.node_of(static_cast<Node>(row)));
     }
     return out;
   }
 
  private:
+  bool passes(std::size_t row) const {
+    if (row >= count_) return false;
+    if (allowed_ != nullptr && allowed_[row] == 0) return false;
+    return removed_ == nullptr || __atomic_load_n(removed_ + row, __ATOMIC_RELAXED) == 0;
+  }
   std::size_t count_allowed() const {
     constexpr std::size_t kBlock = 255;
     std::size_t total = 0;
@@ -65,6 +75,7 @@ class Passing {
     return total;
   }
 
+  const Order& order_;
   std::size_t count_;
   const std::uint8_t* allowed_;
   const std::uint8_t* removed_;
@@ -84,30 +95,30 @@ class Searcher {
       : graph_(graph),
         vectors_(vectors),
         request_(request),
-        passes_(request),
+        passes_(request, vectors.order),
         ef_(std::max(request.ef, request.k)),
         passing_(passes_.total()),
         scan_price_(static_cast<double>(passing_) * (request.codes == nullptr ? kScanPriceVectors : kScanPriceCodes)) {
     const std::size_t expected = std::max<std::size_t>(passing_, 1);
     first_width_ = std::max(ef_, width_for(static_cast<double>(request.k) * static_cast<double>(request.count) /
                                            static_cast<double>(expected)));
-    if (scan_is_cheaper(first_width_)) list_ = passes_.list();
+    if (scan_is_cheaper(first_width_)) list_ = passes_.list(passing_);
   }
 
-  void operator()(std::size_t query, std::int64_t* out_nodes, float* out_distances) const {
+  void operator()(std::size_t query, std::int64_t* out_rows, float* out_distances) const {
     request_.stop.check();
     Scratch& scratch = Scratch::of_this_thread();
     const float* point = request_.queries + query * vectors_.dim;
     const float norm = vectors_.metric == Metric::kCosine ? inverse_norm(point, vectors_.dim) : 0.0F;
     const Probe probe(vectors_, point, norm);
-    const Node left_out = request_.left_out == nullptr ? kNoNode : request_.left_out[query];
+    const Node left_out = request_.left_out == nullptr ? kNoNode : vectors_.order.node_of(request_.left_out[query]);
     if (request_.codes == nullptr) {
-      write(find(probe, left_out, request_.k, scratch).candidates, out_nodes, out_distances);
+      write(find(probe, left_out, request_.k, scratch).candidates, out_rows, out_distances);
     } else {
       scratch.query.prepare(*request_.codes, point, norm);
       const std::size_t kept = std::max(2 * ef_, 10 * request_.k);
       const Found found = find(CodeProbe(*request_.codes, scratch.query), left_out, kept, scratch);
-      write(compare_exactly(probe, found, scratch.exact), out_nodes, out_distances);
+      write(compare_exactly(probe, found, scratch.exact), out_rows, out_distances);
     }
   }
 
@@ -170,7 +181,7 @@ class Searcher {
 
   template <class P>
   Found scan(const P& probe, Node left_out, std::size_t kept, Scratch& scratch) const {
-    const std::vector<Node> own = list_.empty() ? passes_.list() : std::vector<Node>();
+    const std::vector<Node> own = list_.empty() ? passes_.list(passing_) : std::vector<Node>();
     const std::vector<Node>& nodes = list_.empty() ? own : list_;
     constexpr std::size_t kBlock = 256;
     constexpr std::size_t kAhead = 8;
@@ -227,10 +238,10 @@ class Searcher {
     return {exact.begin(), exact.end()};
   }
 
-  void write(Candidates found, std::int64_t* out_nodes, float* out_distances) const {
+  void write(Candidates found, std::int64_t* out_rows, float* out_distances) const {
     const std::size_t k = request_.k;
     for (std::size_t i = 0; i < k; ++i) {
-      out_nodes[i] = i < found.size() ? static_cast<std::int64_t>(found[i].node) : -1;
+      out_rows[i] = i < found.size() ? static_cast<std::int64_t>(vectors_.order.row_of(found[i].node)) : -1;
       out_distances[i] = i < found.size() ? found[i].distance : std::numeric_limits<float>::infinity();
     }
   }
@@ -249,12 +260,12 @@ class Searcher {
 }  // namespace
 
 template <class G>
-void search(const G& graph, const Vectors& vectors, const Request& request, std::int64_t* out_nodes,
+void search(const G& graph, const Vectors& vectors, const Request& request, std::int64_t* out_rows,
             float* out_distances) {
   if (request.k == 0) return;
   const Searcher<G> searcher(graph, vectors, request);
   ThreadPool::shared().parallel_for(request.query_count, request.threads, [&](std::size_t query, unsigned) {
-    searcher(query, out_nodes + query * request.k, out_distances + query * request.k);
+    searcher(query, out_rows + query * request.k, out_distances + query * request.k);
   });
 }
 

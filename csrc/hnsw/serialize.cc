@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 #include <string>
 
 #include "hnsw/checksum.h"
@@ -11,7 +12,8 @@ namespace akidb::hnsw {
 namespace {
 
 constexpr char kMagic[8] = {'A', 'k', 'i', 'G', 'r', 'a', 'p', 'h'};
-// Version 2, sealed, is version 1 with three sections more: centre and rows of the codes, and a calibration.
+// Version 2, sealed, is version 1 with sections more: rows and nodes of its order, centre, factors and rows of the
+// codes, and a calibration.
 constexpr std::uint32_t kPlainVersion = 1;
 constexpr std::uint32_t kSealedVersion = 2;
 
@@ -49,7 +51,10 @@ struct Layout {
   std::size_t levels;
   std::size_t upper_starts;
   std::size_t upper;
+  std::size_t rows;
+  std::size_t nodes;
   std::size_t centre;
+  std::size_t factors;
   std::size_t codes;
   std::size_t calibration;
   std::size_t end;
@@ -58,8 +63,12 @@ struct Layout {
     levels = base + padded(count * 2 * m * sizeof(Node));
     upper_starts = levels + padded(count);
     upper = upper_starts + padded(count * sizeof(std::uint32_t));
-    centre = upper + padded(upper_rows * m * sizeof(Node));
-    codes = centre + (shape.bits == CodeBits::kNone ? 0 : padded(shape.dim * sizeof(float)));
+    rows = upper + padded(upper_rows * m * sizeof(Node));
+    nodes = rows + (is_sealed ? padded(count * sizeof(Node)) : 0);
+    centre = nodes + (is_sealed ? padded(count * sizeof(Node)) : 0);
+    const bool has_codes = shape.bits != CodeBits::kNone;
+    factors = centre + (has_codes ? padded(shape.dim * sizeof(float)) : 0);
+    codes = factors + (has_codes ? padded(count * sizeof(quantization::Factors)) : 0);
     calibration = codes + padded(count * shape.row_bytes());
     end = calibration + (is_sealed ? kCalibrationBytes : 0);
   }
@@ -82,20 +91,43 @@ void finish(std::uint8_t* bytes, Header& header) {
   std::memcpy(bytes, &header, sizeof header);
 }
 
+// Nodes as the bytes number them.
+class Numbering {
+ public:
+  explicit Numbering(std::span<const Node> order) : rows_(order), nodes_(order.size()) {
+    for (Node node = 0; node < order.size(); ++node) nodes_[order[node]] = node;
+  }
+
+  std::size_t count() const { return rows_.size(); }
+  std::span<const Node> rows() const { return rows_; }
+  std::span<const Node> nodes() const { return nodes_; }
+  Node operator()(Node row) const { return row == kNoNode ? kNoNode : nodes_[row]; }
+
+ private:
+  std::span<const Node> rows_;  // the graph's node of each
+  std::vector<Node> nodes_;
+};
+
 // Everything but what sealing adds. The checksums are still to be set.
-Header write_links(const Graph& graph, std::size_t count, const CodeShape& shape, const Layout& layout,
+Header write_links(const Graph& graph, const Numbering& numbering, const CodeShape& shape, const Layout& layout,
                    std::uint8_t* out) {
   std::memset(out, 0, layout.end);
-  std::copy_n(graph.levels(count).data(), count, out + layout.levels);
-  if (count > 0) std::memcpy(out + layout.base, graph.base_row(0), count * graph.degree(0) * sizeof(Node));
+  const std::size_t count = numbering.count();
+  auto* base = reinterpret_cast<Node*>(out + layout.base);
+  auto* upper_starts = reinterpret_cast<std::uint32_t*>(out + layout.upper_starts);
+  auto* upper = reinterpret_cast<Node*>(out + layout.upper);
   std::uint32_t upper_rows = 0;
   for (Node node = 0; node < count; ++node) {
-    std::memcpy(out + layout.upper_starts + node * sizeof(std::uint32_t), &upper_rows, sizeof upper_rows);
-    const std::size_t row_bytes = graph.m() * sizeof(Node);
-    const unsigned level = graph.level(node);
-    if (level > 0)
-      std::memcpy(out + layout.upper + upper_rows * row_bytes, graph.upper_row(node, 1), level * row_bytes);
-    upper_rows += level;
+    const Node row = numbering.rows()[node];
+    const unsigned level = graph.level(row);
+    out[layout.levels + node] = static_cast<std::uint8_t>(level);
+    upper_starts[node] = upper_rows;
+    std::transform(graph.base_row(row), graph.base_row(row) + graph.degree(0), base + node * graph.degree(0),
+                   numbering);
+    for (unsigned l = 1; l <= level; ++l, ++upper_rows) {
+      const Node* links = graph.upper_row(row, l);
+      std::transform(links, links + graph.m(), upper + std::size_t{upper_rows} * graph.m(), numbering);
+    }
   }
   const EntryPoint entry = graph.entry();
   Header header{};
@@ -109,7 +141,7 @@ Header write_links(const Graph& graph, std::size_t count, const CodeShape& shape
   header.bytes = layout.end;
   header.m = graph.m();
   header.ef_construction = graph.params().ef_construction;
-  header.entry_node = entry.node;
+  header.entry_node = numbering(entry.node);
   header.entry_level = entry.level;
   return header;
 }
@@ -126,22 +158,28 @@ std::size_t sealed_bytes(const Graph& graph, std::size_t count, std::size_t dim,
 
 void serialize(const Graph& graph, std::size_t count, Metric metric, std::size_t dim, std::uint8_t* out) {
   const Layout layout(count, upper_rows_of(graph, count), graph.m(), false, {});
-  Header header = write_links(graph, count, {dim, CodeBits::kNone, metric}, layout, out);
+  std::vector<Node> order(count);
+  std::iota(order.begin(), order.end(), Node{0});
+  Header header = write_links(graph, Numbering(order), {dim, CodeBits::kNone, metric}, layout, out);
   finish(out, header);
 }
 
-void seal(const Graph& graph, std::size_t count, const Vectors& vectors, CodeBits bits, unsigned threads,
+void seal(const Graph& graph, std::span<const Node> order, const Vectors& vectors, CodeBits bits, unsigned threads,
           std::uint8_t* out) {
+  const std::size_t count = order.size();
   const CodeShape shape{vectors.dim, bits, vectors.metric};
   const Layout layout(count, upper_rows_of(graph, count), graph.m(), true, shape);
-  Header header = write_links(graph, count, shape, layout, out);
+  const Numbering numbering(order);
+  Header header = write_links(graph, numbering, shape, layout, out);
+  std::memcpy(out + layout.rows, numbering.rows().data(), count * sizeof(Node));
+  std::memcpy(out + layout.nodes, numbering.nodes().data(), count * sizeof(Node));
   header.version = kSealedVersion;
   header.code_bits = static_cast<std::uint32_t>(bits);
   if (bits != CodeBits::kNone) {
-    const quantization::Source source{vectors.data, vectors.stride};
     auto* centre = reinterpret_cast<float*>(out + layout.centre);
-    quantization::find_centre(shape, source, count, centre);
-    quantization::encode(shape, centre, source, count, threads, out + layout.codes);
+    quantization::find_centre(shape, {vectors.data, vectors.stride}, count, centre);
+    quantization::encode(shape, centre, {vectors.data, vectors.stride, order.data()}, count, threads,
+                         reinterpret_cast<quantization::Factors*>(out + layout.factors), out + layout.codes);
   }
   finish(out, header);
 }
@@ -211,11 +249,20 @@ GraphView open(const std::uint8_t* bytes, const GraphInfo& info) {
           info.upper_rows};
 }
 
+Order open_order(const std::uint8_t* bytes, const GraphInfo& info) {
+  if (!info.is_sealed) return {};
+  const Layout layout(info.count, info.upper_rows, info.params.m, true, {info.dim, info.code_bits});
+  return {reinterpret_cast<const Node*>(bytes + layout.rows), reinterpret_cast<const Node*>(bytes + layout.nodes),
+          info.count};
+}
+
 std::optional<quantization::Codes> open_codes(const std::uint8_t* bytes, const GraphInfo& info) {
   if (info.code_bits == CodeBits::kNone) return std::nullopt;
   const CodeShape shape{info.dim, info.code_bits, info.metric};
   const Layout layout(info.count, info.upper_rows, info.params.m, info.is_sealed, shape);
-  return quantization::Codes{shape, reinterpret_cast<const float*>(bytes + layout.centre), bytes + layout.codes};
+  return quantization::Codes{shape, reinterpret_cast<const float*>(bytes + layout.centre),
+                             reinterpret_cast<const quantization::Factors*>(bytes + layout.factors),
+                             bytes + layout.codes};
 }
 
 Calibration read_calibration(const std::uint8_t* bytes, const GraphInfo& info) {
@@ -233,16 +280,19 @@ void check_body(const std::uint8_t* bytes, const GraphInfo& info) {
     throw_corrupt("is damaged (CRC32C differs)");
 }
 
-void copy_links(const GraphView& view, Graph& graph) {
+void copy_links(const GraphView& view, const Order& order, Graph& graph) {
   for (Node node = 0; node < view.count(); ++node) {
-    for (unsigned level = 0; level <= graph.level(node); ++level) {
+    const Node target = order.row_of(node);
+    for (unsigned level = 0; level <= graph.level(target); ++level) {
       const Node* row = view.row(node, level);
       if (row == nullptr)
         throw_corrupt("has no links for node " + std::to_string(node) + " on level " + std::to_string(level));
-      std::copy_n(row, graph.degree(level), graph.row(node, level));
+      std::transform(row, row + graph.degree(level), graph.row(target, level),
+                     [&order](Node link) { return link == kNoNode ? kNoNode : order.row_of(link); });
     }
   }
-  graph.set_entry(view.entry());
+  const EntryPoint entry = view.entry();
+  graph.set_entry({entry.node == kNoNode ? kNoNode : order.row_of(entry.node), entry.level});
 }
 
 }  // namespace akidb::hnsw

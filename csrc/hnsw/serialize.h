@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 
 #include "hnsw/calibration.h"
 #include "hnsw/graph.h"
@@ -33,11 +34,12 @@ struct GraphInfo {
 // calibration.
 std::size_t serialized_bytes(const Graph& graph, std::size_t count);
 std::size_t sealed_bytes(const Graph& graph, std::size_t count, std::size_t dim, quantization::CodeBits bits);
-// Write that many bytes to `out`. No insert may run meanwhile. seal encodes on `threads` threads (0: one per processor)
-// and leaves the calibration unmeasured.
+// Write that many bytes to `out`. No insert may run meanwhile. seal numbers the nodes anew: node i is what `order` has
+// at i, a permutation of [0, count). It encodes on `threads` threads (0: one per processor) and leaves the calibration
+// unmeasured.
 void serialize(const Graph& graph, std::size_t count, Metric metric, std::size_t dim, std::uint8_t* out);
-void seal(const Graph& graph, std::size_t count, const Vectors& vectors, quantization::CodeBits bits, unsigned threads,
-          std::uint8_t* out);
+void seal(const Graph& graph, std::span<const Node> order, const Vectors& vectors, quantization::CodeBits bits,
+          unsigned threads, std::uint8_t* out);
 // Puts a calibration into sealed bytes.
 void set_calibration(std::uint8_t* bytes, const Calibration& calibration);
 
@@ -46,14 +48,15 @@ void set_calibration(std::uint8_t* bytes, const Calibration& calibration);
 // where `bytes` isn't aligned to 4.
 GraphInfo read_header(const std::uint8_t* bytes, std::size_t size);
 GraphView open(const std::uint8_t* bytes, const GraphInfo& info);
+Order open_order(const std::uint8_t* bytes, const GraphInfo& info);
 // The codes beside the links, if there are any.
 std::optional<quantization::Codes> open_codes(const std::uint8_t* bytes, const GraphInfo& info);
 // What was measured when the graph was sealed; of no queries where nothing was.
 Calibration read_calibration(const std::uint8_t* bytes, const GraphInfo& info);
 // Compares the checksum of everything after the header. Throws Error(kCorruption).
 void check_body(const std::uint8_t* bytes, const GraphInfo& info);
-// The graph as one that grows, with room for `capacity` nodes. Throws Error(kCorruption) where rows and levels don't
-// fit each other.
-void copy_links(const GraphView& view, Graph& graph);
+// The links to a graph that grows, of a node to that of its row, where levels must be the same. Throws
+// Error(kCorruption) where rows and levels don't fit each other, or links and order lead outside.
+void copy_links(const GraphView& view, const Order& order, Graph& graph);
 
 }  // namespace akidb::hnsw

@@ -6,6 +6,7 @@
 
 #include "common/prefetch.h"
 #include "distance/distance.h"
+#include "hnsw/order.h"
 #include "hnsw/params.h"
 
 namespace akidb::hnsw {
@@ -17,9 +18,10 @@ struct Vectors {
   std::size_t dim = 0;
   const float* inverse_norms = nullptr;  // one per row under cosine, else unused
   Metric metric = Metric::kCosine;
+  Order order = {};  // of the nodes that a graph knows them by
 
-  const float* row(Node node) const { return data + static_cast<std::size_t>(node) * stride; }
-  float inverse_norm(Node node) const { return inverse_norms == nullptr ? 0.0F : inverse_norms[node]; }
+  const float* row(Node node) const { return data + static_cast<std::size_t>(order.row_of(node)) * stride; }
+  float inverse_norm(Node node) const { return inverse_norms == nullptr ? 0.0F : inverse_norms[order.row_of(node)]; }
 };
 
 // Error(kInvalidInput) naming the first of `count` x `dim` values that holds NaN or infinity or, under cosine, is zero.
@@ -61,7 +63,7 @@ class Probe {
 
   void prefetch_row(Node node) const {
     prefetch_range(vectors_.row(node), vectors_.dim * sizeof(float));
-    if (vectors_.metric == Metric::kCosine) prefetch(vectors_.inverse_norms + node);
+    if (vectors_.metric == Metric::kCosine) prefetch(vectors_.inverse_norms + vectors_.order.row_of(node));
   }
 
  private:
@@ -71,7 +73,7 @@ class Probe {
   }
 
   float of_dot(float dot, Node node) const {
-    return number(vectors_.metric == Metric::kCosine ? cosine_distance(dot, inverse_norm_, vectors_.inverse_norms[node])
+    return number(vectors_.metric == Metric::kCosine ? cosine_distance(dot, inverse_norm_, vectors_.inverse_norm(node))
                                                      : -dot);
   }
 

@@ -98,6 +98,9 @@ Candidate descend(const G& graph, const P& probe, Candidate start, unsigned from
   return nearest;
 }
 
+// The next node's links are fetched early: those of the second nearest while the nearest is expanded, and those of a
+// new nearest as soon as it is met.
+//
 // Algorithm 2 from the candidates that are in scratch.pool and marked in scratch.visited: leaves the nearest nodes of
 // the level that a walk finds, as many as the pool holds, nearest first.
 template <class G, class P>
@@ -109,10 +112,12 @@ void search_layer(const G& graph, const P& probe, unsigned level, const Stop* st
     if (stop != nullptr && ++hops % 256 == 0) stop->check();
     const Node* row = graph.row(node, level);
     if (row == nullptr) throw_bad_link(node);
-    expand(graph, probe, node, row, degree, scratch,
-           [&](float distance, Node neighbor) { pool.insert({distance, neighbor}); });
     Node upcoming = kNoNode;
     if (pool.peek(upcoming)) prefetch_range(graph.row(upcoming, level), degree * sizeof(Node));
+    expand(graph, probe, node, row, degree, scratch, [&](float distance, Node neighbor) {
+      if (pool.insert({distance, neighbor}) && pool.is_next(neighbor))
+        prefetch_range(graph.row(neighbor, level), degree * sizeof(Node));
+    });
   }
   pool.finish();
 }

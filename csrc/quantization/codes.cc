@@ -59,15 +59,14 @@ class Encoder {
   explicit Encoder(const CodeShape& shape)
       : shape_(shape), grid_(grid_of(shape.bits)), z_(shape.dim), codes_(shape.dim), best_(shape.dim) {}
 
-  void operator()(const float* centre, const float* vector, std::uint8_t* row) {
+  Factors operator()(const float* centre, const float* vector, std::uint8_t* row) {
     centre_vector(shape_, centre, vector, z_.data());
     const float unit = scale_to_unit();
     const float squares = sum_of(shape_.dim, [this](std::size_t i) { return z_[i] * z_[i]; });
     const float product = fit(squares);
-    const float factors[2] = {shape_.metric == Metric::kL2 ? squares * unit * unit : 0.0F,
-                              product > 0.0F ? squares / product * unit : 0.0F};
-    std::memcpy(row, factors, sizeof factors);
-    pack(row + sizeof factors);
+    pack(row);
+    return {shape_.metric == Metric::kL2 ? squares * unit * unit : 0.0F,
+            product > 0.0F ? squares / product * unit : 0.0F};
   }
 
  private:
@@ -164,12 +163,12 @@ void find_centre(const CodeShape& shape, const Source& source, std::size_t count
 }
 
 void encode(const CodeShape& shape, const float* centre, const Source& source, std::size_t count, unsigned threads,
-            std::uint8_t* rows) {
+            Factors* factors, std::uint8_t* rows) {
   const std::size_t blocks = (count + kBlockRows - 1) / kBlockRows;
   ThreadPool::shared().parallel_for(blocks, threads, [&](std::size_t block, unsigned) {
     Encoder encoder(shape);
     for (std::size_t row = block * kBlockRows; row < std::min(count, (block + 1) * kBlockRows); ++row) {
-      encoder(centre, source.data + row * source.stride, rows + row * shape.row_bytes());
+      factors[row] = encoder(centre, source.vector(row), rows + row * shape.row_bytes());
     }
   });
 }

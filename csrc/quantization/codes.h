@@ -6,8 +6,10 @@
 // is then set so that z's product with its own code is exact, as in RaBitQ (Gao and Long, arXiv 2405.12497): what is
 // left is noise that does not favour far vectors over near ones.
 //
-// A row: base (float32), scale (float32), then the codes as distance.h has them. The distance from query y, centred as
-// the vectors are and rounded to 8 bits, is  offset(y) + base + scale * (y . codes * factor(y) - shift(y)).
+// A vector has two factors, base and scale, and a row of codes as distance.h has them. They lie apart, so that a row of
+// codes begins on a cache line: 128 codes of 4 bits are one line and not two, and factors are few enough to stay
+// cached. The distance from query y, centred as the vectors are and rounded to 8 bits, is offset(y) + base + scale * (y
+// . codes * factor(y) - shift(y)).
 #pragma once
 
 #include <cstddef>
@@ -28,35 +30,41 @@ struct CodeShape {
   CodeBits bits = CodeBits::kNone;
   Metric metric = Metric::kCosine;
 
-  static constexpr std::size_t kFactorBytes = 2 * sizeof(float);
   std::size_t padded_dim() const { return (dim + kCodeBlock - 1) / kCodeBlock * kCodeBlock; }
-  std::size_t row_bytes() const {
-    return bits == CodeBits::kNone ? 0 : kFactorBytes + padded_dim() * static_cast<std::size_t>(bits) / 8;
-  }
+  std::size_t row_bytes() const { return padded_dim() * static_cast<std::size_t>(bits) / 8; }
 };
 
-// Rows of codes where they lie; not owned.
+struct Factors {
+  float base;
+  float scale;
+};
+
+// Codes of vectors where they lie; not owned.
 struct Codes {
   CodeShape shape;
-  const float* centre = nullptr;  // dim
+  const float* centre = nullptr;     // dim
+  const Factors* factors = nullptr;  // one per vector
   const std::uint8_t* rows = nullptr;
 
   const std::uint8_t* row(std::size_t i) const { return rows + i * shape.row_bytes(); }
 };
 
-// Float32 vectors to be encoded, `stride` floats from row to row.
+// Float32 vectors to be encoded, `stride` floats from row to row. Where `order` is given, vector i is row order[i].
 struct Source {
   const float* data = nullptr;
   std::size_t stride = 0;
+  const std::uint32_t* order = nullptr;
+
+  const float* vector(std::size_t i) const { return data + (order == nullptr ? i : order[i]) * stride; }
 };
 
-// The mean of evenly spaced vectors, 65,536 of them or all, to `centre` (dim).
+// The mean of evenly spaced rows, 65,536 of them or all, to `centre` (dim).
 void find_centre(const CodeShape& shape, const Source& source, std::size_t count, float* centre);
 
-// Encodes `count` vectors to `rows`, count x row_bytes, on `threads` threads (0: one per processor). The bytes depend
-// on the values alone.
+// Encodes `count` vectors to `factors` (count) and `rows` (count x row_bytes), on `threads` threads (0: one per
+// processor). The bytes depend on the values alone.
 void encode(const CodeShape& shape, const float* centre, const Source& source, std::size_t count, unsigned threads,
-            std::uint8_t* rows);
+            Factors* factors, std::uint8_t* rows);
 
 // A query made ready for comparing with codes. Kept per thread and reused, so that it allocates only once.
 class CodedQuery {
@@ -65,7 +73,7 @@ class CodedQuery {
   void prepare(const Codes& codes, const float* point, float inverse_norm);
 
   const std::int8_t* values() const { return values_.data(); }
-  float distance(const std::uint8_t* row, std::int32_t dot) const;
+  float distance(Factors factors, std::int32_t dot) const;
 
  private:
   std::vector<float> centred_;
@@ -75,10 +83,8 @@ class CodedQuery {
   float shift_ = 0;
 };
 
-inline float CodedQuery::distance(const std::uint8_t* row, std::int32_t dot) const {
-  float factors[2];
-  __builtin_memcpy(factors, row, sizeof factors);
-  const float distance = offset_ + factors[0] + factors[1] * (static_cast<float>(dot) * factor_ - shift_);
+inline float CodedQuery::distance(Factors factors, std::int32_t dot) const {
+  const float distance = offset_ + factors.base + factors.scale * (static_cast<float>(dot) * factor_ - shift_);
   return distance == distance ? distance : std::numeric_limits<float>::infinity();  // NaN would break every order
 }
 

@@ -34,7 +34,7 @@ def test_the_worked_example_is_what_is_built() -> None:
     for line in (ROOT / "docs/formats/graph.md").read_text().splitlines():
         if row := re.match(r" *(\d+)((?: [0-9a-f]{2}){16})", line):
             shown[int(row[1]) :][:16] = list(bytes.fromhex(row[2]))
-    assert shown.tobytes() == graph
+    assert shown.tobytes() == bytes(graph)
 
 
 @pytest.mark.parametrize("golden", [PLAIN, CODED])

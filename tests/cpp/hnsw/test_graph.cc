@@ -56,7 +56,7 @@ struct Built {
 std::vector<std::uint8_t> bytes_of(const Built& built, CodeBits bits = CodeBits::kNone) {
   const Graph& graph = built.graph;
   std::vector<std::uint8_t> bytes(sealed_bytes(graph, graph.capacity(), kDim, bits));
-  seal(graph, graph.capacity(), built.vectors, bits, 2, bytes.data());
+  seal(graph, locality_order(graph, graph.capacity()), built.vectors, bits, 2, bytes.data());
   return bytes;
 }
 
@@ -111,7 +111,10 @@ TEST(a_view_answers_as_the_graph_it_was_written_from) {
   const GraphView view = open(bytes.data(), read_header(bytes.data(), bytes.size()));
   const std::vector<float> queries = clustered(50, kDim, 5);
   const Found a = find(built.graph, built.vectors, request(queries, 7, 40));
-  const Found b = find(view, built.vectors, request(queries, 7, 40));
+  Vectors vectors = built.vectors;
+  vectors.order = open_order(bytes.data(), read_header(bytes.data(), bytes.size()));
+  vectors.order.check();
+  const Found b = find(view, vectors, request(queries, 7, 40));
   CHECK(a.nodes == b.nodes);
   CHECK(a.distances == b.distances);
   CHECK_EQ(validate(built.graph, kCount).links, validate(view, kCount).links);

@@ -29,8 +29,48 @@ std::vector<std::uint8_t> graph_bytes(const Vectors& vectors) {
   return bytes;
 }
 
+std::vector<std::uint8_t> sealed_bytes_of(const Vectors& vectors, quantization::CodeBits bits) {
+  Graph graph({4, 30, 2}, kCount);
+  build(graph, vectors, 0, kCount, 1, {});
+  std::vector<std::uint8_t> bytes(sealed_bytes(graph, kCount, kDim, bits));
+  seal(graph, locality_order(graph, kCount), vectors, bits, 1, bytes.data());
+  return bytes;
+}
+
 ErrorKind refusal(const std::vector<std::uint8_t>& bytes) {
   return thrown_by<Error>([&] { read_header(bytes.data(), bytes.size()); }).kind();
+}
+
+void search_damaged(const std::vector<std::uint8_t>& good, const std::vector<float>& values) {
+  Vectors vectors = rows_of(values, kDim);
+  const std::vector<float> queries = clustered(4, kDim, 2);
+  std::mt19937 random(5);
+  std::size_t refused = 0;
+  for (int trial = 0; trial < 300; ++trial) {
+    std::vector<std::uint8_t> bytes = good;
+    for (int i = 0; i < 40; ++i) bytes[128 + random() % (bytes.size() - 128)] = static_cast<std::uint8_t>(random());
+    const GraphInfo info = read_header(bytes.data(), bytes.size());
+    const GraphView view = open(bytes.data(), info);
+    vectors.order = open_order(bytes.data(), info);
+    const auto codes = open_codes(bytes.data(), info);
+    Request request;
+    request.codes = codes ? &*codes : nullptr;
+    request.queries = queries.data();
+    request.query_count = 4;
+    request.k = 5;
+    request.ef = 50;
+    request.count = kCount;
+    std::vector<std::int64_t> nodes(20);
+    std::vector<float> distances(20);
+    try {
+      search(view, vectors, request, nodes.data(), distances.data());
+      for (const std::int64_t node : nodes) CHECK(node >= -1 && node < static_cast<std::int64_t>(kCount));
+    } catch (const Error& error) {
+      CHECK(error.kind() == ErrorKind::kCorruption);
+      ++refused;
+    }
+  }
+  CHECK(refused > 0);
 }
 
 }  // namespace
@@ -74,31 +114,22 @@ TEST(a_changed_body_fails_its_checksum) {
 TEST(searching_a_damaged_body_answers_or_refuses_but_stays_inside) {
   const std::vector<float> values = clustered(kCount, kDim, 1);
   const Vectors vectors = rows_of(values, kDim);
-  const std::vector<std::uint8_t> good = graph_bytes(vectors);
-  const std::vector<float> queries = clustered(4, kDim, 2);
-  std::mt19937 random(5);
-  std::size_t refused = 0;
-  for (int trial = 0; trial < 300; ++trial) {
-    std::vector<std::uint8_t> bytes = good;
-    for (int i = 0; i < 40; ++i) bytes[128 + random() % (bytes.size() - 128)] = static_cast<std::uint8_t>(random());
-    const GraphView view = open(bytes.data(), read_header(bytes.data(), bytes.size()));
-    Request request;
-    request.queries = queries.data();
-    request.query_count = 4;
-    request.k = 5;
-    request.ef = 50;
-    request.count = kCount;
-    std::vector<std::int64_t> nodes(20);
-    std::vector<float> distances(20);
-    try {
-      search(view, vectors, request, nodes.data(), distances.data());
-      for (const std::int64_t node : nodes) CHECK(node >= -1 && node < static_cast<std::int64_t>(kCount));
-    } catch (const Error& error) {
-      CHECK(error.kind() == ErrorKind::kCorruption);
-      ++refused;
-    }
-  }
-  CHECK(refused > 0);
+  search_damaged(graph_bytes(vectors), values);
+  for (const auto bits : {quantization::CodeBits::kNone, quantization::CodeBits::kFour})
+    search_damaged(sealed_bytes_of(vectors, bits), values);
+}
+
+TEST(a_damaged_order_is_refused) {
+  const std::vector<float> values = clustered(kCount, kDim, 1);
+  std::vector<std::uint8_t> bytes = sealed_bytes_of(rows_of(values, kDim), quantization::CodeBits::kNone);
+  const GraphInfo info = read_header(bytes.data(), bytes.size());
+  const Order order = open_order(bytes.data(), info);
+  order.check();
+  auto* rows = const_cast<Node*>(order.rows);
+  std::swap(rows[3], rows[7]);
+  CHECK(thrown_by<Error>([&] { order.check(); }).kind() == ErrorKind::kCorruption);
+  rows[3] = kCount;
+  CHECK(thrown_by<Error>([&] { order.check(); }).kind() == ErrorKind::kCorruption);
 }
 
 TEST(validate_names_what_is_wrong) {

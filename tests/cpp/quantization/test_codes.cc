@@ -4,6 +4,7 @@
 // the distances. 4-bit codes of normally distributed values lose about 1/90 of a vector's energy (a uniform quantizer
 // of 16 levels), 8-bit ones about 1/20,000; a factor of two is left for short vectors.
 #include <cmath>
+#include <cstring>
 #include <random>
 #include <vector>
 
@@ -20,16 +21,18 @@ struct Coded {
       : shape{dim, bits, metric},
         count(values.size() / dim),
         centre(dim),
+        factors(count),
         rows(count * shape.row_bytes(), std::uint8_t{0xEE}) {
     const Source source{values.data(), dim};
     find_centre(shape, source, count, centre.data());
-    encode(shape, centre.data(), source, count, threads, rows.data());
+    encode(shape, centre.data(), source, count, threads, factors.data(), rows.data());
   }
-  Codes codes() const { return {shape, centre.data(), rows.data()}; }
+  Codes codes() const { return {shape, centre.data(), factors.data(), rows.data()}; }
 
   CodeShape shape;
   std::size_t count;
   std::vector<float> centre;
+  std::vector<Factors> factors;
   std::vector<std::uint8_t> rows;
 };
 
@@ -43,8 +46,7 @@ std::vector<float> normal_values(std::size_t count, unsigned seed, float mean) {
 
 float estimate(const Codes& codes, const CodedQuery& query, std::size_t row) {
   const auto dot = codes.shape.bits == CodeBits::kFour ? kernels().dot_u4 : kernels().dot_u8;
-  const std::uint8_t* at = codes.row(row);
-  return query.distance(at, dot(query.values(), at + CodeShape::kFactorBytes, codes.shape.padded_dim()));
+  return query.distance(codes.factors[row], dot(query.values(), codes.row(row), codes.shape.padded_dim()));
 }
 
 float exact(Metric metric, const float* a, const float* b, std::size_t dim) {
@@ -94,15 +96,17 @@ TEST(bytes_depend_on_values_alone) {
   const std::vector<float> values = normal_values(1000 * 70, 9, 0.0F);
   for (const CodeBits bits : {CodeBits::kFour, CodeBits::kEight}) {
     const Coded one(70, bits, Metric::kCosine, values, 1);
-    CHECK(one.rows == Coded(70, bits, Metric::kCosine, values, 2).rows);
-    CHECK_EQ(CodeShape::kFactorBytes + (bits == CodeBits::kFour ? 64 : 128), one.shape.row_bytes());
+    const Coded two(70, bits, Metric::kCosine, values, 2);
+    CHECK(one.rows == two.rows);
+    CHECK_EQ(0, std::memcmp(one.factors.data(), two.factors.data(), 1000 * sizeof(Factors)));
+    CHECK_EQ(bits == CodeBits::kFour ? std::size_t{64} : std::size_t{128}, one.shape.row_bytes());
   }
 }
 
 TEST(what_pads_a_row_is_zero) {
   const Coded coded(3, CodeBits::kEight, Metric::kL2, {1, 2, 3, 4, 5, 7});
   for (std::size_t row = 0; row < 2; ++row) {
-    for (std::size_t i = 3; i < 64; ++i) CHECK_EQ(0, int{coded.codes().row(row)[CodeShape::kFactorBytes + i]});
+    for (std::size_t i = 3; i < 64; ++i) CHECK_EQ(0, int{coded.codes().row(row)[i]});
   }
 }
 
