@@ -1,8 +1,9 @@
-// AVX2 with FMA: Haswell, Zen and later. Two loads per cycle feed one FMA per cycle of latency 4, so four sums keep a
-// single row busy; sixteen registers hold four sums of two rows.
+// AVX2 with FMA: Haswell, Zen and later. Two loads per cycle feed one FMA per cycle of latency 4, so the four sums
+// of f32.h keep a single row busy; sixteen registers hold those of two rows.
 #include <immintrin.h>
 
 #include "distance/kernels/table.h"
+#include "distance/kernels/xmm.h"
 #include "distance/kernels/ymm_codes.h"
 
 namespace akidb {
@@ -13,7 +14,6 @@ alignas(32) constexpr int kTailMask[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0,
 struct Ymm {
   using Reg = __m256;
   static constexpr std::size_t kLanes = 8;
-  static constexpr int kSums = 4;
   static constexpr int kRowsAtOnce = 2;
 
   AKIDB_INLINE static Reg zero() { return _mm256_setzero_ps(); }
@@ -25,10 +25,8 @@ struct Ymm {
   AKIDB_INLINE static Reg add(Reg a, Reg b) { return _mm256_add_ps(a, b); }
   AKIDB_INLINE static Reg sub(Reg a, Reg b) { return _mm256_sub_ps(a, b); }
   AKIDB_INLINE static Reg fma(Reg a, Reg b, Reg c) { return _mm256_fmadd_ps(a, b, c); }
-  AKIDB_INLINE static float total(Reg r) {
-    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(r), _mm256_extractf128_ps(r, 1));
-    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+  AKIDB_INLINE static float total(const Reg* r) {
+    return total_of_four(_mm_add_ps(_mm256_castps256_ps128(*r), _mm256_extractf128_ps(*r, 1)));
   }
 };
 

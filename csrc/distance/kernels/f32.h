@@ -4,15 +4,18 @@
 // share an instance, or the linker might keep the one this machine can't run.
 //
 // A level describes its registers in a struct V:
-//   Reg, kLanes              a vector register of floats and how many it holds
-//   kSums                    partial sums per row; enough independent chains to hide the latency of an FMA
+//   Reg, kLanes              a vector register of floats and how many it holds; kSums = 32 / kLanes of them per row
 //   kRowsAtOnce              1, 2 or 4: rows of a batch that share one load of the query, as far as registers suffice
-//   for kSums each load(p), load_tail(p, n) kLanes floats; n < kLanes floats and zeros, reading nothing beyond zero(),
-//   add(a, b), sub(a, b), fma(a, b, c) = a * b + c, total(r) = sum of the lanes
+//   load(p), load_tail(p, n) kLanes floats; n < kLanes floats and zeros, reading nothing beyond
+//   zero(), add(a, b), sub(a, b), fma(a, b, c) = a * b + c, rounded once
+//   total(r)                 sum of the lanes: lane i to lane i + half as long as there are more than four, then
+//                            (0 + 1) + (2 + 3); where kLanes is 1, of four registers
 //
-// Every row has kSums sums whatever the number of rows at once, added up in one fixed
-// order: that is why a batch equals single calls bit for bit. Fewer sums per row in
-// the batch would save registers on AVX2 and NEON, and was rejected for that reason.
+// One order of additions for every level, because graphs are built of these distances and a sealed segment must be the
+// same bytes whichever machine builds it: term i goes to partial sum i mod 32, and the 32 are added as a tree, i to
+// i + 16, to i + 8, to i + 4, and the last four as (0 + 1) + (2 + 3). Thirty-two are two sums of AVX-512, four of AVX2,
+// eight of NEON: enough independent chains to hide the latency of an FMA, but for a single row on AVX-512, where memory
+// is slower than the chains anyway. It is also why a batch equals single calls bit for bit.
 #pragma once
 
 #include <cstddef>
@@ -21,6 +24,11 @@
 
 namespace akidb {
 namespace {  // NOLINT(misc-anonymous-namespace-in-header): meant, as said above
+
+constexpr std::size_t kPartialSums = 32;
+
+template <class V>
+constexpr int kSumsOf = static_cast<int>(kPartialSums / V::kLanes);
 
 template <class V>
 struct SquaredL2 {
@@ -37,20 +45,23 @@ struct Dot {
   }
 };
 
-// ((s0 + s1) + (s2 + s3)) + ...: a tree, for the shorter chain of latencies and the smaller error.
+// The sum of all lanes of kCount registers, in the order said above.
 template <class V, int kCount>
-AKIDB_INLINE typename V::Reg pairwise(const typename V::Reg* sums) {
-  if constexpr (kCount == 1) {
-    return sums[0];
+AKIDB_INLINE float total(const typename V::Reg* sums) {
+  if constexpr (kCount * V::kLanes <= 4 || kCount == 1) {
+    return V::total(sums);
   } else {
-    return V::add(pairwise<V, kCount / 2>(sums), pairwise<V, kCount / 2>(sums + kCount / 2));
+    typename V::Reg halves[kCount / 2];
+    AKIDB_UNROLL
+    for (int s = 0; s < kCount / 2; ++s) halves[s] = V::add(sums[s], sums[s + kCount / 2]);
+    return total<V, kCount / 2>(halves);
   }
 }
 
 // out[r] = the sum over Op's terms of query and rows[r], for kRows rows in one pass.
 template <class V, class Op, int kRows>
 AKIDB_INLINE void accumulate(const float* query, const float* const* rows, std::size_t dim, float* out) {
-  constexpr int kSums = V::kSums;
+  constexpr int kSums = kSumsOf<V>;
   constexpr std::size_t kLanes = V::kLanes;
   typename V::Reg sums[kRows][kSums];
   AKIDB_UNROLL
@@ -60,7 +71,7 @@ AKIDB_INLINE void accumulate(const float* query, const float* const* rows, std::
   }
 
   std::size_t i = 0;
-  for (; i + kSums * kLanes <= dim; i += kSums * kLanes) {
+  for (; i + kPartialSums <= dim; i += kPartialSums) {
     AKIDB_UNROLL
     for (int s = 0; s < kSums; ++s) {
       const typename V::Reg q = V::load(query + i + s * kLanes);
@@ -68,11 +79,11 @@ AKIDB_INLINE void accumulate(const float* query, const float* const* rows, std::
       for (int r = 0; r < kRows; ++r) sums[r][s] = Op::step(sums[r][s], q, V::load(rows[r] + i + s * kLanes));
     }
   }
-  // What is left: up to kSums - 1 whole registers, each to a sum of its own so that their latencies overlap too, then a
-  // part of one.
+  // What is left: up to kSums - 1 whole registers, then a part of one, each to its own sum.
+  const std::size_t whole = (dim - i) / kLanes;
   AKIDB_UNROLL
   for (int s = 0; s < kSums - 1; ++s) {
-    if (i + kLanes > dim) break;
+    if (static_cast<std::size_t>(s) == whole) break;
     const typename V::Reg q = V::load(query + i);
     AKIDB_UNROLL
     for (int r = 0; r < kRows; ++r) sums[r][s] = Op::step(sums[r][s], q, V::load(rows[r] + i));
@@ -80,14 +91,19 @@ AKIDB_INLINE void accumulate(const float* query, const float* const* rows, std::
   }
   if (i < dim) {
     const typename V::Reg q = V::load_tail(query + i, dim - i);
+    typename V::Reg parts[kRows];
     AKIDB_UNROLL
-    for (int r = 0; r < kRows; ++r) {
-      sums[r][kSums - 1] = Op::step(sums[r][kSums - 1], q, V::load_tail(rows[r] + i, dim - i));
+    for (int r = 0; r < kRows; ++r) parts[r] = V::load_tail(rows[r] + i, dim - i);
+    AKIDB_UNROLL
+    for (int s = 0; s < kSums; ++s) {
+      if (static_cast<std::size_t>(s) != whole) continue;
+      AKIDB_UNROLL
+      for (int r = 0; r < kRows; ++r) sums[r][s] = Op::step(sums[r][s], q, parts[r]);
     }
   }
 
   AKIDB_UNROLL
-  for (int r = 0; r < kRows; ++r) out[r] = V::total(pairwise<V, kSums>(sums[r]));
+  for (int r = 0; r < kRows; ++r) out[r] = total<V, kSums>(sums[r]);
 }
 
 template <class V, template <class> class Op>

@@ -1,5 +1,5 @@
-// Registers of NEON as f32.h wants them. Eight sums: four hide the latency on Neoverse N1 and A78 (two FMA pipes), but
-// Neoverse V1 and Apple's cores have four pipes. Thirty-two registers hold eight sums of two rows.
+// Registers of NEON as f32.h wants them. Its eight sums suffice for the four FMA pipes of Neoverse V1 and Apple's
+// cores; thirty-two registers hold those of two rows.
 #pragma once
 
 #include <arm_neon.h>
@@ -14,7 +14,6 @@ namespace {  // NOLINT(misc-anonymous-namespace-in-header): as in f32.h
 struct Quad {
   using Reg = float32x4_t;
   static constexpr std::size_t kLanes = 4;
-  static constexpr int kSums = 8;
   static constexpr int kRowsAtOnce = 2;
 
   AKIDB_INLINE static Reg zero() { return vdupq_n_f32(0.0F); }
@@ -28,7 +27,7 @@ struct Quad {
   AKIDB_INLINE static Reg add(Reg a, Reg b) { return vaddq_f32(a, b); }
   AKIDB_INLINE static Reg sub(Reg a, Reg b) { return vsubq_f32(a, b); }
   AKIDB_INLINE static Reg fma(Reg a, Reg b, Reg c) { return vfmaq_f32(c, a, b); }
-  AKIDB_INLINE static float total(Reg r) { return vaddvq_f32(r); }
+  AKIDB_INLINE static float total(const Reg* r) { return vaddvq_f32(*r); }  // FADDP: of neighbours
 };
 
 }  // namespace
