@@ -7,7 +7,7 @@ CPP := build/cpp
 PYTEST := $(BIN)/python -m pytest
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 
-.PHONY: help run develop test test-fast test-ci test-s3 test-cpp test-sanitizers test-neon lint lint-cpp format clean distclean
+.PHONY: help run develop test test-fast test-ci test-s3 test-cpp test-sanitizers test-arm lint lint-cpp format clean distclean
 .PHONY: bench-ann bench-api bench-scale bench-codec bench-filter bench-kernels
 
 help: ## list the targets
@@ -28,7 +28,7 @@ test-fast:
 	$(PYTEST) -m "not slow and not s3"
 
 # pytest last: its closing line is the run's.
-test-ci: lint lint-cpp test-cpp test-sanitizers test-neon
+test-ci: lint lint-cpp test-cpp test-sanitizers test-arm
 	$(PYTEST)
 
 test-s3: ## the tests against a real S3 server (builds MinIO at first use; needs Go)
@@ -46,9 +46,9 @@ test-sanitizers: ## the C++ tests under ASan, UBSan and TSan
 	@scripts/setup.sh
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/test-sanitizers.sh
 
-test-neon: ## the C++ tests for ARM, emulated
+test-arm: ## the C++ tests for ARM, emulated: every kind of processor, every level
 	@scripts/setup.sh
-	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/test-neon.sh
+	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/test-arm.sh
 
 lint: ## formatters, linters, types and layers; changes nothing
 	@scripts/setup.sh test lint

@@ -8,6 +8,7 @@
 
 #if defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
+#include <sys/prctl.h>
 #elif defined(__aarch64__) && defined(__APPLE__)
 #include <sys/sysctl.h>
 #endif
@@ -22,19 +23,33 @@ std::string words_of_this_architecture() {
   return words;
 }
 
-#if defined(__aarch64__)
-bool has_dotprod() {
-#if defined(__linux__)
-  constexpr unsigned long kAsimdDp = 1UL << 20;  // HWCAP_ASIMDDP, which older headers lack
-  return (getauxval(AT_HWCAP) & kAsimdDp) != 0;
-#elif defined(__APPLE__)
+// What counts is what the operating system says, not the name of the processor: it knows which of several kinds of core
+// has what, and whether it saves the registers. Bits are those of Linux's arch/arm64/include/uapi/asm/hwcap.h; older
+// headers lack names for some.
+#if defined(__aarch64__) && defined(__linux__)
+bool has(unsigned long type, unsigned bit) { return (getauxval(type) >> bit & 1) != 0; }
+bool has_dotprod() { return has(AT_HWCAP, 20); }
+bool has_i8mm() { return has(AT_HWCAP2, 13); }
+bool has_sve256() {
+  constexpr int kGetVectorLength = 51;  // PR_SVE_GET_VL
+  constexpr int kLengthMask = 0xFFFF;
+  if (!has(AT_HWCAP, 22) || !has(AT_HWCAP2, 9)) return false;  // SVE, SVEI8MM
+  const int length = prctl(kGetVectorLength, 0, 0, 0, 0);
+  return length > 0 && (length & kLengthMask) == 32;
+}
+#elif defined(__aarch64__) && defined(__APPLE__)
+bool has(const char* feature) {
   int value = 0;
   std::size_t size = sizeof value;
-  return sysctlbyname("hw.optional.arm.FEAT_DotProd", &value, &size, nullptr, 0) == 0 && value != 0;
-#else
-  return false;
-#endif
+  return sysctlbyname(feature, &value, &size, nullptr, 0) == 0 && value != 0;
 }
+bool has_dotprod() { return has("hw.optional.arm.FEAT_DotProd"); }
+bool has_i8mm() { return has("hw.optional.arm.FEAT_I8MM"); }
+bool has_sve256() { return false; }
+#elif defined(__aarch64__)
+bool has_dotprod() { return false; }
+bool has_i8mm() { return false; }
+bool has_sve256() { return false; }
 #endif
 
 }  // namespace
@@ -47,6 +62,10 @@ const char* to_string(SimdLevel level) {
       return "neon";
     case SimdLevel::kNeonDotprod:
       return "neon_dotprod";
+    case SimdLevel::kNeonI8mm:
+      return "neon_i8mm";
+    case SimdLevel::kSve256:
+      return "sve256";
     case SimdLevel::kAvx2:
       return "avx2";
     case SimdLevel::kAvx512:
@@ -59,7 +78,9 @@ const char* to_string(SimdLevel level) {
 
 SimdLevel detected_simd_level() {
 #if defined(__aarch64__)
-  return has_dotprod() ? SimdLevel::kNeonDotprod : SimdLevel::kNeon;  // NEON is part of the armv8-a base
+  if (!has_dotprod()) return SimdLevel::kNeon;  // part of the armv8-a base
+  if (!has_i8mm()) return SimdLevel::kNeonDotprod;
+  return has_sve256() ? SimdLevel::kSve256 : SimdLevel::kNeonI8mm;
 #elif defined(__x86_64__)
   // The builtins look at XGETBV too: a register set which the operating system does not save counts as absent.
   __builtin_cpu_init();

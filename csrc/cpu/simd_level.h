@@ -7,19 +7,22 @@
 namespace akidb {
 
 // Within one architecture a higher value contains the lower ones. kAvx512 means the server set F, BW, DQ and VL
-// together.
+// together; kSve256 means SVE with registers of exactly 256 bits, beside i8mm: narrower ones gain nothing over NEON.
 enum class SimdLevel : std::uint32_t {
   kScalar = 0,
   kNeon = 1,
   kNeonDotprod = 2,
-  kAvx2 = 3,
-  kAvx512 = 4,
-  kAvx512Vnni = 5,
+  kNeonI8mm = 3,
+  kSve256 = 4,
+  kAvx2 = 5,
+  kAvx512 = 6,
+  kAvx512Vnni = 7,
 };
 
 // The levels of this architecture, ascending.
 #if defined(__aarch64__)
-inline constexpr std::array kSimdLevels = {SimdLevel::kScalar, SimdLevel::kNeon, SimdLevel::kNeonDotprod};
+inline constexpr std::array kSimdLevels = {SimdLevel::kScalar, SimdLevel::kNeon, SimdLevel::kNeonDotprod,
+                                           SimdLevel::kNeonI8mm, SimdLevel::kSve256};
 #elif defined(__x86_64__)
 inline constexpr std::array kSimdLevels = {SimdLevel::kScalar, SimdLevel::kAvx2, SimdLevel::kAvx512,
                                            SimdLevel::kAvx512Vnni};
@@ -27,7 +30,7 @@ inline constexpr std::array kSimdLevels = {SimdLevel::kScalar, SimdLevel::kAvx2,
 inline constexpr std::array kSimdLevels = {SimdLevel::kScalar};
 #endif
 
-const char* to_string(SimdLevel level);  // "scalar", "neon", "neon_dotprod", "avx2" …: the words of AKIDB_SIMD_LEVEL
+const char* to_string(SimdLevel level);  // "scalar", "neon", "sve256", "avx2" …: the words of AKIDB_SIMD_LEVEL
 
 // Best level of this machine, asked of the processor and the operating system.
 SimdLevel detected_simd_level();

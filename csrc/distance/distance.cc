@@ -17,6 +17,12 @@ const Kernels* kernels_at(SimdLevel level) {
       return &neon::kKernels;
     case SimdLevel::kNeonDotprod:
       return &neon_dotprod::kKernels;
+    case SimdLevel::kNeonI8mm:
+      return &neon_i8mm::kKernels;
+#if defined(__linux__)
+    case SimdLevel::kSve256:
+      return &sve256::kKernels;
+#endif
 #elif defined(__x86_64__)
     case SimdLevel::kAvx2:
       return &avx2::kKernels;

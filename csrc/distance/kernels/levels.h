@@ -14,6 +14,12 @@ extern const Kernels kKernels;
 namespace neon_dotprod {
 extern const Kernels kKernels;
 }
+namespace neon_i8mm {
+extern const Kernels kKernels;
+}
+namespace sve256 {
+extern const Kernels kKernels;
+}
 namespace avx2 {
 extern const Kernels kKernels;
 }

@@ -1,4 +1,6 @@
 // AKIDB_SIMD_LEVEL lowers the level, never raises it, and a wrong word is refused by name.
+#include <cstdlib>
+
 #include "check.h"
 #include "common/error.h"
 #include "cpu/simd_level.h"
@@ -21,6 +23,13 @@ constexpr const char* kForeignWord = "neon";
 #endif
 
 }  // namespace
+
+// scripts/test-arm.sh names what the processor it emulates has.
+TEST(the_detected_level_is_that_of_the_processor) {
+  if (const char* expected = std::getenv("AKIDB_EXPECTED_SIMD_LEVEL")) {
+    CHECK_EQ(std::string(expected), to_string(akidb::detected_simd_level()));
+  }
+}
 
 TEST(no_word_means_the_detected_level) {
   CHECK(resolve_simd_level(nullptr, kHigh) == kHigh);

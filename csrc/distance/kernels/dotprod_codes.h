@@ -1,0 +1,26 @@
+// Registers of NEON with SDOT as codes.h wants them.
+#pragma once
+
+#include "distance/kernels/quad_codes.h"
+
+namespace akidb {
+namespace {  // NOLINT(misc-anonymous-namespace-in-header): as in f32.h
+
+struct DotprodCodes : QuadCodes {
+  // SDOT takes signed bytes on both sides, so a code counts as code - 128, and missing8 brings the rest. USDOT would
+  // take them as they are, but needs i8mm, which Graviton 2, Apple M1 and Orin lack.
+  AKIDB_INLINE static Sum dot8(Sum sum, Codes c, Query q) {
+    return vdotq_s32(sum, vreinterpretq_s8_u8(veorq_u8(c, vdupq_n_u8(0x80))), q);
+  }
+  AKIDB_INLINE static Sum dot4(Sum sum, Codes c, Query q_low, Query q_high) {
+    return vdotq_s32(vdotq_s32(sum, low(c), q_low), high(c), q_high);
+  }
+  AKIDB_INLINE static std::int32_t missing8(const std::int8_t* query, std::size_t dim) {
+    Sum sum = zero();
+    for (std::size_t i = 0; i < dim; i += kBytes) sum = vdotq_s32(sum, vdupq_n_s8(1), load_query(query + i));
+    return 128 * total(sum);
+  }
+};
+
+}  // namespace
+}  // namespace akidb
