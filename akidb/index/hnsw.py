@@ -42,7 +42,8 @@ class HnswIndex:
     metric "cosine" (default), "l2" (squared) or "ip"; inside smaller is nearer. `m` (2 to 512) links per node, twice
     that on the ground level: more costs memory and finds more in hard data. `ef_construction` (1 to 65536) candidates
     per insert: more builds slower and better. `ef_search` is the default for searches: more is slower and finds more,
-    at least k is used. `seed` draws the levels; with threads=1 the graph depends on nothing else.
+    at least k is used. `seed` draws the levels; the graph depends on nothing else but the rows and their order,
+    neither on the machine nor on the number of threads.
 
     Any number of threads may search while one writes, without waiting for it; writers wait for each other and use all
     processors. Native work runs without the GIL. Vectors are kept as sent. Raises InvalidInputError for values out of

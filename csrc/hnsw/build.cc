@@ -1,11 +1,9 @@
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <optional>
 #include <vector>
 
 #include "common/aligned_buffer.h"
-#include "common/thread_pool.h"
 #include "hnsw/code_probe.h"
 #include "hnsw/insert.h"
 
@@ -81,6 +79,9 @@ bool codes_pay(std::size_t dim, std::size_t before, std::size_t count) {
   return dim >= kDimMin && count >= kCountMin && count >= before / 4;
 }
 
+// Nodes inserted at once. More would keep more threads busy, but each is compared with all others of its batch.
+constexpr std::size_t kBatch = 512;
+
 }  // namespace
 
 void build(Graph& graph, const Vectors& vectors, Node first, std::size_t count, unsigned threads,
@@ -93,16 +94,17 @@ void build(Graph& graph, const Vectors& vectors, Node first, std::size_t count, 
     made.emplace(vectors, first + count, threads);
     if (made->serve(vectors, first + count)) codes = made->codes();
   }
-  std::atomic<std::size_t> done{0};
+  Batch batch(graph, vectors, codes ? &*codes : nullptr, threads);
   Clock::time_point next_report = Clock::now() + kProgressPeriod;
-  ThreadPool::shared().parallel_for(count, threads, [&](std::size_t i, unsigned worker) {
-    insert(graph, vectors, codes ? &*codes : nullptr, first + static_cast<Node>(i), Scratch::of_this_thread());
-    const std::size_t now_done = done.fetch_add(1, std::memory_order_relaxed) + 1;
-    if (worker != 0 || !progress || Clock::now() < next_report) return;  // worker 0 is the caller's thread
-    next_report = Clock::now() + kProgressPeriod;
-    if (!progress(now_done, count))
-      throw Error(ErrorKind::kCancelled, "stopped by the caller while building the graph");
-  });
+  for (std::size_t at = 0; at < count; at += kBatch) {
+    batch.insert(first + static_cast<Node>(at), first + static_cast<Node>(std::min(at + kBatch, count)),
+                 [&](std::size_t done) {
+                   if (!progress || Clock::now() < next_report) return;
+                   next_report = Clock::now() + kProgressPeriod;
+                   if (!progress(at + done, count))
+                     throw Error(ErrorKind::kCancelled, "stopped by the caller while building the graph");
+                 });
+  }
   if (progress && count > 0) progress(count, count);
 }
 

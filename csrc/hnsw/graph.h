@@ -1,4 +1,4 @@
-// The two forms of a graph. `Graph` grows: any number of threads insert into it and search it at once. `GraphView`
+// The two forms of a graph. `Graph` grows: any number of threads search it while one builds. `GraphView`
 // lies still, as bytes in memory it does not own (a mapped file), and is searched without atomics.
 //
 // Both keep a node's links as a row of fixed length, used from the front and filled up with kNoNode: 2m on level 0, m
@@ -8,9 +8,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <mutex>
 #include <span>
-#include <thread>
 #include <vector>
 
 #include "common/aligned_buffer.h"
@@ -68,33 +66,8 @@ class GraphView {
   std::size_t upper_rows_ = 0;
 };
 
-// Locks for writers of links. Readers take none: they load link by link, and meet an old row, a new row or a mixture,
-// all of which name nodes that exist. A lock per stripe and not per node costs 16 KiB in all; two nodes rarely share
-// one at the same moment.
-class StripedLocks {
- public:
-  class Guard {
-   public:
-    Guard(StripedLocks& locks, Node node) : flag_(locks.flags_[node % kStripes]) {
-      for (unsigned spins = 0; flag_.exchange(true, std::memory_order_acquire); ++spins) {
-        while (flag_.load(std::memory_order_relaxed)) {
-          if (++spins % 64 == 0) std::this_thread::yield();  // the holder may have lost its processor
-        }
-      }
-    }
-    ~Guard() { flag_.store(false, std::memory_order_release); }
-    Guard(const Guard&) = delete;
-    Guard& operator=(const Guard&) = delete;
-
-   private:
-    std::atomic<bool>& flag_;
-  };
-
- private:
-  static constexpr std::size_t kStripes = std::size_t{1} << 14;
-  std::vector<std::atomic<bool>> flags_ = std::vector<std::atomic<bool>>(kStripes);
-};
-
+// One thread writes to a row at a time, and reads take no lock: they load link by link, and meet an old row, a new row
+// or a mixture, all of which name nodes that exist.
 class Graph {
  public:
   // Room for `capacity` nodes. The first levels.size() nodes have these levels, the others those that params give.
@@ -130,9 +103,6 @@ class Graph {
   const Node* row(Node node, unsigned level) const { return level == 0 ? base_row(node) : upper_row(node, level); }
   Node* row(Node node, unsigned level) { return const_cast<Node*>(static_cast<const Graph*>(this)->row(node, level)); }
 
-  StripedLocks& locks() { return locks_; }
-  std::mutex& entry_mutex() { return entry_mutex_; }
-
   // Copies entry point and links of `other`, whose nodes up to `count` this graph must have at the same levels.
   void copy_links(const Graph& other, std::size_t count);
 
@@ -143,8 +113,6 @@ class Graph {
   AlignedBuffer<Node> base_;
   AlignedBuffer<Node> upper_;
   std::atomic<std::uint64_t> entry_{kNoNode};
-  StripedLocks locks_;
-  std::mutex entry_mutex_;  // held while a node is inserted that becomes the entry point
 };
 
 // Links in use of a row: those before the first kNoNode.

@@ -2,51 +2,16 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <span>
+#include <tuple>
 #include <type_traits>
 #include <vector>
 
+#include "common/thread_pool.h"
 #include "hnsw/code_probe.h"
 
 namespace akidb::hnsw {
-
-namespace {
-
-// Neighbours of a node on one level.
-struct Chosen {
-  std::array<Candidate, kMMax> links;
-  std::size_t count = 0;
-};
-
-// The other direction of a link: `owner` gets `node` as a neighbour, and where its row is full keeps the best by
-// Algorithm 4.
-void link_back(Graph& graph, const Vectors& vectors, Node owner, Candidate node, unsigned level) {
-  const StripedLocks::Guard guard(graph.locks(), owner);
-  Node* row = graph.row(owner, level);
-  const unsigned degree = graph.degree(level);
-  const std::size_t used = used_links<Graph>(row, degree);
-  if (used < degree) {
-    Graph::store(row + used, node.node);
-    return;
-  }
-  std::array<Node, kDegreeMax> nodes;
-  std::array<float, kDegreeMax> distances;
-  std::array<Candidate, kDegreeMax + 1> candidates;
-  std::array<Candidate, kDegreeMax> kept;
-  const Probe probe(vectors, owner);
-  for (std::size_t i = 0; i < used; ++i) {
-    nodes[i] = Graph::load(row + i);
-    probe.prefetch_row(nodes[i]);
-  }
-  probe(nodes.data(), used, distances.data());
-  for (std::size_t i = 0; i < used; ++i) candidates[i] = {distances[i], nodes[i]};
-  candidates[used] = node;
-  std::sort(candidates.begin(), candidates.begin() + static_cast<std::ptrdiff_t>(used) + 1);
-  const std::size_t count = select_neighbors(vectors, {candidates.data(), used + 1}, degree, kept.data());
-  for (std::size_t i = 0; i < degree; ++i) Graph::store(row + i, i < count ? kept[i].node : kNoNode);
-}
-
-}  // namespace
 
 bool nearer_to_any(const Probe& probe, std::span<const Node> chosen, float distance) {
   float distances[4];
@@ -92,66 +57,145 @@ std::span<const Candidate> exactly(const Probe& exact, Scratch& scratch) {
   return found;
 }
 
-// Neighbours for a node on every level up to `level`, found by a walk that compares by `probe`.
-template <class P>
-void find_neighbors(const Graph& graph, const Vectors& vectors, Node node, const P& probe, EntryPoint entry,
-                    unsigned level, Scratch& scratch, std::vector<Chosen>& chosen) {
-  const Probe exact(vectors, node);
-  scratch.visited.begin(graph.limit());
-  scratch.visited.insert(entry.node);
-  Candidate nearest{probe(entry.node), entry.node};
-  nearest = descend(graph, probe, nearest, entry.level, level, scratch, [](float, Node) {});
-  for (unsigned l = static_cast<unsigned>(chosen.size()); l-- > 0;) {
-    scratch.visited.begin(graph.limit());
-    scratch.visited.insert(nearest.node);
-    scratch.pool.reset(graph.params().ef_construction);
-    scratch.pool.insert(nearest);
-    search_layer(graph, probe, l, nullptr, scratch);
-    nearest = *scratch.pool.begin();
-    std::span<const Candidate> found(scratch.pool.begin(), scratch.pool.end());
-    if constexpr (!std::is_same_v<P, Probe>) found = exactly(exact, scratch);
-    chosen[l].count = select_neighbors(vectors, found, graph.m(), chosen[l].links.data());
+// Gives `owner` the nodes as neighbours and, where its row is full, keeps the best by Algorithm 4. Two nodes of a batch
+// may have chosen each other.
+template <class Links>
+void take_links(Graph& graph, const Vectors& vectors, Node owner, unsigned level, const Links& nodes,
+                Scratch& scratch) {
+  Node* row = graph.row(owner, level);
+  const unsigned degree = graph.degree(level);
+  std::size_t used = used_links<Graph>(row, degree);
+  std::vector<Candidate>& candidates = scratch.candidates;
+  candidates.clear();
+  for (const auto& link : nodes) {
+    if (std::find(row, row + used, link.node.node) != row + used) continue;
+    if (used < degree) {
+      Graph::store(row + used++, link.node.node);
+    } else {
+      candidates.push_back(link.node);
+    }
   }
+  if (candidates.empty()) return;
+  const Probe probe(vectors, owner);
+  for (std::size_t i = 0; i < used; ++i) probe.prefetch_row(row[i]);
+  probe(row, used, scratch.distances.data());
+  for (std::size_t i = 0; i < used; ++i) candidates.push_back({scratch.distances[i], row[i]});
+  std::sort(candidates.begin(), candidates.end());
+  std::array<Candidate, kDegreeMax> kept;
+  const std::size_t count = select_neighbors(vectors, candidates, degree, kept.data());
+  for (std::size_t i = 0; i < degree; ++i) Graph::store(row + i, i < count ? kept[i].node : kNoNode);
 }
 
 }  // namespace
 
-void insert(Graph& graph, const Vectors& vectors, const quantization::Codes* codes, Node node, Scratch& scratch) {
-  const unsigned level = graph.level(node);
-  // A node above all others is inserted alone: of two at once, each would miss the other on the new levels.
-  std::unique_lock top(graph.entry_mutex(), std::defer_lock);
-  EntryPoint entry = graph.entry();
-  if (entry.node == kNoNode || level > entry.level) {
-    top.lock();
-    entry = graph.entry();
-    if (entry.node == kNoNode) {
-      graph.set_entry({node, level});
-      return;
-    }
-    if (level <= entry.level) top.unlock();
-  }
+bool Batch::BackLink::operator<(const BackLink& other) const {
+  return std::tie(level, owner, node.node) < std::tie(other.level, other.owner, other.node.node);
+}
 
-  std::vector<Chosen> chosen(std::min(level, entry.level) + 1);
-  if (codes == nullptr) {
-    find_neighbors(graph, vectors, node, Probe(vectors, node), entry, level, scratch, chosen);
-  } else {
-    scratch.query.prepare(*codes, vectors.row(node), vectors.inverse_norm(node));
-    find_neighbors(graph, vectors, node, CodeProbe(*codes, scratch.query), entry, level, scratch, chosen);
+// Distances to the nodes of the batch go to scratch.mates, so that nodes which come together can be neighbours: a
+// cluster may arrive all at once.
+template <class P>
+void Batch::compare_with_batch(Node node, const P& probe, Scratch& scratch) const {
+  std::vector<Candidate>& mates = scratch.mates;
+  mates.clear();
+  Node four[4];
+  float distances[4];
+  Node next = first_;
+  for (; end_ - next >= 4; next += 4) {
+    for (Node i = 0; i < 4; ++i) four[i] = next + i;
+    probe.four(four, distances);
+    for (Node i = 0; i < 4; ++i) mates.push_back({distances[i], next + i});
   }
+  for (; next < end_; ++next) mates.push_back({probe(next), next});
+  mates.erase(mates.begin() + (node - first_));
+}
 
-  // Own links on every level come before the first link back: whoever meets the node can go on from it, on any level.
-  // Hence no lock here.
-  for (unsigned l = 0; l < chosen.size(); ++l) {
-    Node* row = graph.row(node, l);
-    for (std::size_t i = 0; i < chosen[l].count; ++i) Graph::store(row + i, chosen[l].links[i].node);
+// The nearest of the graph on a level, to scratch.pool; none where the graph does not reach so high.
+template <class P>
+Candidate Batch::walk(const P& probe, unsigned level, Candidate nearest, Scratch& scratch) const {
+  scratch.pool.reset(graph_.params().ef_construction);
+  const EntryPoint entry = graph_.entry();
+  if (entry.node == kNoNode || level > entry.level) return nearest;
+  scratch.visited.begin(graph_.limit());
+  scratch.visited.insert(nearest.node);
+  scratch.pool.insert(nearest);
+  search_layer(graph_, probe, level, nullptr, scratch);
+  return *scratch.pool.begin();
+}
+
+template <class P>
+void Batch::choose_neighbors(Node node, const P& probe, Scratch& scratch) {
+  const Probe exact(vectors_, node);
+  const EntryPoint entry = graph_.entry();
+  Candidate nearest{0.0F, entry.node};
+  if (entry.node != kNoNode) {
+    scratch.visited.begin(graph_.limit());
+    scratch.visited.insert(entry.node);
+    nearest.distance = probe(entry.node);
+    nearest = descend(graph_, probe, nearest, entry.level, graph_.level(node), scratch, [](float, Node) {});
   }
-  for (unsigned l = 0; l < chosen.size(); ++l) {
-    for (std::size_t i = 0; i < chosen[l].count; ++i) {
-      const Candidate& neighbor = chosen[l].links[i];
-      link_back(graph, vectors, neighbor.node, {neighbor.distance, node}, l);
+  compare_with_batch(node, probe, scratch);
+  std::vector<BackLink>& made = made_[node - first_];
+  made.clear();
+  std::array<Candidate, kMMax> chosen;
+  for (unsigned level = graph_.level(node) + 1; level-- > 0;) {
+    nearest = walk(probe, level, nearest, scratch);
+    for (const Candidate& mate : scratch.mates) {
+      if (graph_.level(mate.node) >= level) scratch.pool.insert(mate);
+    }
+    std::span<const Candidate> found(scratch.pool.begin(), scratch.pool.end());
+    if constexpr (!std::is_same_v<P, Probe>) found = exactly(exact, scratch);
+    const std::size_t count = select_neighbors(vectors_, found, graph_.m(), chosen.data());
+    Node* row = graph_.row(node, level);
+    for (std::size_t i = 0; i < count; ++i) {
+      Graph::store(row + i, chosen[i].node);
+      made.push_back({chosen[i].node, level, {chosen[i].distance, node}});
     }
   }
-  if (top.owns_lock()) graph.set_entry({node, level});
+}
+
+void Batch::link_back() {
+  links_.clear();
+  for (Node node = first_; node < end_; ++node) {
+    links_.insert(links_.end(), made_[node - first_].begin(), made_[node - first_].end());
+  }
+  std::sort(links_.begin(), links_.end());
+  groups_.clear();
+  for (std::size_t i = 0; i < links_.size(); ++i) {
+    if (i == 0 || links_[i].owner != links_[i - 1].owner || links_[i].level != links_[i - 1].level)
+      groups_.push_back(i);
+  }
+  groups_.push_back(links_.size());
+  ThreadPool::shared().parallel_for(groups_.size() - 1, threads_, [this](std::size_t group, unsigned) {
+    const std::span links(links_.data() + groups_[group], groups_[group + 1] - groups_[group]);
+    take_links(graph_, vectors_, links[0].owner, links[0].level, links, Scratch::of_this_thread());
+  });
+}
+
+void Batch::insert(Node first, Node end, const Pause& pause) {
+  first_ = first;
+  end_ = end;
+  if (made_.size() < end - first) made_.resize(end - first);
+  std::atomic<std::size_t> done{0};
+  // Own links on every level come before the first link back: whoever meets a node can go on from it, on any level.
+  ThreadPool::shared().parallel_for(end - first, threads_, [&](std::size_t i, unsigned worker) {
+    const Node node = first_ + static_cast<Node>(i);
+    Scratch& scratch = Scratch::of_this_thread();
+    if (codes_ == nullptr) {
+      choose_neighbors(node, Probe(vectors_, node), scratch);
+    } else {
+      scratch.query.prepare(*codes_, vectors_.row(node), vectors_.inverse_norm(node));
+      choose_neighbors(node, CodeProbe(*codes_, scratch.query), scratch);
+    }
+    const std::size_t so_far = done.fetch_add(1, std::memory_order_relaxed) + 1;
+    if (worker == 0) pause(so_far);  // the caller's thread
+  });
+  link_back();
+  EntryPoint entry = graph_.entry();
+  for (Node node = first; node < end; ++node) {
+    if (entry.node == kNoNode || graph_.level(node) > entry.level) entry = {node, graph_.level(node)};
+  }
+  graph_.set_entry(entry);
 }
 
 }  // namespace akidb::hnsw

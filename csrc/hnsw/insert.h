@@ -1,8 +1,10 @@
 // Putting nodes into a graph.
 #pragma once
 
+#include <cstddef>
 #include <functional>
 #include <span>
+#include <vector>
 
 #include "hnsw/graph.h"
 #include "hnsw/vectors.h"
@@ -18,16 +20,54 @@ bool nearer_to_any(const Probe& probe, std::span<const Node> nodes, float distan
 std::size_t select_neighbors(const Vectors& vectors, std::span<const Candidate> candidates, std::size_t limit,
                              Candidate* chosen);
 
-// Algorithm 1 of the paper, INSERT. The vector must be in place; any number of threads may insert different nodes, and
-// search. With codes (of all nodes), the walk compares them, and the vectors only of the candidates it ends with.
-void insert(Graph& graph, const Vectors& vectors, const quantization::Codes* codes, Node node, Scratch& scratch);
+// Algorithm 1 of the paper, INSERT, for many nodes at once and with the same outcome however many threads do it: first
+// every node looks for its neighbours in the graph as it was and among those that come with it, then every link back
+// is made, those to one node by one thread and in the order of the nodes. With codes (of all nodes) the walks compare
+// them, and the vectors only of the candidates they end with.
+class Batch {
+ public:
+  Batch(Graph& graph, const Vectors& vectors, const quantization::Codes* codes, unsigned threads)
+      : graph_(graph), vectors_(vectors), codes_(codes), threads_(threads) {}
+
+  // Called on the calling thread now and then, with the nodes done so far; may throw.
+  using Pause = std::function<void(std::size_t done)>;
+  // Inserts nodes [first, end), whose vectors are in place. Searches may run meanwhile, other writers may not.
+  void insert(Node first, Node end, const Pause& pause);
+
+ private:
+  struct BackLink {
+    Node owner;
+    unsigned level;
+    Candidate node;
+
+    bool operator<(const BackLink& other) const;
+  };
+
+  template <class P>
+  void choose_neighbors(Node node, const P& probe, Scratch& scratch);
+  template <class P>
+  void compare_with_batch(Node node, const P& probe, Scratch& scratch) const;
+  template <class P>
+  Candidate walk(const P& probe, unsigned level, Candidate nearest, Scratch& scratch) const;
+  void link_back();
+
+  Graph& graph_;
+  const Vectors& vectors_;
+  const quantization::Codes* codes_;
+  unsigned threads_;
+  Node first_ = 0;
+  Node end_ = 0;
+  std::vector<std::vector<BackLink>> made_;  // of each node of the batch
+  std::vector<BackLink> links_;              // all of them, by level and owner
+  std::vector<std::size_t> groups_;          // where the links of the next owner begin
+};
 
 // Told now and then, on the calling thread, how many of how many nodes are in; false stops the work with
 // Error(kCancelled).
 using Progress = std::function<bool(std::size_t done, std::size_t total)>;
 
-// Inserts nodes [first, first + count) on `threads` threads (0: one per processor). With one thread the graph depends
-// on vectors and params alone. Where that is faster it compares 8-bit codes made for the purpose: dim + 8 bytes per
+// Inserts nodes [first, first + count) on `threads` threads (0: one per processor). The graph depends on vectors and
+// params alone. Where that is faster it compares 8-bit codes made for the purpose: dim + 8 bytes per
 // node (nodes before `first` included) until it returns. If it throws, some of the nodes are linked and some are not.
 void build(Graph& graph, const Vectors& vectors, Node first, std::size_t count, unsigned threads,
            const Progress& progress);

@@ -2,8 +2,6 @@
 // neighbor search using Hierarchical Navigable Small World graphs", arXiv 1603.09320 ("the paper" in this folder).
 #pragma once
 
-#include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -41,16 +39,21 @@ struct Params {
                   std::to_string(kEfMax));
   }
 
-  // Section 4.1 of the paper: floor(-ln(U) / ln(m)). U comes from hashing the node's number and not from a stream of
-  // random numbers, so a level depends neither on the order of insertion nor on the number of threads, and room for
-  // upper links is known beforehand.
+  // Section 4.1 of the paper: floor(-ln(U) / ln(m)), which is the largest level with U * m^level <= 1. U comes from
+  // hashing the node's number and not from a stream of random numbers, so a level depends neither on the order of
+  // insertion nor on the number of threads, and room for upper links is known beforehand. Counted in integers, as
+  // logarithms differ in their last bits from one C library to the next.
   unsigned level_of(std::uint64_t node) const {
     std::uint64_t x = seed * 0x9E3779B97F4A7C15ULL + node + 1;  // the finalizer of splitmix64
     x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ULL;
     x = (x ^ (x >> 27)) * 0x94D049BB133111EBULL;
     x ^= x >> 31;
-    const double uniform = (static_cast<double>(x >> 11) + 1.0) * 0x1.0p-53;  // (0, 1]
-    return std::min(kLevelMax, static_cast<unsigned>(-std::log(uniform) / std::log(static_cast<double>(m))));
+    constexpr std::uint64_t kOne = std::uint64_t{1} << 53;
+    static_assert(kOne <= ~std::uint64_t{0} / kMMax);
+    std::uint64_t scaled = (x >> 11) + 1;  // U * m^level, of (0, 1]
+    unsigned level = 0;
+    for (; level < kLevelMax && scaled * m <= kOne; ++level) scaled *= m;
+    return level;
   }
 };
 

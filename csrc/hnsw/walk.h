@@ -26,6 +26,7 @@ struct Scratch {
   SortedPool pool;
   SortedPool exact;                   // the results, where the walk compares codes
   std::vector<Candidate> candidates;  // what is kept of the pool
+  std::vector<Candidate> mates;       // nodes inserted together with the one that walks
   quantization::CodedQuery query;
   std::array<Node, kDegreeMax> nodes;
   std::array<float, kDegreeMax> distances;

@@ -1,5 +1,6 @@
-// Building and searching: sound links, near-exact answers, the same bytes from one thread, filters, deadlines.
+// Building and searching: sound links, near-exact answers, the same bytes from any threads, filters, deadlines.
 #include <algorithm>
+#include <array>
 #include <vector>
 
 #include "check.h"
@@ -103,7 +104,43 @@ TEST(finds_nearly_all_true_neighbours) {
   CHECK(hits >= 990);
 }
 
-TEST(one_thread_gives_the_same_bytes_again) { CHECK(bytes_of(Built(1)) == bytes_of(Built(1))); }
+TEST(any_number_of_threads_gives_the_same_bytes) {
+  const std::vector<std::uint8_t> one = bytes_of(Built(1));
+  for (const unsigned threads : {1U, 2U, 7U}) CHECK(bytes_of(Built(threads)) == one);
+}
+
+// What arrives together may belong together: rows sorted by cluster must not lose their neighbours in the batch.
+TEST(nodes_of_one_batch_find_each_other) {
+  std::vector<float> values = clustered(kCount, kDim, 3);
+  std::vector<std::vector<float>> rows;
+  for (std::size_t i = 0; i < kCount; ++i) rows.emplace_back(&values[i * kDim], &values[i * kDim] + kDim);
+  std::sort(rows.begin(), rows.end());
+  for (std::size_t i = 0; i < kCount; ++i) std::copy(rows[i].begin(), rows[i].end(), &values[i * kDim]);
+  const Vectors vectors = rows_of(values, kDim);
+  Graph graph({8, 60, 1}, kCount);
+  build(graph, vectors, 0, kCount, 2, {});
+  const std::vector<float> queries = clustered(100, kDim, 4);
+  const Found found = find(graph, vectors, request(queries, 10, 100));
+  std::size_t hits = 0;
+  for (std::size_t q = 0; q < 100; ++q) {
+    for (const std::int64_t node : nearest(vectors, kCount, &queries[q * kDim], 10)) {
+      hits += std::count(&found.nodes[q * 10], &found.nodes[q * 10] + 10, node);
+    }
+  }
+  CHECK(hits >= 980);
+}
+
+TEST(a_level_is_drawn_without_logarithms_and_as_often_as_it_should_be) {
+  const Params params{4, 10, 3};
+  std::array<std::size_t, 4> at_least{};
+  for (std::uint64_t node = 0; node < 100'000; ++node) {
+    for (unsigned level = 0; level < at_least.size(); ++level) at_least[level] += params.level_of(node) >= level;
+  }
+  CHECK_EQ(std::size_t{100'000}, at_least[0]);
+  CHECK(at_least[1] > 24'500 && at_least[1] < 25'500);  // 1 / m, and four standard deviations
+  CHECK(at_least[2] > 5'900 && at_least[2] < 6'600);
+  CHECK(at_least[3] > 1'400 && at_least[3] < 1'730);
+}
 
 TEST(a_view_answers_as_the_graph_it_was_written_from) {
   const Built built(4);
@@ -120,8 +157,7 @@ TEST(a_view_answers_as_the_graph_it_was_written_from) {
   CHECK_EQ(validate(built.graph, kCount).links, validate(view, kCount).links);
 }
 
-// The floor is what the same graph finds without a filter: a build of many threads is never the same twice, so a fixed
-// share would fail by chance.
+// The floor is what the same graph finds without a filter.
 TEST(a_filter_returns_only_what_passes_and_as_much_of_it_as_is_found_without) {
   const Built built(4);
   const std::vector<float> queries = clustered(50, kDim, 6);

@@ -1,0 +1,73 @@
+// A sealed graph is the same bytes whatever built it: any number of threads, any instruction set, any architecture. The
+// checksums below are those of all; a change to the build, the codes or the calibration changes them, on every machine
+// alike, and is then a decision.
+#include <cstdint>
+#include <random>
+#include <vector>
+
+#include "calibration/seal.h"
+#include "check.h"
+#include "common/aligned_buffer.h"
+#include "flat/flat.h"
+#include "hnsw/checksum.h"
+#include "hnsw/connect.h"
+#include "hnsw/insert.h"
+
+using namespace akidb;
+
+namespace {
+
+constexpr std::size_t kCount = 1500;  // three batches, codes at dim 70 and none at 24
+
+// Numbers of the standard's engines are the same everywhere, those of its distributions are not.
+std::vector<float> clustered(std::size_t dim) {
+  std::mt19937 random(7);
+  const auto number = [&random] { return static_cast<float>(random()) * 0x1p-31F - 1.0F; };
+  std::vector<float> centres(12 * dim);
+  for (float& value : centres) value = number();
+  std::vector<float> out(kCount * dim);
+  for (std::size_t i = 0; i < kCount; ++i) {
+    const std::size_t cluster = random() % 12;
+    for (std::size_t d = 0; d < dim; ++d) out[i * dim + d] = centres[cluster * dim + d] + 0.5F * number();
+  }
+  return out;
+}
+
+std::uint32_t checksum(std::size_t dim, Metric metric, unsigned threads) {
+  const std::vector<float> values = clustered(dim);
+  AlignedBuffer<float> norms(kCount);
+  flat::inverse_norms(values.data(), kCount, dim, threads, norms.data());
+  const hnsw::Vectors vectors{values.data(), dim, dim, metric == Metric::kCosine ? norms.data() : nullptr, metric};
+  hnsw::Graph graph({6, 40, 5}, kCount);
+  hnsw::build(graph, vectors, 0, kCount, threads, {});
+  hnsw::connect(graph, vectors, kCount);
+  AlignedBuffer<std::uint8_t> bytes;
+  calibration::seal(
+      graph, kCount, vectors, std::nullopt, threads,
+      [&bytes](std::size_t size) {
+        bytes = AlignedBuffer<std::uint8_t>(size);
+        return bytes.data();
+      },
+      [] {});
+  return hnsw::crc32c(bytes.data(), bytes.size());
+}
+
+struct Golden {
+  std::size_t dim;
+  Metric metric;
+  std::uint32_t checksum;
+};
+
+constexpr Golden kGolden[] = {
+    {70, Metric::kL2, 3814778753}, {70, Metric::kCosine, 1914432658}, {24, Metric::kInnerProduct, 3603930744}};
+
+}  // namespace
+
+TEST(a_sealed_graph_is_the_same_bytes_for_any_threads_and_machine) {
+#if defined(__x86_64__)
+  if (kernels().level == SimdLevel::kScalar) return;  // rounds differently: csrc/distance/README.md
+#endif
+  for (const Golden& golden : kGolden) {
+    for (const unsigned threads : {1U, 2U, 5U}) CHECK_EQ(golden.checksum, checksum(golden.dim, golden.metric, threads));
+  }
+}
