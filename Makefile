@@ -31,9 +31,9 @@ test-fast:
 test-ci: lint lint-cpp test-cpp test-sanitizers test-arm
 	$(PYTEST)
 
-test-s3: ## the tests against a real S3 server (builds MinIO at first use; needs Go)
+test-s3: ## the tests against real S3 servers (builds them at first use; needs Go)
 	@scripts/setup.sh test
-	scripts/build-minio.sh
+	scripts/build-s3-servers.sh
 	$(PYTEST) -m s3
 
 test-cpp: ## the C++ tests

@@ -8,19 +8,25 @@ from pathlib import Path
 import pytest
 
 from akidb.config import Settings
-from akidb.config.settings import Cache, Storage
-from tests.servers import Minio, running_minio
+from tests.servers import S3_SERVERS, Minio, S3Server, Versitygw, running
 
 
 @pytest.fixture(scope="session")
-def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Minio]:
+def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """One server for the whole run; each test takes a bucket of its own. Whoever kills or pauses it starts another."""
-    with running_minio(tmp_path_factory.mktemp("minio")) as server:
+    with running(Minio(tmp_path_factory.mktemp("minio"))) as server:
         yield server
 
 
-@pytest.fixture
-def s3_settings(minio: Minio, tmp_path: Path) -> Settings:
-    """Settings that reach the session's MinIO, with a file cache of this test's own."""
-    storage = Storage(s3_endpoint=minio.endpoint, s3_access_key=minio.access_key, s3_secret_key=minio.secret_key)
-    return Settings(storage=storage, cache=Cache(hot_path=str(tmp_path / "cache")))
+@pytest.fixture(scope="session")
+def versitygw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """Another implementation, on the same terms."""
+    with running(Versitygw(tmp_path_factory.mktemp("versitygw"))) as server:
+        yield server
+
+
+@pytest.fixture(params=[kind.name for kind in S3_SERVERS])
+def s3_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    """Settings that reach each of the session's servers in turn, with a file cache of this test's own."""
+    server: S3Server = request.getfixturevalue(request.param)
+    return server.settings(tmp_path / "cache")

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from akidb.config import Settings
+from akidb.config.settings import Cache, Storage
 from akidb.storage.s3_client import S3Options
 
 _START_SECS = 60.0
@@ -23,32 +25,41 @@ _POLL_SECS = 0.05
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback never goes through a proxy
 
 
-def minio_binary() -> Path:
-    """AKIDB_TEST_MINIO, else `minio` on PATH, else what scripts/build-minio.sh made. Missing: skips, under CI=true
+def _binary(name: str) -> Path:
+    """AKIDB_TEST_<NAME>, else `name` on PATH, else what scripts/build-s3-servers.sh made. Missing: skips, under CI=true
     fails."""
-    built = Path(os.environ.get("AKIDB_TOOLS_DIR") or Path.home() / ".cache/akidb/bin") / "minio"
-    for candidate in (os.environ.get("AKIDB_TEST_MINIO"), shutil.which("minio"), built):
+    variable = f"AKIDB_TEST_{name.upper()}"
+    built = Path(os.environ.get("AKIDB_TOOLS_DIR") or Path.home() / ".cache/akidb/bin") / name
+    for candidate in (os.environ.get(variable), shutil.which(name), built):
         if candidate and os.access(candidate, os.X_OK):
             return Path(candidate)
-    missing = "no MinIO: run scripts/build-minio.sh, or set AKIDB_TEST_MINIO to the binary"
+    missing = f"no {name}: run scripts/build-s3-servers.sh, or set {variable} to the binary"
     if os.environ.get("CI") == "true":
         pytest.fail(missing)
     pytest.skip(missing)
 
 
-class Minio:
-    """One MinIO server over `folder`. `kill` and `start` again give the same address and data."""
+class S3Server:
+    """A server over `folder`; which one, subclasses say. `kill` and `start` again give the same address and data."""
 
+    name: str
+    health: str
     access_key = "akidb-test"
     secret_key = "akidb-test-secret"
 
     def __init__(self, folder: Path) -> None:
-        self._binary = minio_binary()
-        self._folder = folder
-        self._log = folder / "minio.log"
+        self.binary = _binary(self.name)
+        self.data = folder / "data"
+        self._log = folder / f"{self.name}.log"
         self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
-        folder.mkdir(parents=True, exist_ok=True)
+        self.data.mkdir(parents=True, exist_ok=True)
+
+    def command(self, address: str) -> list[str | Path]:
+        raise NotImplementedError
+
+    def variables(self) -> dict[str, str]:
+        raise NotImplementedError
 
     @property
     def endpoint(self) -> str:
@@ -57,6 +68,11 @@ class Minio:
     def options(self, bucket: str, prefix: str = "", **changed: object) -> S3Options:
         keys = {"access_key": self.access_key, "secret_key": self.secret_key}
         return S3Options(**{"bucket": bucket, "endpoint": self.endpoint, "prefix": prefix, **keys, **changed})
+
+    def settings(self, cache: Path) -> Settings:
+        """Settings that reach this server, with a file cache in the folder `cache`."""
+        storage = Storage(s3_endpoint=self.endpoint, s3_access_key=self.access_key, s3_secret_key=self.secret_key)
+        return Settings(storage=storage, cache=Cache(hot_path=str(cache)))
 
     def environment(self, bucket: str, prefix: str = "") -> dict[str, str]:
         """The variables that make an AkiDB process use this server."""
@@ -76,26 +92,19 @@ class Minio:
                 return
             self.kill()
             self._port = free_port()
-        raise RuntimeError(f"MinIO did not start: {self._log.read_text(errors='replace')[-2000:]}")
+        raise RuntimeError(f"{self.name} did not start: {self._log.read_text(errors='replace')[-2000:]}")
 
     def _spawn(self) -> None:
-        settings = {
-            "MINIO_ROOT_USER": self.access_key,
-            "MINIO_ROOT_PASSWORD": self.secret_key,
-            "MINIO_BROWSER": "off",
-            "MINIO_UPDATE": "off",
-        }
-        command = [self._binary, "server", self._folder / "data", "--address", f"127.0.0.1:{self._port}", "--quiet"]
-        command += ["--console-address", f"127.0.0.1:{free_port()}"]
+        command = self.command(f"127.0.0.1:{self._port}")
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **settings})
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **self.variables()})
 
     def _healthy(self) -> bool:
         assert self._process is not None
         end = time.monotonic() + _START_SECS
         while time.monotonic() < end and self._process.poll() is None:
             try:
-                with _DIRECT.open(f"{self.endpoint}/minio/health/live", timeout=5):
+                with _DIRECT.open(f"{self.endpoint}{self.health}", timeout=5):
                     return True
             except OSError:  # refused, or 503 while it starts
                 time.sleep(_POLL_SECS)
@@ -130,9 +139,39 @@ class Minio:
         self._process = None
 
 
+class Minio(S3Server):
+    name = "minio"
+    health = "/minio/health/live"
+
+    def command(self, address: str) -> list[str | Path]:
+        console = f"127.0.0.1:{free_port()}"
+        return [self.binary, "server", self.data, "--address", address, "--console-address", console, "--quiet"]
+
+    def variables(self) -> dict[str, str]:
+        return {
+            "MINIO_ROOT_USER": self.access_key,
+            "MINIO_ROOT_PASSWORD": self.secret_key,
+            "MINIO_BROWSER": "off",
+            "MINIO_UPDATE": "off",
+        }
+
+
+class Versitygw(S3Server):
+    name = "versitygw"
+    health = "/health"
+
+    def command(self, address: str) -> list[str | Path]:
+        return [self.binary, "--port", address, "--health", self.health, "--quiet", "posix", self.data]
+
+    def variables(self) -> dict[str, str]:
+        return {"ROOT_ACCESS_KEY": self.access_key, "ROOT_SECRET_KEY": self.secret_key}
+
+
+S3_SERVERS = (Minio, Versitygw)
+
+
 @contextmanager
-def running_minio(folder: Path) -> Iterator[Minio]:
-    server = Minio(folder)
+def running(server: S3Server) -> Iterator[S3Server]:
     server.start()
     try:
         yield server

@@ -12,10 +12,10 @@ from akidb.storage.local import LocalStore
 from akidb.storage.memory import MemoryStore
 from akidb.storage.object_store import ObjectStore
 from akidb.storage.s3 import S3Store
-from tests.servers import Minio
+from tests.servers import S3_SERVERS, S3Server
 
 
-@pytest.fixture(params=["memory", "local", pytest.param("s3", marks=pytest.mark.s3)])
+@pytest.fixture(params=["memory", "local", *(pytest.param(kind.name, marks=pytest.mark.s3) for kind in S3_SERVERS)])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ObjectStore]:
     made: ObjectStore
     if request.param == "memory":
@@ -23,8 +23,8 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     elif request.param == "local":
         made = LocalStore(tmp_path / "store")
     else:
-        minio: Minio = request.getfixturevalue("minio")
-        made = S3Store(minio.options(f"test-{uuid.uuid4()}", "some/prefix"))
+        server: S3Server = request.getfixturevalue(request.param)
+        made = S3Store(server.options(f"test-{uuid.uuid4()}", "some/prefix"))
     yield made
     await made.close()
 

@@ -1,4 +1,4 @@
-"""What every store must do; each test runs over memory, a local folder and a bucket of a real MinIO."""
+"""What every store must do; each test runs over memory, a local folder, and buckets of two real S3 servers."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from akidb.storage.object_store import Status
 from akidb.storage.retrying import Backoff, RetryingStore
 from akidb.storage.s3 import S3Store
 from akidb.storage.s3_client import S3Options
-from tests.servers import EMPTY_LIST, Answer, Minio, free_port, running_minio, s3_error, scripted_s3
+from tests.servers import EMPTY_LIST, Answer, Minio, free_port, running, s3_error, scripted_s3
 
 _SECRET = "hush-hush-do-not-tell"
 
@@ -121,7 +121,7 @@ async def test_kms_key_is_named() -> None:
 
 @pytest.mark.s3
 async def test_reads_outlive_a_restart_of_the_store(tmp_path: Path) -> None:
-    with running_minio(tmp_path / "minio") as minio:
+    with running(Minio(tmp_path)) as minio:
         store = RetryingStore(
             S3Store(minio.options("akidb")), Backoff(max_attempts=100, initial_backoff_ms=10, max_backoff_ms=500)
         )
