@@ -11,7 +11,7 @@ from akidb.config import Settings
 from akidb.errors import ConfigurationError, InvalidInputError
 from akidb.storage.file_cache import FileCachedStore
 from akidb.storage.instrumented import InstrumentedStore
-from akidb.storage.keys import FORMAT_KEY
+from akidb.storage.keys import FORMAT_KEY, PROBE_FOLDER
 from akidb.storage.local import LocalStore
 from akidb.storage.memory import MemoryStore
 from akidb.storage.object_store import ObjectStore
@@ -19,7 +19,7 @@ from akidb.storage.retrying import Backoff, RetryingStore
 from akidb.storage.s3 import S3Store
 from akidb.storage.s3_client import S3Options
 
-_FILE_SYSTEMS_OWN = ("lost+found",)
+_NOT_FOREIGN = ("lost+found", PROBE_FOLDER)
 _S3_SCHEME = "s3://"
 _SERVICE_CACHE = Path("/var/lib/akidb/cache")
 
@@ -78,7 +78,7 @@ def _local(folder: Path) -> ObjectStore:
 
 def _is_foreign(folder: Path) -> bool:
     """Whether there are other things than a store in it. Hidden files, our temporary ones among them, are no reason."""
-    others = any(name[0] != "." and name not in _FILE_SYSTEMS_OWN for name in os.listdir(folder))
+    others = any(name[0] != "." and name not in _NOT_FOREIGN for name in os.listdir(folder))
     return others and not (folder / FORMAT_KEY).exists()  # asked last: another process may be laying it down
 
 

@@ -9,6 +9,9 @@ from akidb.errors import InvalidInputError
 FORMAT_KEY = "format"
 """The object that every store begins with."""
 
+PROBE_FOLDER = "probe"
+"""Where a store is tried out; what is below it may be deleted at any time."""
+
 LOCK_NAME = "lock"
 """Last part of the local store's lock files; no object may be called so."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 
 from akidb.errors import ConfigurationError
+from akidb.storage.keys import PROBE_FOLDER
 from akidb.storage.object_store import ObjectStore, Status
 
 _probed: set[str] = set()
@@ -13,13 +14,13 @@ _probed: set[str] = set()
 async def require_conditional_puts(store: ObjectStore) -> None:
     """Tries three conditional puts on a fresh key, one after the other, once per process and location.
 
-    This finds a store that ignores conditions; one that checks them without a lock passes, and only a race finds it
-    (`tests/unit/storage` and CI race the supported ones). Nothing is left behind. Raises ConfigurationError naming
+    This finds a store that ignores conditions; one that checks them without a lock passes, and only a race finds it:
+    `akidb store check` races. Nothing is left behind. Raises ConfigurationError naming
     the store.
     """
     if store.location in _probed:
         return
-    key = f"probe/{uuid.uuid4()}"
+    key = f"{PROBE_FOLDER}/{uuid.uuid4()}"
     created = await store.put_if_absent(key, b"akidb probe 1")
     try:
         again = await store.put_if_absent(key, b"akidb probe 2")
