@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import time
 import urllib.request
@@ -160,8 +161,12 @@ class Versitygw(S3Server):
     name = "versitygw"
     health = "/health"
 
+    def __init__(self, folder: Path, *flags: str) -> None:
+        super().__init__(folder)
+        self._flags = flags
+
     def command(self, address: str) -> list[str | Path]:
-        return [self.binary, "--port", address, "--health", self.health, "--quiet", "posix", self.data]
+        return [self.binary, "--port", address, "--health", self.health, "--quiet", *self._flags, "posix", self.data]
 
     def variables(self) -> dict[str, str]:
         return {"ROOT_ACCESS_KEY": self.access_key, "ROOT_SECRET_KEY": self.secret_key}
@@ -197,7 +202,9 @@ def s3_error(status: int, code: str) -> Answer:
 
 
 @asynccontextmanager
-async def scripted_s3(answer: Callable[[str, str, dict[str, str]], Answer | None]) -> AsyncIterator[str]:
+async def scripted_s3(
+    answer: Callable[[str, str, dict[str, str]], Answer | None], *, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[str]:
     """The URL of a store that says what `answer(method, target, headers)` returns; None: it never answers.
 
     A Content-Length header in the answer is sent as it is, so a body can be cut short.
@@ -229,7 +236,7 @@ async def scripted_s3(answer: Callable[[str, str, dict[str, str]], Answer | None
         finally:
             writer.close()
 
-    async with await asyncio.start_server(accept, "127.0.0.1", 0) as server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with await asyncio.start_server(accept, "127.0.0.1", 0, ssl=tls) as server:
+        yield f"http{'s' if tls else ''}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         closing.set()
         await asyncio.gather(*serving)

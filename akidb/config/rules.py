@@ -52,6 +52,10 @@ def _storage_contradictions(settings: Settings, sources: Mapping[str, str]) -> I
             yield f"{source} is {storage.s3_endpoint!r}, expected http://host:port, https://host or aws"
     if (storage.s3_access_key is None) != (storage.s3_secret_key is None):
         yield "storage.s3_access_key and storage.s3_secret_key: only one is set, expected both or neither"
+    if storage.s3_session_token is not None and storage.s3_access_key is None:
+        yield "storage.s3_session_token is set without the keys it belongs to, expected storage.s3_access_key as well"
+    if storage.s3_kms_key_id is not None and storage.s3_encryption != "sse-kms":
+        yield "storage.s3_kms_key_id is set, expected storage.s3_encryption to be sse-kms (AKIDB_S3_ENCRYPTION)"
 
 
 def remarks(settings: Settings, sources: Mapping[str, str]) -> Iterator[str]:

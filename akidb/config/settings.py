@@ -56,12 +56,28 @@ class Storage:
     s3_prefix: str = setting(
         "", "Key prefix inside the bucket, so that several AkiDBs can share it.", env="AKIDB_S3_PREFIX"
     )
+    s3_addressing: Literal["auto", "path", "virtual"] = setting(
+        "auto",
+        "Where the bucket's name goes: into the path or before the host. auto is path for an endpoint of one's own and "
+        "virtual for Amazon's.",
+        env="AKIDB_S3_ADDRESSING",
+    )
+    s3_ca_file: str | None = setting(
+        None,
+        "PEM file of the authorities that may sign an https endpoint's certificate. Unset: the usual public ones.",
+        env="AKIDB_S3_CA_FILE",
+    )
     s3_access_key: str | None = setting(
-        None, "Access key; without keys the standard credential chain is asked.", env="AKIDB_S3_ACCESS_KEY", secret=True
+        None,
+        "Access key; without keys the standard credential chain is asked: AWS_ variables, shared files, web identity, "
+        "the instance's or container's role.",
+        env="AKIDB_S3_ACCESS_KEY",
+        secret=True,
     )
     s3_secret_key: str | None = setting(
         None, "Secret key that belongs to the access key.", env="AKIDB_S3_SECRET_KEY", secret=True
     )
+    s3_session_token: str | None = setting(None, "Token of temporary keys.", env="AKIDB_S3_SESSION_TOKEN", secret=True)
     s3_encryption: Literal["sse-s3", "sse-kms"] | None = setting(
         None, "Server-side encryption asked for on every write.", env="AKIDB_S3_ENCRYPTION"
     )
@@ -69,17 +85,18 @@ class Storage:
         None, "Key for sse-kms; unset: the store's default key.", env="AKIDB_S3_KMS_KEY_ID"
     )
     s3_object_lock_enabled: bool = setting(
-        False, "Write sealed segments once only (WORM).", env="AKIDB_S3_OBJECT_LOCK_ENABLED", later="object lock"
+        False,
+        "Keep sealed segments from being deleted or overwritten (WORM); the bucket must have Object Lock.",
+        env="AKIDB_S3_OBJECT_LOCK_ENABLED",
     )
     s3_object_lock_retention_days: int = setting(
         30, "How long sealed segments are locked.", low=1, high=36_500, unit="days",
-        env="AKIDB_S3_OBJECT_LOCK_RETENTION_DAYS", later="object lock",
+        env="AKIDB_S3_OBJECT_LOCK_RETENTION_DAYS",
     )  # fmt: skip
     s3_object_lock_mode: Literal["GOVERNANCE", "COMPLIANCE"] = setting(
         "GOVERNANCE",
         "Who may lift the lock: privileged users, or nobody.",
         env="AKIDB_S3_OBJECT_LOCK_MODE",
-        later="object lock",
     )
     create_bucket: bool = setting(True, "Create the bucket when it is missing.")
     conditional_writes: Literal["require", "single-writer"] = setting(

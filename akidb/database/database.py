@@ -26,7 +26,6 @@ from akidb.errors import (
 from akidb.filter import PayloadSchema
 from akidb.manifest import HeadStore
 from akidb.storage.object_store import ObjectStore
-from akidb.storage.probe import require_conditional_puts
 from akidb.types import EF_MAX, M_MAX, M_MIN, STRONG, CollectionSpec, IndexParams
 from akidb.wal import Appender, Entry, Log
 
@@ -77,11 +76,8 @@ class Database:
         return self
 
     async def _begin(self) -> None:
-        store, read_only = self._store, self._read_only
-        if not read_only and not store.can_delete:  # our own stores keep conditions, a bucket has to show it
-            await require_conditional_puts(store)
-        await ensure_format(store, create=not read_only)
-        if not read_only:
+        await ensure_format(self._store, create=not self._read_only)
+        if not self._read_only:
             await self._heads.create()
         await self._appender.catch_up(deadline=time.monotonic() + OPEN_TIMEOUT_SECS)
         self._last_answer = time.monotonic()

@@ -10,7 +10,9 @@ from akidb.codec import decode, encode
 from akidb.codec.frame import KIND_FORMAT
 from akidb.errors import ConfigurationError, CorruptionError, NotFoundError
 from akidb.storage.keys import FORMAT_KEY as KEY
+from akidb.storage.keys import PROBE_FOLDER
 from akidb.storage.object_store import ObjectStore, Status
+from akidb.storage.probe import require_conditional_puts
 
 READER = WRITER = 1
 """The format versions this AkiDB reads and writes."""
@@ -26,20 +28,35 @@ class StoreFormat(msgspec.Struct, frozen=True):
 
 
 async def ensure_format(store: ObjectStore, *, create: bool) -> StoreFormat:
-    """Reads FORMAT, laying it down in a new store if `create`.
+    """Reads FORMAT, laying it down in a new store if `create`. Nothing is written to a store that is refused, and
+    nothing but a probe to one that does not keep conditional writes.
 
     Raises:
-        ConfigurationError: `newer_format`: the store was written by a later AkiDB.
+        ConfigurationError: `newer_format`: the store was written by a later AkiDB. `not_a_store`: it is no new one, but
+            holds something else. `no_conditional_writes`.
         NotFoundError: `store_not_found`: there is none and `create` is False.
         CorruptionError: it can't be read.
     """
-    reply = await store.get(KEY)
-    if reply.status is Status.NOT_FOUND:
-        if not create:
-            raise NotFoundError(f"there is no AkiDB database at {store.location}", code="store_not_found")
+    found = await _read(store, create=create)
+    if found is None and not create:
+        raise NotFoundError(f"there is no AkiDB database at {store.location}", code="store_not_found")
+    if found is None:
+        found = await _refuse_foreign(store)
+    if create and not store.can_delete:  # our own stores keep conditions, a bucket has to show it
+        await require_conditional_puts(store)
+    if found is None:
         fresh = StoreFormat(uuid4())
         await store.put_if_absent(KEY, encode(KIND_FORMAT, fresh.store, {"format": msgspec.json.encode(fresh)}))
-        reply = await store.get(KEY)  # of two nodes that begin at once, both take the one that is there
+        found = await _read(store, create=create)  # of two nodes that begin at once, both take the one that is there
+    if found is None:
+        raise CorruptionError(f"object {KEY} in {store.location} was put and is not there")
+    return found
+
+
+async def _read(store: ObjectStore, *, create: bool) -> StoreFormat | None:
+    reply = await store.get(KEY)
+    if reply.status is Status.NOT_FOUND:
+        return None
     try:
         frame = decode(reply.body, kind=KIND_FORMAT, name=KEY)
         found = msgspec.json.decode(frame.sections["format"], type=StoreFormat)
@@ -52,3 +69,18 @@ async def ensure_format(store: ObjectStore, *, create: bool) -> StoreFormat:
             code="newer_format",
         )
     return found
+
+
+async def _refuse_foreign(store: ObjectStore) -> StoreFormat | None:
+    """Raises ConfigurationError if a store without FORMAT holds other things; FORMAT, if it has one by now."""
+    async for info in store.list_from(""):
+        if not info.key.startswith(f"{PROBE_FOLDER}/"):
+            found = await _read(store, create=True)  # another process may have laid it down meanwhile
+            if found is None:
+                raise ConfigurationError(
+                    f"{store.location} holds no AkiDB store but other objects, such as {info.key!r}; name an empty "
+                    "bucket in AKIDB_S3_BUCKET or a prefix of its own in AKIDB_S3_PREFIX",
+                    code="not_a_store",
+                )
+            return found
+    return None

@@ -17,7 +17,7 @@ from akidb.storage.memory import MemoryStore
 from akidb.storage.object_store import ObjectStore
 from akidb.storage.retrying import Backoff, RetryingStore
 from akidb.storage.s3 import S3Store
-from akidb.storage.s3_client import S3Options
+from akidb.storage.s3_client import Retention, S3Options
 
 _NOT_FOREIGN = ("lost+found", PROBE_FOLDER)
 _S3_SCHEME = "s3://"
@@ -84,6 +84,7 @@ def _is_foreign(folder: Path) -> bool:
 
 def s3_options(settings: Settings) -> S3Options:
     storage = settings.storage
+    retention = Retention(storage.s3_object_lock_retention_days, storage.s3_object_lock_mode)
     return S3Options(
         bucket=storage.s3_bucket,
         endpoint=None if storage.s3_endpoint in (None, "aws") else storage.s3_endpoint,
@@ -91,9 +92,13 @@ def s3_options(settings: Settings) -> S3Options:
         prefix=storage.s3_prefix,
         access_key=storage.s3_access_key,
         secret_key=storage.s3_secret_key,
+        session_token=storage.s3_session_token,
+        addressing=storage.s3_addressing,
+        ca_file=storage.s3_ca_file,
         create_bucket=storage.create_bucket,
         encryption=storage.s3_encryption,
         kms_key_id=storage.s3_kms_key_id,
+        retention=retention if storage.s3_object_lock_enabled else None,
     )
 
 

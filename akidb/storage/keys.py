@@ -35,6 +35,11 @@ def check_key(key: str) -> str:
     return key
 
 
+def is_segment(key: str) -> bool:
+    """Whether it is a sealed segment: the only kind of object that is never written again and may be locked."""
+    return "/seg/" in key
+
+
 def check_prefix(prefix: str) -> str:
     """Returns `prefix`, which is the beginning of a key and may end in `/` or inside a part. Raises
     InvalidInputError."""

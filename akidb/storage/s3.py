@@ -13,15 +13,16 @@ import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from akidb.errors import StorageFullError
-from akidb.storage.keys import check_key, check_prefix, check_range
+from akidb.errors import AkiDBError, StorageFullError
+from akidb.storage.keys import check_key, check_prefix, check_range, is_segment
 from akidb.storage.object_store import Body, ObjectInfo, Reply, Status
 from akidb.storage.s3_client import S3Options, new_client, send_bodies_at_once
-from akidb.storage.s3_errors import http_time, is_missing_bucket, refused, status_of, translated
-from akidb.storage.s3_multipart import MULTIPART_BYTES_MIN, upload
+from akidb.storage.s3_errors import http_time, is_missing_bucket, no_object_lock, refused, status_of, translated
+from akidb.storage.s3_multipart import MULTIPART_BYTES_MIN, content_md5, upload
 
 _DELETES_MAX = 1000  # per request, by the S3 interface
 
@@ -85,7 +86,7 @@ class S3Store:
         client = await self._connected()
         address = {"Bucket": self._options.bucket, "Key": self._key(key)}
         try:
-            etag = await upload(client, address, self._encryption(), body, size)
+            etag = await upload(client, address, self._kept(key), body, size, md5=self._is_locked(key))
         except Exception as failed:
             raise translated(failed, self._options) from failed
         return Reply(Status.OK, etag=etag)
@@ -99,9 +100,10 @@ class S3Store:
     async def _put(self, key: str, body: Body, condition: Mapping[str, str]) -> Reply:
         full_key = self._key(key)
         data = await asyncio.to_thread(body.read_bytes) if isinstance(body, Path) else bytes(body)
-        answer = await self._request(
-            "put_object", full_key, {"Body": data, **condition, **self._encryption()}, len(data)
-        )
+        parameters = {"Body": data, **condition, **self._kept(key)}
+        if self._is_locked(key):
+            parameters["ContentMD5"] = await asyncio.to_thread(content_md5, data)
+        answer = await self._request("put_object", full_key, parameters, len(data))
         return answer if isinstance(answer, Reply) else _reply(answer)
 
     async def list_from(self, prefix: str, start_after: str | None = None) -> AsyncIterator[ObjectInfo]:
@@ -183,13 +185,24 @@ class S3Store:
         if not self._bucket_found:
             async with self._connecting:
                 if self._client is None:
-                    opening = await asyncio.to_thread(new_client, self._options)
-                    self._client = await self._stack.enter_async_context(opening)
-                    send_bodies_at_once(self._client)
+                    self._client = await self._new_client()
                 if not self._bucket_found:
                     await self._find_bucket()
+                    if self._options.retention is not None:
+                        await self._require_object_lock()
                     self._bucket_found = True
         return self._client
+
+    async def _new_client(self) -> Any:
+        try:
+            opening = await asyncio.to_thread(new_client, self._options)
+            client = await self._stack.enter_async_context(opening)
+        except AkiDBError:
+            raise
+        except Exception as failed:
+            raise translated(failed, self._options) from failed
+        send_bodies_at_once(client)
+        return client
 
     async def _find_bucket(self) -> None:
         """Lists instead of HeadBucket: that needs a right on the whole bucket, and its refusals do not say why.
@@ -204,24 +217,43 @@ class S3Store:
         else:
             return
         region = self._options.region
-        where = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+        how: dict[str, Any] = {}
+        if region != "us-east-1":
+            how["CreateBucketConfiguration"] = {"LocationConstraint": region}
+        if self._options.retention is not None:
+            how["ObjectLockEnabledForBucket"] = True
         try:
-            await self._client.create_bucket(Bucket=self._options.bucket, **where)
+            await self._client.create_bucket(Bucket=self._options.bucket, **how)
         except self._client.exceptions.BucketAlreadyOwnedByYou:
             pass  # another node was quicker
         except Exception as failed:
             raise translated(failed, self._options) from failed
 
+    async def _require_object_lock(self) -> None:
+        """Asked before anything is written: the first segment would be refused only when there is much to fold."""
+        try:
+            await self._client.get_object_lock_configuration(Bucket=self._options.bucket)
+        except Exception as failed:
+            raise no_object_lock(failed, self._options) from failed
+
     def _key(self, key: str) -> str:
         return self._root + check_key(key)
 
-    def _encryption(self) -> dict[str, str]:
-        if self._options.encryption is None:
-            return {}
-        if self._options.encryption == "sse-s3":
-            return {"ServerSideEncryption": "AES256"}
-        named = {} if self._options.kms_key_id is None else {"SSEKMSKeyId": self._options.kms_key_id}
-        return {"ServerSideEncryption": "aws:kms", **named}
+    def _is_locked(self, key: str) -> bool:
+        return self._options.retention is not None and is_segment(key)
+
+    def _kept(self, key: str) -> dict[str, Any]:
+        """How the store shall keep the object: encrypted, and, a segment, under Object Lock."""
+        options = self._options
+        headers: dict[str, Any] = {}
+        if options.encryption is not None:
+            headers["ServerSideEncryption"] = "AES256" if options.encryption == "sse-s3" else "aws:kms"
+        if options.kms_key_id is not None:
+            headers["SSEKMSKeyId"] = options.kms_key_id
+        if options.retention is not None and is_segment(key):
+            headers["ObjectLockMode"] = options.retention.mode
+            headers["ObjectLockRetainUntilDate"] = datetime.now(UTC) + timedelta(days=options.retention.days)
+        return headers
 
 
 def _reply(answer: Mapping[str, Any], body: bytes = b"", size: int = 0) -> Reply:

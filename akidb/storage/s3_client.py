@@ -4,10 +4,21 @@ not pay."""
 from __future__ import annotations
 
 import functools
+import ssl
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from akidb.errors import ConfigurationError
+
 _CONNECTIONS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """Object Lock for sealed segments: how long, and who may lift it."""
+
+    days: int
+    mode: Literal["GOVERNANCE", "COMPLIANCE"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +31,13 @@ class S3Options:
     prefix: str = ""
     access_key: str | None = field(default=None, repr=False)
     secret_key: str | None = field(default=None, repr=False)
+    session_token: str | None = field(default=None, repr=False)
+    addressing: Literal["auto", "path", "virtual"] = "auto"
+    ca_file: str | None = None
     create_bucket: bool = True
     encryption: Literal["sse-s3", "sse-kms"] | None = None
     kms_key_id: str | None = None
+    retention: Retention | None = None
     connect_timeout_secs: float = 2.0
     read_timeout_secs: float = 10.0  # between two pieces of an answer; MinIO without write quorum hangs for longer
     upload_bytes_per_sec_min: float = 1 << 20  # slower is taken for stalled
@@ -47,7 +62,7 @@ def new_client(options: S3Options) -> Any:
         request_checksum_calculation="when_required",  # SigV4's SHA-256 covers bodies; many stores know no trailers
         response_checksum_validation="when_required",
         parameter_validation=False,
-        s3={"addressing_style": "path" if options.endpoint else "auto"},
+        s3={"addressing_style": _addressing(options)},
     )
     session = get_session()
     session.register_component("data_loader", _models())
@@ -57,8 +72,28 @@ def new_client(options: S3Options) -> Any:
         endpoint_url=options.endpoint,
         aws_access_key_id=options.access_key,
         aws_secret_access_key=options.secret_key,
+        aws_session_token=options.session_token,
+        verify=_authorities(options.ca_file),
         config=config,
     )
+
+
+def _addressing(options: S3Options) -> str:
+    """An endpoint of one's own seldom has a name per bucket in its DNS."""
+    return "path" if options.addressing == "auto" and options.endpoint else options.addressing
+
+
+def _authorities(ca_file: str | None) -> str | None:
+    """The file, once it is known to hold certificates: the library would name neither it nor the setting."""
+    if ca_file is not None:
+        try:
+            ssl.create_default_context(cafile=ca_file)
+        except OSError as failed:
+            reason = failed.strerror or failed
+            raise ConfigurationError(
+                f"AKIDB_S3_CA_FILE {ca_file!r} cannot be used: {reason}; expected a PEM file with certificates"
+            ) from failed
+    return ca_file
 
 
 @functools.cache

@@ -56,6 +56,12 @@ def http_time(text: str | None) -> float | None:
 def translated(failed: Exception, options: S3Options) -> AkiDBError:
     """The error to raise. No message holds a key or a secret: of the store's answer only code and text are used."""
     code, http_status, _ = _parts(failed)
+    where = options.location
+    if getattr(failed, "operation_name", "").startswith("AssumeRole"):
+        return ConfigurationError(
+            f"{where}: the role was not given ({code}: {_text(failed)}); check AWS_ROLE_ARN and its trust policy, or "
+            "set AKIDB_S3_ACCESS_KEY and AKIDB_S3_SECRET_KEY"
+        )
     if code is not None:
         return refused(code, http_status, _text(failed), options)
     from botocore.exceptions import (
@@ -63,12 +69,20 @@ def translated(failed: Exception, options: S3Options) -> AkiDBError:
         EndpointConnectionError,
         NoCredentialsError,
         PartialCredentialsError,
+        ProfileNotFound,
         ReadTimeoutError,
+        SSLError,
     )
 
-    where = options.location
-    if isinstance(failed, NoCredentialsError | PartialCredentialsError):
-        return ConfigurationError(f"{where}: no credentials; set AKIDB_S3_ACCESS_KEY and AKIDB_S3_SECRET_KEY")
+    if isinstance(failed, NoCredentialsError | PartialCredentialsError | ProfileNotFound):
+        return ConfigurationError(
+            f"{where}: no credentials ({failed}); set AKIDB_S3_ACCESS_KEY and AKIDB_S3_SECRET_KEY, or what the "
+            "standard credential chain reads"
+        )
+    if isinstance(failed, SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(failed):
+        return ConfigurationError(
+            f"{where} shows a certificate that no known authority signed; name yours in AKIDB_S3_CA_FILE"
+        )
     if isinstance(failed, ConnectTimeoutError | EndpointConnectionError):
         return UnavailableError(
             f"{where} cannot be reached: {failed}; is AKIDB_S3_ENDPOINT right, is the store running?"
@@ -76,6 +90,17 @@ def translated(failed: Exception, options: S3Options) -> AkiDBError:
     if isinstance(failed, ReadTimeoutError | TimeoutError):
         return UnavailableError(f"{where} did not answer within {options.read_timeout_secs:g} s")
     return UnavailableError(f"{where} failed: {type(failed).__name__}: {failed}")
+
+
+def no_object_lock(failed: Exception, options: S3Options) -> AkiDBError:
+    """The error where asking for the bucket's Object Lock failed."""
+    code, http_status, _ = _parts(failed)
+    if code is None or http_status >= 500:
+        return translated(failed, options)
+    return ConfigurationError(
+        f"{options.location}: AKIDB_S3_OBJECT_LOCK_ENABLED is true, but the bucket has no Object Lock that can be seen "
+        f"({code}: {_text(failed)}); make a bucket with Object Lock, or switch the setting off"
+    )
 
 
 def refused(code: str, http_status: int, text: str, options: S3Options) -> AkiDBError:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,12 +19,15 @@ _PARTS_MAX = 10_000
 _AT_ONCE = 4
 
 
-async def upload(client: Any, address: Mapping[str, str], encryption: Mapping[str, str], body: Body, size: int) -> str:
-    """Returns the ETag. Raises what the library raises, after telling the store to forget the parts."""
-    started = await client.create_multipart_upload(**address, **encryption)
+async def upload(
+    client: Any, address: Mapping[str, str], kept: Mapping[str, Any], body: Body, size: int, *, md5: bool
+) -> str:
+    """Returns the ETag. `kept` says how the object is to be kept; `md5`: every part carries its own, as Object Lock
+    asks for. Raises what the library raises, after telling the store to forget the parts."""
+    started = await client.create_multipart_upload(**address, **kept)
     address = {**address, "UploadId": started["UploadId"]}
     try:
-        parts = await _send_parts(client, address, body, size)
+        parts = await _send_parts(client, address, body, size, md5)
         done = await client.complete_multipart_upload(**address, MultipartUpload={"Parts": parts})
     except BaseException:
         with contextlib.suppress(Exception):
@@ -32,14 +37,22 @@ async def upload(client: Any, address: Mapping[str, str], encryption: Mapping[st
     return etag
 
 
-async def _send_parts(client: Any, address: Mapping[str, str], body: Body, size: int) -> list[dict[str, Any]]:
+def content_md5(data: bytes) -> str:
+    """The Content-MD5 header of a body."""
+    return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+
+
+async def _send_parts(
+    client: Any, address: Mapping[str, str], body: Body, size: int, md5: bool
+) -> list[dict[str, Any]]:
     part_bytes = max(_PART_BYTES, -(-size // _PARTS_MAX))
     slots = asyncio.Semaphore(_AT_ONCE)
 
     async def send(number: int, start: int) -> dict[str, Any]:
         async with slots:
             data = await asyncio.to_thread(_slice, body, start, min(start + part_bytes, size))
-            answer = await client.upload_part(**address, PartNumber=number, Body=data)
+            sums = {"ContentMD5": await asyncio.to_thread(content_md5, data)} if md5 else {}
+            answer = await client.upload_part(**address, PartNumber=number, Body=data, **sums)
         return {"PartNumber": number, "ETag": answer["ETag"]}
 
     try:

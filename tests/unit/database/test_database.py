@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 from contextlib import nullcontext
 from dataclasses import replace
+from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pytest
 
+from akidb.codec import encode
+from akidb.codec.frame import KIND_FORMAT, decode
 from akidb.config import Settings
 from akidb.config.load import BY_PATH
 from akidb.database import Database
@@ -22,6 +26,8 @@ from akidb.errors import (
     NotFoundError,
 )
 from akidb.storage.memory import MemoryStore
+from akidb.storage.object_store import Body, Reply
+from akidb.storage.wrapper import StoreWrapper
 from akidb.types import CollectionSpec, IndexParams
 
 
@@ -147,14 +153,74 @@ async def test_damaged_and_newer_format_objects_are_named() -> None:
     await store.put("format", good[:-1] + bytes([good[-1] ^ 1]))
     with pytest.raises(CorruptionError, match="format"):
         await Database.open(store, Settings())
-    from akidb.codec import encode
-    from akidb.codec.frame import KIND_FORMAT, decode
-
     uuid = decode(good, kind=KIND_FORMAT, name="format").uuid
     newer = b'{"store": "%s", "min_reader": 2}' % str(uuid).encode()
     await store.put("format", encode(KIND_FORMAT, uuid, {"format": newer}))
     with pytest.raises(ConfigurationError, match="upgrade AkiDB"):
         await Database.open(store, Settings())
+
+
+class _Writes(StoreWrapper):
+    """A bucket, as far as anyone can tell, that remembers what was written to it."""
+
+    def __init__(self) -> None:
+        super().__init__(MemoryStore())
+        self.written: list[str] = []
+
+    location = "s3://bucket at http://10.0.0.1:9000"
+    can_delete = False
+
+    async def put(self, key: str, body: Body) -> Reply:
+        self.written.append(key)
+        return await super().put(key, body)
+
+    async def put_if_absent(self, key: str, body: Body) -> Reply:
+        self.written.append(key)
+        return await super().put_if_absent(key, body)
+
+
+async def test_objects_of_somebody_else_are_named_and_nothing_is_written() -> None:
+    bucket = _Writes()
+    await bucket.inner.put("holiday/photo.jpg", b"x")
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match=r"'holiday/photo.jpg'.*AKIDB_S3_PREFIX") as refused:
+            await Database.open(bucket, Settings())
+        assert refused.value.code == "not_a_store"
+    assert bucket.written == []
+
+
+async def test_what_store_check_left_is_nobodys() -> None:
+    bucket = _Writes()
+    await bucket.inner.put("probe/left", b"x")
+    await (await Database.open(bucket, Settings())).close()
+
+
+async def test_a_store_laid_down_while_we_look_is_ours() -> None:
+    bucket = _Writes()
+
+    class _Slow(_Writes):
+        looked = False
+
+        async def get(self, key: str, **options: Any) -> Reply:
+            reply = await bucket.get(key, **options)
+            if key == "format" and not self.looked:
+                self.looked = True
+                await (await Database.open(bucket, Settings())).close()
+            return reply
+
+    late = _Slow()
+    late.inner = bucket
+    await (await Database.open(late, Settings())).close()
+    assert [info.key async for info in bucket.list_from("format")] == ["format"]
+
+
+async def test_a_newer_store_is_not_even_probed() -> None:
+    bucket = _Writes()
+    newer = b'{"store": "%s", "min_reader": 2}' % str(UUID(int=1)).encode()
+    await bucket.inner.put("format", encode(KIND_FORMAT, UUID(int=1), {"format": newer}))
+    with pytest.raises(ConfigurationError, match="upgrade AkiDB"):
+        await Database.open(bucket, Settings())
+    assert bucket.written == []
 
 
 async def test_health_names_what_is_wrong() -> None:

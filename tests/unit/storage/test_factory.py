@@ -15,6 +15,7 @@ from akidb.storage.memory import MemoryStore
 from akidb.storage.object_store import ObjectStore
 from akidb.storage.retrying import RetryingStore
 from akidb.storage.s3 import S3Store
+from akidb.storage.s3_client import Retention
 from akidb.storage.wrapper import StoreWrapper
 from tests.servers import Minio
 
@@ -88,12 +89,17 @@ def test_every_s3_setting_arrives(tmp_path: Path) -> None:
     given = {
         "s3_endpoint": "aws", "s3_region": "eu-central-1", "s3_bucket": "b", "s3_prefix": "p", "s3_access_key": "k",
         "s3_secret_key": "s", "create_bucket": False, "s3_encryption": "sse-kms", "s3_kms_key_id": "id",
+        "s3_session_token": "t", "s3_addressing": "virtual", "s3_ca_file": "ca.pem", "s3_object_lock_enabled": True,
+        "s3_object_lock_retention_days": 7, "s3_object_lock_mode": "COMPLIANCE",
     }  # fmt: skip
     options = s3_options(_settings(tmp_path, **given))
     assert options.endpoint is None
     told = (options.region, options.bucket, options.prefix, options.access_key, options.secret_key)
     assert told == ("eu-central-1", "b", "p", "k", "s")
     assert (options.create_bucket, options.encryption, options.kms_key_id) == (False, "sse-kms", "id")
+    assert (options.session_token, options.addressing, options.ca_file) == ("t", "virtual", "ca.pem")
+    assert options.retention == Retention(7, "COMPLIANCE")
+    assert s3_options(_settings(tmp_path)).retention is None
 
 
 def test_the_cache_has_a_folder_without_a_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
