@@ -86,7 +86,7 @@ class S3Store:
         client = await self._connected()
         address = {"Bucket": self._options.bucket, "Key": self._key(key)}
         try:
-            etag = await upload(client, address, self._kept(key), body, size, md5=self._is_locked(key))
+            etag = await upload(client, address, self._kept(key), body, size, self._limit, md5=self._is_locked(key))
         except Exception as failed:
             raise translated(failed, self._options) from failed
         return Reply(Status.OK, etag=etag)
@@ -165,21 +165,23 @@ class S3Store:
         await self._stack.aclose()
 
     async def _request(self, operation: str, key: str, parameters: Mapping[str, Any], upload_bytes: int = 0) -> Any:
-        """The library's answer where it is 2xx, a Reply where the store said 304, 404, 409 or 412.
-
-        The time limit is of our own: the library's starts when the request has been sent, which a store that does not
-        read can put off for ever.
-        """
+        """The library's answer where it is 2xx, a Reply where the store said 304, 404, 409 or 412."""
         client = await self._connected()
-        limit = self._options.connect_timeout_secs + self._options.read_timeout_secs
         try:
-            async with asyncio.timeout(limit + upload_bytes / self._options.upload_bytes_per_sec_min):
+            async with self._limit(upload_bytes):
                 return await getattr(client, operation)(Bucket=self._options.bucket, Key=key, **parameters)
         except Exception as failed:
             reply = status_of(failed)
             if reply is None:
                 raise translated(failed, self._options) from failed
             return reply
+
+    def _limit(self, upload_bytes: int) -> asyncio.Timeout:
+        """A time limit of our own: the library's starts when the request has been sent, which a store that does not
+        read can put off for ever."""
+        options = self._options
+        slow = upload_bytes / options.upload_bytes_per_sec_min
+        return asyncio.timeout(options.connect_timeout_secs + options.read_timeout_secs + slow)
 
     async def _connected(self) -> Any:
         if not self._bucket_found:

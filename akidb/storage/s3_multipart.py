@@ -6,9 +6,9 @@ import asyncio
 import base64
 import contextlib
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from akidb.storage.files import opened, read_at
 from akidb.storage.object_store import Body
@@ -18,17 +18,21 @@ _PART_BYTES = 8 << 20  # signing hashes a part on the event loop; this much take
 _PARTS_MAX = 10_000
 _AT_ONCE = 4
 
+Limit: TypeAlias = Callable[[int], asyncio.Timeout]
+"""The time limit of a request that sends so many bytes."""
+
 
 async def upload(
-    client: Any, address: Mapping[str, str], kept: Mapping[str, Any], body: Body, size: int, *, md5: bool
+    client: Any, address: Mapping[str, str], kept: Mapping[str, Any], body: Body, size: int, limit: Limit, *, md5: bool
 ) -> str:
     """Returns the ETag. `kept` says how the object is to be kept; `md5`: every part carries its own, as Object Lock
-    asks for. Raises what the library raises, after telling the store to forget the parts."""
+    asks for. Raises what the library raises, or TimeoutError, after telling the store to forget the parts."""
     started = await client.create_multipart_upload(**address, **kept)
     address = {**address, "UploadId": started["UploadId"]}
     try:
-        parts = await _send_parts(client, address, body, size, md5)
-        done = await client.complete_multipart_upload(**address, MultipartUpload={"Parts": parts})
+        parts = await _send_parts(client, address, body, size, limit, md5)
+        async with limit(size):  # a store may copy the parts together before it answers
+            done = await client.complete_multipart_upload(**address, MultipartUpload={"Parts": parts})
     except BaseException:
         with contextlib.suppress(Exception):
             await asyncio.shield(client.abort_multipart_upload(**address))
@@ -43,7 +47,7 @@ def content_md5(data: bytes) -> str:
 
 
 async def _send_parts(
-    client: Any, address: Mapping[str, str], body: Body, size: int, md5: bool
+    client: Any, address: Mapping[str, str], body: Body, size: int, limit: Limit, md5: bool
 ) -> list[dict[str, Any]]:
     part_bytes = max(_PART_BYTES, -(-size // _PARTS_MAX))
     slots = asyncio.Semaphore(_AT_ONCE)
@@ -52,7 +56,8 @@ async def _send_parts(
         async with slots:
             data = await asyncio.to_thread(_slice, body, start, min(start + part_bytes, size))
             sums = {"ContentMD5": await asyncio.to_thread(content_md5, data)} if md5 else {}
-            answer = await client.upload_part(**address, PartNumber=number, Body=data, **sums)
+            async with limit(len(data)):
+                answer = await client.upload_part(**address, PartNumber=number, Body=data, **sums)
         return {"PartNumber": number, "ETag": answer["ETag"]}
 
     try:

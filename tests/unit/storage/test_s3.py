@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from akidb.errors import AkiDBError, ConfigurationError, StorageFullError, UnavailableError
+from akidb.storage import s3_multipart
 from akidb.storage.object_store import Status
 from akidb.storage.retrying import Backoff, RetryingStore
 from akidb.storage.s3 import S3Store
@@ -149,6 +150,18 @@ async def test_a_stalled_store_is_given_up(silent: str, size: int) -> None:
     async with asyncio.timeout(60), stalled as endpoint, _opened(_options(endpoint, **limits)) as store:
         with pytest.raises(UnavailableError, match="did not answer"):
             await store.put_if_absent("a", bytes(size))
+
+
+async def test_a_stalled_part_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3_multipart, "_PART_BYTES", 64 << 20)  # more than the kernel's buffers take
+    started = b"<InitiateMultipartUploadResult><UploadId>u1</UploadId></InitiateMultipartUploadResult>"
+
+    def answer(method: str, target: str, headers: dict[str, str]) -> Answer | None:
+        return {"PUT": None, "POST": (200, {}, started)}.get(method, EMPTY_LIST)
+
+    async with asyncio.timeout(60), scripted_s3(answer) as endpoint, _opened(_options(endpoint)) as store:
+        with pytest.raises(UnavailableError, match="did not answer"):
+            await store.put("seg/1", bytes(64 << 20))
 
 
 @pytest.mark.parametrize(
