@@ -32,7 +32,7 @@ class ManifestRetry:
 @dataclass(frozen=True, slots=True)
 class CircuitBreaker:
     failure_threshold: int = setting(
-        5, "Failures in a row that open the breaker.", low=1, high=1000, later="circuit breaker"
+        5, "Failures in a row of reads, or of writes, that open their breaker.", low=1, high=1000
     )
     recovery_timeout_secs: int = setting(
         30,
@@ -40,7 +40,6 @@ class CircuitBreaker:
         low=1,
         high=3600,
         unit="s",
-        later="circuit breaker",
     )
 
 

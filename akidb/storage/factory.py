@@ -9,7 +9,9 @@ from pathlib import Path
 
 from akidb.config import Settings
 from akidb.errors import ConfigurationError, InvalidInputError
+from akidb.storage.breaking import BreakingStore
 from akidb.storage.file_cache import FileCachedStore
+from akidb.storage.hedging import HedgingStore
 from akidb.storage.instrumented import InstrumentedStore
 from akidb.storage.keys import FORMAT_KEY, PROBE_FOLDER
 from akidb.storage.local import LocalStore
@@ -114,6 +116,10 @@ def cache_path(settings: Settings) -> Path:
 
 
 def _over_s3(options: S3Options, settings: Settings) -> ObjectStore:
-    """Each attempt is counted; what reads ranges into the file cache is retried range by range."""
-    retried = RetryingStore(InstrumentedStore(S3Store(options)), Backoff(**asdict(settings.storage.retry)))
+    """Each attempt is counted and judged by the breakers; what reads ranges into the file cache is repeated range by
+    range, and what is repeated is hedged."""
+    breaker = settings.storage.circuit_breaker
+    counted = InstrumentedStore(S3Store(options))
+    guarded = BreakingStore(counted, breaker.failure_threshold, breaker.recovery_timeout_secs)
+    retried = RetryingStore(HedgingStore(guarded), Backoff(**asdict(settings.storage.retry)))
     return FileCachedStore(retried, cache_path(settings), int(settings.cache.hot_size_gb * (1 << 30)))

@@ -109,7 +109,7 @@ def test_version_and_help():
 
 def test_check_config_prints_what_holds_and_says_what_is_not_active(tmp_path):
     file = tmp_path / "akidb.yaml"
-    file.write_text("storage: {circuit_breaker: {failure_threshold: 7}}\n")
+    file.write_text("cluster: {node_address: 10.0.0.1:8080}\n")
     result = invoke(
         "--check-config", "--config", str(file), "--bind", "0.0.0.0:1", AKIDB_CLUSTER_TOKEN="hush", AKIDB_WORKERS="2"
     )
@@ -118,7 +118,7 @@ def test_check_config_prints_what_holds_and_says_what_is_not_active(tmp_path):
     assert "  workers: 2  # environment: AKIDB_WORKERS" in result.stdout
     assert "hush" not in result.output
     assert "warning: api.bind_address 0.0.0.0:1 can be reached from other machines" in result.stderr
-    assert "not active yet: storage.circuit_breaker.failure_threshold is set" in result.stderr
+    assert "not active yet: cluster.node_address is set" in result.stderr
     assert "not active yet: cluster.token is set" in result.stderr
 
 

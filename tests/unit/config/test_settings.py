@@ -117,15 +117,15 @@ def test_settings_cannot_be_changed():
 
 def test_what_check_config_prints_is_yaml_that_loads_to_the_same_settings(tmp_path):
     file = tmp_path / "akidb.yaml"
-    file.write_text("api: {workers: 3}\nstorage: {s3_endpoint: aws, circuit_breaker: {failure_threshold: 7}}\n")
+    file.write_text("api: {workers: 3}\nstorage: {s3_endpoint: aws}\ncluster: {node_address: a}\n")
     found = load(config=file, environ={"AKIDB_LOG_LEVEL": "debug"}, system_dir=tmp_path / "none")
     text = effective(found)
     again = tmp_path / "again.yaml"
     again.write_text(text)
     assert load(config=again, environ={}, system_dir=tmp_path / "none").settings == found.settings
     assert "level: debug  # environment: AKIDB_LOG_LEVEL" in text
-    assert f"failure_threshold: 7  # {file}: storage.circuit_breaker.failure_threshold; not active yet" in text
-    assert [row.path for row in found.inactive] == ["storage.circuit_breaker.failure_threshold"]
+    assert f"node_address: a  # {file}: cluster.node_address; not active yet" in text
+    assert [row.path for row in found.inactive] == ["cluster.node_address"]
 
 
 def test_secrets_are_masked():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 
 from akidb.errors import UnavailableError
 from akidb.storage.memory import MemoryStore
@@ -11,18 +11,19 @@ from akidb.storage.wrapper import StoreWrapper
 
 
 class FaultyStore(StoreWrapper):
-    """Fails the next `failures` calls before they do anything, and counts all calls by name."""
+    """Fails the next `failures` calls, and those for which `fails()`, before they do anything; counts all by name."""
 
     def __init__(self, failures: int = 0, *, retryable: bool = True) -> None:
         super().__init__(MemoryStore())
         self.failures = failures
         self.retryable = retryable
+        self.fails: Callable[[], bool] = lambda: False
         self.calls: list[str] = []
 
     def _attempt(self, name: str) -> None:
         self.calls.append(name)
-        if self.failures > 0:
-            self.failures -= 1
+        if self.failures > 0 or self.fails():
+            self.failures = max(0, self.failures - 1)
             error = UnavailableError(f"{name} fails on purpose")
             error.retryable = self.retryable
             raise error

@@ -7,8 +7,10 @@ import pytest
 
 from akidb.config import Settings
 from akidb.errors import ConfigurationError, InvalidInputError
+from akidb.storage.breaking import BreakingStore
 from akidb.storage.factory import cache_path, open_location, open_store, s3_options
 from akidb.storage.file_cache import FileCachedStore
+from akidb.storage.hedging import HedgingStore
 from akidb.storage.instrumented import InstrumentedStore, last_outcome
 from akidb.storage.local import LocalStore
 from akidb.storage.memory import MemoryStore
@@ -44,7 +46,7 @@ def test_settings_choose_the_store(tmp_path: Path) -> None:
     memory = open_store(_settings(tmp_path, use_memory_backend=True, s3_endpoint="http://127.0.0.1:1"))
     assert _stack(memory) == [InstrumentedStore, MemoryStore]
     s3 = open_store(_settings(tmp_path, s3_endpoint="http://127.0.0.1:1", s3_bucket="b", s3_prefix="p"))
-    assert _stack(s3) == [FileCachedStore, RetryingStore, InstrumentedStore, S3Store]
+    assert _stack(s3) == [FileCachedStore, RetryingStore, HedgingStore, BreakingStore, InstrumentedStore, S3Store]
     assert s3.location == "s3://b/p at http://127.0.0.1:1"
     assert not (tmp_path / "data").exists()
 

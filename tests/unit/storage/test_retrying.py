@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import asyncio
+import random
+from typing import Any
 
 import pytest
 
 from akidb.errors import UnavailableError
-from akidb.storage.retrying import Backoff, RetryingStore
+from akidb.storage.breaking import CIRCUIT_OPEN
+from akidb.storage.object_store import Reply
+from akidb.storage.retrying import REPEATS_SAVED_MAX, REPEATS_SHARE_MAX, Backoff, RetryingStore
 from tests.unit.storage.faulty import FaultyStore
 
 _QUICK = Backoff(max_attempts=4, initial_backoff_ms=0.01, max_backoff_ms=0.02)
@@ -89,3 +93,33 @@ async def test_a_deadline_ends_the_pauses() -> None:
         async with asyncio.timeout(0.01):
             await store.get("a")
     assert faulty.calls == ["get"]
+
+
+async def test_what_a_breaker_refused_is_not_repeated() -> None:
+    class _Refusing(FaultyStore):
+        async def get(self, key: str, **options: Any) -> Reply:
+            self.calls.append("get")
+            raise UnavailableError("refused", code=CIRCUIT_OPEN)
+
+    refusing = _Refusing()
+    with pytest.raises(UnavailableError, match="refused"):
+        await RetryingStore(refusing, _QUICK).get("a")
+    assert refusing.calls == ["get"]
+
+
+async def test_half_of_all_requests_failing_is_not_answered_by_twice_the_load() -> None:
+    """Without a budget ten attempts would nearly double what a store in trouble has to bear."""
+    faulty, rng, asked = FaultyStore(), random.Random(3), 2000
+    store = RetryingStore(faulty, Backoff(max_attempts=10, initial_backoff_ms=0.001, max_backoff_ms=0.001))
+    await faulty.inner.put("a", b"x")
+    failed = 0
+    for _ in range(asked):
+        faulty.fails = lambda: rng.random() < 0.5
+        try:
+            await store.get("a")
+        except UnavailableError:
+            failed += 1
+    repeats = faulty.calls.count("get") - asked
+    assert 0 < failed < asked
+    assert repeats <= REPEATS_SHARE_MAX * (asked - failed) + REPEATS_SAVED_MAX
+    assert repeats >= REPEATS_SHARE_MAX * (asked - failed)
