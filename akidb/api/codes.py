@@ -43,6 +43,7 @@ CODES: dict[str, str] = {
     "deadline_exceeded": "Time ran out; the work has stopped.",
     "outcome_unknown": "Time ran out while a write was under way: it may or may not have happened. Read to find out.",
     "storage_unavailable": "The store does not answer. Try again after Retry-After.",
+    "circuit_open": "The store failed several times in a row and is left alone until Retry-After; nothing was written.",
     "storage_poisoned": "The data folder could not be synced; check the disk, then restart AkiDB.",
     "not_ready": "This process cannot serve requests now.",
     "closing": "This process is shutting down; nothing was written.",

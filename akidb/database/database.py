@@ -17,6 +17,7 @@ from akidb.database.format import ensure_format
 from akidb.errors import (
     AkiDBError,
     ConflictError,
+    DeadlineExceededError,
     Fault,
     InvalidInputError,
     NotFoundError,
@@ -25,6 +26,8 @@ from akidb.errors import (
 )
 from akidb.filter import PayloadSchema
 from akidb.manifest import HeadStore
+from akidb.storage.breaking import writes_refused
+from akidb.storage.keys import PROBE_FOLDER
 from akidb.storage.object_store import ObjectStore
 from akidb.types import EF_MAX, M_MAX, M_MIN, STRONG, CollectionSpec, IndexParams
 from akidb.wal import Appender, Entry, Log
@@ -32,6 +35,9 @@ from akidb.wal import Appender, Entry, Log
 TENANT = UUID(int=0)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 OPEN_TIMEOUT_SECS = 30.0
+CATALOGUE_TIMEOUT_SECS = 5.0
+"""How long a request waits to hear which collections there are: a handful of small reads."""
+
 PROBE_EVERY_SECS = 10.0
 PROBE_TIMEOUT_SECS = 2.0
 
@@ -97,6 +103,10 @@ class Database:
         """The collections this process has opened; nothing is asked of the store."""
         return [collection for collection in self._open.values() if not collection.sealed]
 
+    @property
+    def _write_timeout_secs(self) -> float:
+        return self._settings.api.write_timeout_ms / 1000
+
     # Collections
 
     async def create_collection(self, spec: CollectionSpec) -> Collection:
@@ -115,12 +125,19 @@ class Database:
             if spec.name in self._catalogue.collections:
                 raise ConflictError(f"collection {spec.name!r} exists", code="collection_exists")
 
-        async with self._creating:
-            await self._follow_catalogue()
-            await self._finish_drop(spec.name)
-            free()
-            await HeadStore(self._store, self._prefix(uuid), uuid).create()
-            await self._append_catalogue(record(Created.of(uuid, spec)), free)
+        try:
+            async with asyncio.timeout(self._write_timeout_secs) as limit, self._creating:
+                await self._follow_catalogue()
+                await self._finish_drop(spec.name)
+                free()
+                await HeadStore(self._store, self._prefix(uuid), uuid).create()
+                limit.reschedule(None)  # from here on a timeout would not tell whether there is a collection now
+                await self._append_catalogue(record(Created.of(uuid, spec)), free)
+        except TimeoutError as late:
+            if isinstance(late, AkiDBError):
+                raise
+            message = f"{self.location} did not answer within {self._write_timeout_secs:g} s; nothing was created"
+            raise UnavailableError(message) from late
         return await self.collection(spec.name)
 
     async def collection(self, name: str, *, at_hand: bool = False) -> Collection:
@@ -218,10 +235,14 @@ class Database:
     async def _follow_catalogue(self) -> None:
         if self._closed:
             raise UnavailableError("the connection is closed", code="closing")
-        await self._watched(self._appender.catch_up(deadline=time.monotonic() + OPEN_TIMEOUT_SECS))
+        try:
+            await self._watched(self._appender.catch_up(deadline=time.monotonic() + CATALOGUE_TIMEOUT_SECS))
+        except DeadlineExceededError as late:
+            message = f"{self.location} did not say within {CATALOGUE_TIMEOUT_SECS:g} s which collections there are"
+            raise UnavailableError(message) from late
 
     async def _append_catalogue(self, entry: Entry, check: Callable[[], None] | None) -> None:
-        deadline = time.monotonic() + self._settings.api.write_timeout_ms / 1000
+        deadline = time.monotonic() + self._write_timeout_secs
         await self._watched(self._appender.append([entry], deadline=deadline, check=check, exact=True))
 
     async def _watched(self, answer: Awaitable[object]) -> None:
@@ -238,16 +259,29 @@ class Database:
     # Health
 
     async def ready(self, *, for_read: bool = False) -> bool:
-        """Whether writes (or at least reads of what is here) can be served; asks the store at most once per 10 s."""
+        """Whether writes (or at least reads of what is here) can be served; asks the store at most once per 10 s, and
+        each time while something is wrong, so that a load balancer's looks are what brings a node back."""
         if for_read:
             return True
         heard = max([self._last_answer, *(collection.last_answer for collection in self._open.values())])
-        if time.monotonic() - heard > PROBE_EVERY_SECS or self._last_failure is not None:
+        refused = not self._read_only and writes_refused(self._store)
+        if time.monotonic() - heard > PROBE_EVERY_SECS or self._last_failure is not None or refused:
             try:
                 await self._watched(self._appender.catch_up(deadline=time.monotonic() + PROBE_TIMEOUT_SECS))
+                if refused:
+                    await self._watched(self._try_writing())
             except AkiDBError:
                 return False
         return True
+
+    async def _try_writing(self) -> None:
+        """One small write, since gets say nothing of puts: what an open breaker lets through once its time has come.
+        Without it nothing would, as nobody sends writes to a node that is not ready."""
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT_SECS):
+                await self._store.put(f"{PROBE_FOLDER}/write", b"akidb")
+        except TimeoutError as late:
+            raise UnavailableError(f"{self.location} took no write within {PROBE_TIMEOUT_SECS:g} s") from late
 
     async def health(self) -> dict[str, str | None]:
         """What is wrong with `storage`, `wal` and `index`, None for each that is operational."""

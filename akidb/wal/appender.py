@@ -22,8 +22,9 @@ from uuid import uuid4
 
 from akidb.codec.frame import Buffer
 from akidb.config import Settings
-from akidb.errors import AkiDBError, CorruptionError, InvalidInputError
+from akidb.errors import AkiDBError, CorruptionError, InvalidInputError, UnavailableError
 from akidb.manifest import HeadStore
+from akidb.storage.breaking import CIRCUIT_OPEN
 from akidb.telemetry.metrics import METRICS
 from akidb.types import Lsn
 from akidb.wal.log import THREAD_BYTES_MIN, Log
@@ -71,7 +72,8 @@ class Appender:
             InvalidInputError: the operations can't be encoded, or are more than BATCH_BYTES_MAX.
             DeadlineExceededError: `deadline_exceeded`: nothing was written, nor will be. `outcome_unknown`: it may or
                 may not have been, which any read after a later acknowledged write shows.
-            UnavailableError: too much is waiting already (`overloaded`), or HEAD can't be read; nothing was written.
+            UnavailableError: too much is waiting already (`overloaded`), HEAD can't be read, or the store failed so
+                often that nothing is sent for now (`circuit_open`); nothing was written.
             StorageFullError: nothing was written.
             CorruptionError: the log can't be continued; names the object.
         """
@@ -146,6 +148,7 @@ class Appender:
                 except Exception as error:  # a caller learns of our bug; the next group must not wait for ever
                     group.settle(error)
                 self._queue.behind_unknown = False
+                self._queue.refusal = None
         finally:
             self._task = None
             for request in (*group.requests, *self._queue):
@@ -226,10 +229,22 @@ class Appender:
             return await self._tail.put(lsn, body)
         except CorruptionError:
             raise
-        except AkiDBError:
+        except AkiDBError as failed:
             if not group.ambiguous:
                 raise
+            if isinstance(failed, UnavailableError) and failed.code == CIRCUIT_OPEN:
+                self._refuse_for_now(group, failed)
             return Put.UNKNOWN
+
+    def _refuse_for_now(self, group: Group, refusal: UnavailableError) -> None:
+        """The store is not asked before `refusal` says so: who can't live that long is told now, and who waits behind
+        the group, or comes until its slot is decided, is refused."""
+        asked_again = time.monotonic() + refusal.retry_after_secs
+        for request in group.requests:
+            if request.deadline < asked_again:
+                self._queue.behind_unknown = True
+                request.settle(outcome_unknown())
+        self._queue.refuse(refusal)
 
     async def _encode(self, slot: Slot, group: Group) -> tuple[bytes, Slot]:
         def encode() -> tuple[bytes, Slot]:

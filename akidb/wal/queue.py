@@ -75,10 +75,12 @@ class Group:
 
 
 class Queue:
-    """Requests in order of arrival. `behind_unknown` while they wait for a slot whose caller was told `unknown`."""
+    """Requests in order of arrival. `behind_unknown` while they wait for a slot whose caller was told `unknown`;
+    `refusal` is raised to all who come while the slot before them can't be decided."""
 
     def __init__(self) -> None:
         self.behind_unknown = False
+        self.refusal: UnavailableError | None = None
         self.closed = False
         self._waiting: deque[Request] = deque()
         self._bytes = 0
@@ -90,9 +92,12 @@ class Queue:
         return iter(self._waiting)
 
     def add(self, request: Request) -> None:
-        """Raises UnavailableError for more than may wait: QUEUE_BYTES_MAX, but one group behind an unknown outcome."""
+        """Raises UnavailableError for more than may wait: QUEUE_BYTES_MAX, but one group behind an unknown outcome,
+        and nothing while there is a `refusal`."""
         if self.closed:
             raise UnavailableError("the log is being closed", code="closing")
+        if self.refusal is not None:
+            raise self.refusal
         limit = SLOT_BYTES_TARGET if self.behind_unknown else QUEUE_BYTES_MAX
         crowded = self.behind_unknown and len(self._waiting) >= GROUP_BATCHES_MAX
         if self._waiting and (crowded or self._bytes + request.size > limit):
@@ -104,6 +109,14 @@ class Queue:
         self._waiting.append(request)
         self._bytes += request.size
         request.queued = True
+
+    def refuse(self, refusal: UnavailableError) -> None:
+        """Answers all who wait, and until `refusal` is taken back all who come, that the store is not asked now."""
+        self.refusal = refusal
+        while self._waiting:
+            request = self._waiting.popleft()
+            self._forget(request)
+            request.settle(refusal)
 
     def discard(self, request: Request) -> None:
         """Takes a request out whose caller is gone, if no group has it yet."""

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from akidb.errors import CorruptionError, UnavailableError
 from akidb.manifest import HeadStore
+from akidb.storage.breaking import CIRCUIT_OPEN
 from akidb.storage.object_store import Status
 from akidb.types import Lsn
 from akidb.wal.log import Log, check_chain
@@ -121,7 +122,8 @@ class Tail:
         """Tries to make `body` slot `lsn`; answers with the slot that is there if it is taken (it may be this body).
 
         Raises:
-            UnavailableError: HEAD can't be read; this put wrote nothing (a lost answer is UNKNOWN).
+            UnavailableError: HEAD can't be read, or nothing is sent for now (CIRCUIT_OPEN); this put wrote nothing (a
+                lost answer is UNKNOWN).
             StorageFullError: this put wrote nothing.
             CorruptionError: the slot that is there can't be read.
         """
@@ -146,7 +148,9 @@ class Tail:
                 # Refused by a request that repeated one whose answer was lost, it may be our own slot: what is there
                 # decides.
                 found = await self._log.read(lsn) if reply.status is Status.CONDITION_FAILED else None
-            except UnavailableError:
+            except UnavailableError as failed:
+                if failed.code == CIRCUIT_OPEN:  # not sent, or refused by an answer that came: it wrote nothing
+                    raise
                 return Put.UNKNOWN
         return Put.CONFLICT if found is None else found
 

@@ -13,7 +13,10 @@ import pytest
 from akidb.database import Database
 from akidb.database import database as module
 from akidb.errors import AkiDBError, ConflictError, NotFoundError, UnavailableError
+from akidb.storage.breaking import BreakingStore, State
 from akidb.storage.memory import MemoryStore
+from akidb.storage.object_store import Body, Reply
+from akidb.storage.wrapper import StoreWrapper
 from akidb.types import EVENTUAL, CollectionSpec, Consistency, Metric
 from tests.unit.collection.faults import DIM, SETTINGS, Fault, FaultyStore, Oracle
 
@@ -143,6 +146,32 @@ async def test_a_store_that_goes_away_is_told_and_comes_back(
     assert (await database.health())["storage"] is None
     await oracle.upsert(collection, range(20, 30))
     await oracle.check(collection)
+
+
+async def test_a_store_that_reads_and_does_not_write_is_not_ready_until_a_write_of_ours_gets_through() -> None:
+    class _ReadOnly(StoreWrapper):
+        full = False
+
+        async def put(self, key: str, body: Body) -> Reply:
+            if self.full:
+                raise UnavailableError("no quorum to write")
+            return await super().put(key, body)
+
+    inner = _ReadOnly(MemoryStore())
+    store = BreakingStore(inner, 5, recovery_secs=0.0)
+    database = await Database.open(store, SETTINGS)
+    inner.full = True
+    for _ in range(5):
+        with pytest.raises(UnavailableError):
+            await store.put("seg/1", b"x")
+    for _ in range(2):
+        assert not await database.ready()
+        assert "no quorum to write" in str((await database.health())["storage"])
+    assert await database.ready(for_read=True)
+    inner.full = False
+    assert await database.ready()
+    assert store.writes.state is State.CLOSED
+    await database.close()
 
 
 async def test_a_store_that_lost_the_catalogue_is_not_ready(

@@ -17,6 +17,7 @@ from akidb.errors import (
     UnavailableError,
 )
 from akidb.manifest import Head
+from akidb.storage.breaking import CIRCUIT_OPEN
 from akidb.storage.object_store import Reply, Status
 from akidb.wal import Entry, collect, queue
 from tests.unit.stores import FaultyStore
@@ -355,3 +356,63 @@ async def test_under_random_faults_what_was_acknowledged_is_there_once(seed: int
     assert not refused & set(logs[0])
     for node in nodes:
         await node.appender.close()
+
+
+def _open_for(secs: float) -> UnavailableError:
+    return UnavailableError("left alone", code=CIRCUIT_OPEN, retry_after_secs=secs)
+
+
+async def test_what_a_breaker_refused_was_not_written_and_is_told_so() -> None:
+    store = FaultyStore()
+    node = await Node.start(store)
+    store.faults["put_if_absent"] = [_open_for(30)]
+    with pytest.raises(UnavailableError, match="left alone"):
+        await node.say("a")
+    assert await node.say("b") == 1
+    assert await node.heard() == [b"b"]
+
+
+async def test_behind_a_slot_that_cannot_be_decided_for_a_while_nobody_waits() -> None:
+    """The caller whose answer was lost is told `unknown` once nothing will change before its deadline; all others are
+    refused, until the store is asked again and the slot is decided."""
+    store = FaultyStore()
+    node = await Node.start(store)
+    reached, go = asyncio.Event(), asyncio.Event()
+    healed = False
+
+    async def fail(name: str, key: str) -> None:
+        if name != "put_if_absent" or healed:
+            return
+        if not reached.is_set():
+            reached.set()
+            await go.wait()
+            raise UnavailableError("the answer was lost")
+        raise _open_for(30)
+
+    store.before = fail
+    first = asyncio.create_task(node.say("first", seconds=20))
+    await reached.wait()
+    behind = asyncio.create_task(node.say("behind", seconds=60))
+    await asyncio.sleep(0)
+    go.set()
+    async with asyncio.timeout(10):  # neither deadline has passed
+        with pytest.raises(DeadlineExceededError) as unknown:
+            await first
+        with pytest.raises(UnavailableError) as refused:
+            await behind
+        with pytest.raises(UnavailableError) as late:
+            await node.say("late", seconds=60)
+    assert unknown.value.code == "outcome_unknown"
+    assert {refused.value.code, late.value.code} == {CIRCUIT_OPEN}
+    healed = True
+    await until(lambda: node.state.entries == [b"first"])
+    assert await node.say("after") == 2
+    assert await node.heard() == [b"first", b"after"]
+
+
+async def test_a_caller_with_more_time_than_the_breaker_waits_for_the_outcome() -> None:
+    store = FaultyStore()
+    node = await Node.start(store)
+    store.faults["put_if_absent"] = ["late", _open_for(0.001), _open_for(0.001)]
+    assert await node.say("a", seconds=20) == 1
+    assert await node.heard() == [b"a"]
