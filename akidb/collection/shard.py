@@ -220,6 +220,7 @@ class Shard:
         return opened
 
     async def _open_reader(self, ref: SegmentRef) -> Segment:
+        damage: CorruptionError | None = None
         for _ in range(OPEN_TRIES):
             path = await self.store.local_path(ref.key)
             if path is None:
@@ -230,6 +231,13 @@ class Shard:
                 return await self.workers.run(self.workers.background, open_it)
             except FileNotFoundError:
                 continue  # evicted from the file cache before it was opened, or collected
+            except CorruptionError as found:
+                if self.store.can_delete:
+                    raise  # the file is the object
+                damage = found
+                await self.store.forget_local(ref.key)
+        if damage is not None:
+            raise damage
         raise CorruptionError(f"object {ref.key}: HEAD names this segment, the store does not have it")
 
     async def append(

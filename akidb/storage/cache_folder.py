@@ -43,6 +43,10 @@ class CacheFolder:
             return path if path.exists() else None
         return path
 
+    def drop(self, name: str) -> None:
+        """Whoever has mapped the file keeps what it sees."""
+        (self.root / name).unlink(missing_ok=True)
+
     def claim(self, name: str) -> int | None:
         """A descriptor that holds the right to fill the file; None if somebody else has it now. Death gives it up."""
         part = self._part(name)

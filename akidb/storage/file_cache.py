@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from pathlib import Path
 
@@ -38,7 +39,7 @@ class FileCachedStore(StoreWrapper):
         self._fetching: dict[str, asyncio.Task[Path | None]] = {}
 
     async def local_path(self, key: str) -> Path | None:
-        name = f"{self._of_store}/{xxh3_128_hexdigest(check_key(key).encode())}"
+        name = self._name(key)
         found = self._cache.find(name)
         if found is not None:
             self._metrics.cache_hits.labels(_TIER).inc()
@@ -49,6 +50,15 @@ class FileCachedStore(StoreWrapper):
             task = self._fetching[key] = asyncio.create_task(self._fetched(key, name))
             task.add_done_callback(lambda _: self._fetching.pop(key, None))
         return await asyncio.shield(task)  # one caller's deadline does not end the fetch others wait for
+
+    async def forget_local(self, key: str) -> None:
+        _logger.error("file cache %s: the copy of %s is damaged and dropped", self._cache.root, key)
+        with contextlib.suppress(OSError):
+            await asyncio.to_thread(self._cache.drop, self._name(key))
+        await super().forget_local(key)
+
+    def _name(self, key: str) -> str:
+        return f"{self._of_store}/{xxh3_128_hexdigest(check_key(key).encode())}"
 
     async def close(self) -> None:
         tasks = list(self._fetching.values())

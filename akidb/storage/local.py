@@ -126,6 +126,9 @@ class LocalStore:
         path = self._path(key)
         return None if self._stat(path) is None else path
 
+    async def forget_local(self, key: str) -> None:
+        """Nothing: what `local_path` gives is no copy of something farther away."""
+
     def lock(self, prefix: str, *, exclusive: bool) -> AbstractAsyncContextManager[None]:
         return self._hold(check_prefix(prefix), fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
 

@@ -119,6 +119,9 @@ class MemoryStore:
             await asyncio.to_thread(_write_whole, path, found.body)
         return path
 
+    async def forget_local(self, key: str) -> None:
+        """Nothing: what `local_path` gives is no copy of something farther away."""
+
     @asynccontextmanager
     async def _hold(self, prefix: str, exclusive: bool) -> AsyncIterator[None]:
         lock = self._locks.setdefault(check_prefix(prefix), _SharedLock())

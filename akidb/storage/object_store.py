@@ -121,6 +121,11 @@ class ObjectStore(Protocol):
         """
         ...
 
+    async def forget_local(self, key: str) -> None:
+        """Drops the copy behind `local_path`, which was found to be damaged; the next call fetches the object again.
+        A file that is the object itself stays."""
+        ...
+
     def lock(self, prefix: str, *, exclusive: bool) -> AbstractAsyncContextManager[None]:
         """A lock among all who use this store on this machine, for deletes: shared by those who check and then put,
         exclusive to those who delete. The local folder uses flock on one file, memory a lock; on S3 it does nothing,

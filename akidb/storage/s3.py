@@ -7,6 +7,8 @@ that had landed comes back as 412 and looks like somebody else's win. Only `put`
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import secrets
 import shutil
 import tempfile
@@ -138,8 +140,8 @@ class S3Store:
                 raise refused(code, status, f"{error.get('Key')}: {error.get('Message')}", self._options)
 
     async def local_path(self, key: str) -> Path | None:
-        """Fetches the whole object into a temporary file that lives as long as this store; FileCachedStore does
-        better."""
+        """Fetches the whole object into a temporary file, or memory where the disk is full, that lives as long as this
+        store; FileCachedStore does better."""
         reply = await self.get(key)
         if not reply.ok:
             return None
@@ -155,8 +157,25 @@ class S3Store:
                 self._folder = Path(tempfile.mkdtemp(prefix="akidb-s3-"))
                 self._stack.callback(shutil.rmtree, self._folder, ignore_errors=True)
         path = self._folder / secrets.token_hex(16)
-        path.write_bytes(data)
+        try:
+            path.write_bytes(data)
+        except OSError as failed:
+            path.unlink(missing_ok=True)
+            if failed.errno != errno.ENOSPC or not hasattr(os, "memfd_create"):  # macOS has none
+                raise
+            return self._write_memory(data)
         return path
+
+    def _write_memory(self, data: bytes) -> Path:
+        """A file without a disk: with that full too, memory is what is left to answer from."""
+        descriptor = os.memfd_create("akidb-s3")
+        self._stack.callback(os.close, descriptor)
+        with os.fdopen(descriptor, "wb", closefd=False) as file:
+            file.write(data)
+        return Path(f"/proc/self/fd/{descriptor}")
+
+    async def forget_local(self, key: str) -> None:
+        """Nothing: each call of `local_path` fetches a copy of its own."""
 
     def lock(self, prefix: str, *, exclusive: bool) -> AbstractAsyncContextManager[None]:
         return nullcontext()

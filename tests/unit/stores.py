@@ -94,6 +94,9 @@ class FaultyStore:
     async def local_path(self, key: str) -> Path | None:
         return await self.inner.local_path(key)
 
+    async def forget_local(self, key: str) -> None:
+        await self.inner.forget_local(key)
+
     def lock(self, prefix: str, *, exclusive: bool) -> AbstractAsyncContextManager[None]:
         return self.inner.lock(prefix, exclusive=exclusive)
 

@@ -121,6 +121,23 @@ async def test_least_recently_used_files_make_room_and_stay_mapped(
     await store.close()
 
 
+async def test_a_damaged_copy_is_dropped_and_fetched_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    remote = _Remote()
+    await remote.put("seg/1", b"as it is")
+    store, _ = _cached(remote, tmp_path)
+    path = await store.local_path("seg/1")
+    assert path is not None
+    path.write_bytes(b"as it isn't")
+    await store.forget_local("seg/1")
+    assert "seg/1 is damaged" in caplog.text
+    assert not path.exists()
+    path = await store.local_path("seg/1")
+    assert path is not None
+    assert path.read_bytes() == b"as it is"
+    await store.forget_local("seg/never")
+    await store.close()
+
+
 async def test_what_was_just_given_is_not_evicted(tmp_path: Path) -> None:
     remote = _Remote()
     store, _ = _cached(remote, tmp_path, bytes_max=1000)

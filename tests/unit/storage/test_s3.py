@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import mmap
+import os
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -231,6 +234,21 @@ async def test_a_failed_part_ends_the_upload() -> None:
         with pytest.raises(UnavailableError):
             await store.put("seg/1", bytes(20 << 20))
     assert asked[-1] == "DELETE uploadId=u1"
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="this system has no files in memory")
+async def test_with_every_disk_full_a_copy_is_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    found = scripted_s3(lambda _, target, __: EMPTY_LIST if "list-type" in target else (200, {"ETag": '"e"'}, b"body"))
+    async with found as endpoint, _opened(_options(endpoint)) as store:
+        path = await store.local_path("seg/1")
+        assert path is not None
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            assert mapped[:] == b"body"
+    assert not path.exists()
 
 
 @pytest.mark.parametrize(
