@@ -9,14 +9,7 @@ from akidb.telemetry.logging import configure, request_id
 
 @pytest.fixture
 def stream():
-    """A stream for log lines; the process's logging is put back afterwards."""
-    names = ("", "akidb", "aiohttp.server", "botocore", "aiobotocore", "urllib3")
-    levels = {name: logging.getLogger(name).level for name in names}
-    handlers = logging.getLogger().handlers[:]
-    yield io.StringIO()
-    logging.getLogger().handlers[:] = handlers
-    for name, level in levels.items():
-        logging.getLogger(name).setLevel(level)
+    return io.StringIO()
 
 
 def test_json_lines_carry_level_message_extras_and_request_id(stream):
