@@ -34,6 +34,7 @@ def build_graph(
     *,
     m: int,
     ef_construction: int,
+    parts: list[tuple[Buffer | None, _Mask]],
     threads: int,
     seed: int,
     code_bits: int | None,

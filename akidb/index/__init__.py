@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from akidb._native import simd_info
 from akidb.index.flat import FlatIndex
-from akidb.index.graph import GraphIndex, build_graph, inverse_norms, scan
+from akidb.index.graph import GraphIndex, GraphPart, build_graph, inverse_norms, scan
 from akidb.index.hnsw import HnswIndex
 from akidb.index.result import SearchResult
 from akidb.index.view import HnswView
@@ -16,6 +16,7 @@ from akidb.index.view import HnswView
 __all__ = [
     "FlatIndex",
     "GraphIndex",
+    "GraphPart",
     "HnswIndex",
     "HnswView",
     "SearchResult",

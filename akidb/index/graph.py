@@ -6,12 +6,23 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from akidb import _native
 from akidb.codec.frame import Buffer
 from akidb.index.arguments import CodeBits, IdArray, Mask, MetricWord, native_code_bits
 from akidb.types import VectorArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GraphPart:
+    """Rows that are merged with others': the graph over them, if there is one, and which of them are to stay, bool
+    (rows,).
+    """
+
+    graph: Buffer | None
+    live: Mask
 
 
 def build_graph(
@@ -20,6 +31,7 @@ def build_graph(
     *,
     m: int,
     ef_construction: int,
+    parts: Sequence[GraphPart] = (),
     threads: int = 0,
     seed: int = 0,
     code_bits: CodeBits = "auto",
@@ -35,6 +47,12 @@ def build_graph(
     vectors, m, ef_construction, seed and code_bits alone. progress(done, total) is called on this thread at most every
     50 ms, and between the steps of sealing.
 
+    Where `vectors` are the live rows of `parts`, one after another, their graphs are reused instead of building from
+    nothing: the largest of the same m is taken over, mended where rows are left out, and the others' rows join it.
+
+    It holds about 8 * m + 24 bytes a vector for the graph and as much again for its sealed form, and while it builds
+    codes of one byte per dimension; `vectors` and `parts` may be mapped files.
+
     Raises InvalidInputError for m or ef_construction out of range, AkiDBError with code "cancelled" once `stop` is set,
     and what `progress` or a signal handler raises.
     """
@@ -43,6 +61,7 @@ def build_graph(
         metric,
         m=m,
         ef_construction=ef_construction,
+        parts=[(part.graph, part.live) for part in parts],
         threads=threads,
         seed=seed,
         code_bits=native_code_bits(code_bits),

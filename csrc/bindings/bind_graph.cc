@@ -1,11 +1,16 @@
 // Graphs over vectors that somebody else owns, such as a mapped segment.
+#include <algorithm>
+#include <list>
 #include <memory>
+#include <span>
+#include <vector>
 
 #include "bindings/arguments.h"
 #include "calibration/seal.h"
 #include "flat/flat.h"
 #include "hnsw/connect.h"
 #include "hnsw/insert.h"
+#include "hnsw/merge.h"
 #include "hnsw/search.h"
 #include "hnsw/serialize.h"
 #include "hnsw/validate.h"
@@ -14,14 +19,70 @@ namespace akidb::bindings {
 
 namespace {
 
+// Graphs of parts of the vectors that are to be built upon; buffers and masks stay referenced.
+class Parts {
+ public:
+  explicit Parts(const py::list& given) {
+    for (const py::handle& each : given) {
+      const auto part = each.cast<std::pair<std::optional<py::buffer>, MaskArray>>();
+      const MaskArray& mask = masks_.emplace_back(part.second);
+      hnsw::MergePart& made = parts_.emplace_back();
+      made.live = {reinterpret_cast<const std::uint8_t*>(mask.data()), length_of(mask, "live")};
+      if (part.first) open(*part.first, made);
+    }
+  }
+
+  std::span<const hnsw::MergePart> span() const { return parts_; }
+  std::size_t live() const {
+    std::size_t live = 0;
+    for (const hnsw::MergePart& part : parts_)
+      live +=
+          static_cast<std::size_t>(std::count_if(part.live.begin(), part.live.end(), [](auto x) { return x != 0; }));
+    return live;
+  }
+
+ private:
+  void open(const py::buffer& graph, hnsw::MergePart& part) {
+    const py::buffer_info& buffer = buffers_.emplace_back(graph.request());
+    if (!PyBuffer_IsContiguous(buffer.view(), 'C')) throw_invalid("graph: expected bytes in C order");
+    const auto* bytes = static_cast<const std::uint8_t*>(buffer.ptr);
+    const hnsw::GraphInfo info = hnsw::read_header(bytes, static_cast<std::size_t>(buffer.size * buffer.itemsize));
+    if (info.count != part.live.size()) {
+      throw Error(ErrorKind::kCorruption, "the graph was built over " + std::to_string(info.count) +
+                                              " vectors, its part has " + std::to_string(part.live.size()));
+    }
+    part.graph = &views_.emplace_back(hnsw::open(bytes, info));
+    part.order = hnsw::open_order(bytes, info);
+    part.order.check();
+  }
+
+  std::vector<hnsw::MergePart> parts_;
+  std::list<MaskArray> masks_;
+  std::list<py::buffer_info> buffers_;
+  std::list<hnsw::GraphView> views_;
+};
+
+std::unique_ptr<hnsw::Graph> built(const hnsw::Params& params, const hnsw::Vectors& vectors, std::size_t count,
+                                   const Parts& parts, unsigned threads, const hnsw::Progress& progress) {
+  if (!parts.span().empty()) return hnsw::merge(params, vectors, parts.span(), threads, progress);
+  auto graph = std::make_unique<hnsw::Graph>(params, count);
+  hnsw::build(*graph, vectors, 0, count, threads, progress);
+  hnsw::connect(*graph, vectors, count);
+  return graph;
+}
+
 py::object build_graph(const FloatArray& array, const std::string& metric, unsigned m, unsigned ef_construction,
-                       unsigned threads, std::uint64_t seed, std::optional<unsigned> code_bits, py::object progress,
-                       py::object stop) {
+                       const py::list& parts, unsigned threads, std::uint64_t seed, std::optional<unsigned> code_bits,
+                       py::object progress, py::object stop) {
   if (array.ndim() != 2) throw_invalid("vectors: expected shape (n, dim)");
   const auto count = static_cast<std::size_t>(array.shape(0));
   const auto dim = static_cast<std::size_t>(array.shape(1));
   hnsw::Vectors vectors{array.data(), dim, dim, nullptr, parse_metric(metric)};
   const std::optional<quantization::CodeBits> bits = parse_code_bits(code_bits);
+  const Parts reused(parts);
+  if (!reused.span().empty() && reused.live() != count)
+    throw_invalid("parts: " + std::to_string(reused.live()) + " rows are live, there are " + std::to_string(count) +
+                  " vectors");
   AlignedBuffer<std::uint8_t> bytes;
   Watch(std::move(progress), std::move(stop)).run([&](const hnsw::Progress& watch) {
     AlignedBuffer<float> norms;
@@ -30,9 +91,8 @@ py::object build_graph(const FloatArray& array, const std::string& metric, unsig
       flat::inverse_norms(vectors.data, count, dim, threads, norms.data());
       vectors.inverse_norms = norms.data();
     }
-    hnsw::Graph graph(hnsw::Params{m, ef_construction, seed}, count);
-    hnsw::build(graph, vectors, 0, count, threads, watch);
-    hnsw::connect(graph, vectors, count);
+    const hnsw::Params params{m, ef_construction, seed};
+    const std::unique_ptr<hnsw::Graph> graph = built(params, vectors, count, reused, threads, watch);
     const auto allocate = [&](std::size_t size) {
       bytes = {};  // not two at once
       bytes = AlignedBuffer<std::uint8_t>(size);
@@ -41,7 +101,7 @@ py::object build_graph(const FloatArray& array, const std::string& metric, unsig
     const auto pause = [&] {
       if (!watch(count, count)) throw Error(ErrorKind::kCancelled, "stopped by the caller while sealing the graph");
     };
-    calibration::seal(graph, count, vectors, bits, threads, allocate, pause);
+    calibration::seal(*graph, count, vectors, bits, threads, allocate, pause);
   });
   return to_array(std::move(bytes));
 }
@@ -172,8 +232,8 @@ class GraphIndex {
 
 void bind_graph(py::module_& module) {
   module.def("build_graph", build_graph, py::arg("vectors").noconvert(), py::arg("metric"), py::kw_only(), py::arg("m"),
-             py::arg("ef_construction"), py::arg("threads"), py::arg("seed"), py::arg("code_bits"), py::arg("progress"),
-             py::arg("stop"));
+             py::arg("ef_construction"), py::arg("parts"), py::arg("threads"), py::arg("seed"), py::arg("code_bits"),
+             py::arg("progress"), py::arg("stop"));
   py::class_<GraphIndex>(module, "GraphIndex")
       .def(py::init<FloatArray, const py::buffer&, const std::string&, std::optional<FloatArray>,
                     std::optional<IdArray>>(),

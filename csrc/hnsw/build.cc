@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <chrono>
+#include <numeric>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "common/aligned_buffer.h"
@@ -84,28 +86,38 @@ constexpr std::size_t kBatch = 512;
 
 }  // namespace
 
-void build(Graph& graph, const Vectors& vectors, Node first, std::size_t count, unsigned threads,
-           const Progress& progress) {
+void insert_all(Graph& graph, const Vectors& vectors, std::size_t count, std::span<const Node> joining,
+                const Hints& hints, unsigned threads, const Progress& progress) {
   using Clock = std::chrono::steady_clock;
   constexpr auto kProgressPeriod = std::chrono::milliseconds(50);
   std::optional<BuildCodes> made;
   std::optional<quantization::Codes> codes;
-  if (codes_pay(vectors.dim, first, count)) {
-    made.emplace(vectors, first + count, threads);
-    if (made->serve(vectors, first + count)) codes = made->codes();
+  if (codes_pay(vectors.dim, count - joining.size(), joining.size())) {
+    made.emplace(vectors, count, threads);
+    if (made->serve(vectors, count)) codes = made->codes();
   }
   Batch batch(graph, vectors, codes ? &*codes : nullptr, threads);
   Clock::time_point next_report = Clock::now() + kProgressPeriod;
-  for (std::size_t at = 0; at < count; at += kBatch) {
-    batch.insert(first + static_cast<Node>(at), first + static_cast<Node>(std::min(at + kBatch, count)),
-                 [&](std::size_t done) {
-                   if (!progress || Clock::now() < next_report) return;
-                   next_report = Clock::now() + kProgressPeriod;
-                   if (!progress(at + done, count))
-                     throw Error(ErrorKind::kCancelled, "stopped by the caller while building the graph");
-                 });
+  for (std::size_t first = 0; first < joining.size(); first += kBatch) {
+    const std::size_t end = std::min(first + kBatch, joining.size());
+    const auto pause = [&](std::size_t done) {
+      if (!progress || Clock::now() < next_report) return;
+      next_report = Clock::now() + kProgressPeriod;
+      if (!progress(first + done, joining.size()))
+        throw Error(ErrorKind::kCancelled, "stopped by the caller while building the graph");
+    };
+    Batch::HintOf hint_of;
+    if (hints) hint_of = [&](std::size_t i) { return hints(first + i, first, end); };
+    batch.insert(joining.subspan(first, end - first), hint_of, pause);
   }
-  if (progress && count > 0) progress(count, count);
+  if (progress && !joining.empty()) progress(joining.size(), joining.size());
+}
+
+void build(Graph& graph, const Vectors& vectors, Node first, std::size_t count, unsigned threads,
+           const Progress& progress) {
+  std::vector<Node> joining(count);
+  std::iota(joining.begin(), joining.end(), first);
+  insert_all(graph, vectors, first + count, joining, {}, threads, progress);
 }
 
 }  // namespace akidb::hnsw

@@ -10,9 +10,8 @@ namespace akidb::hnsw {
 
 // A store without the removed nodes of `from`, and with room for `capacity` nodes; `from` is only read.
 //
-// Where a node loses neighbours it chooses others among the neighbours of the lost ones, after Algorithm 4 of
-// "FreshDiskANN", arXiv 2105.09613, by the selection rule of HNSW. Where more than half of the nodes are removed too
-// little is left to repair, and the graph is built anew.
+// Links are repaired as `Repair` says. Where more than half of the nodes are removed too little is left to repair, and
+// the graph is built anew.
 std::shared_ptr<Store> without_removed(const Store& from, std::size_t capacity);
 
 }  // namespace akidb::hnsw

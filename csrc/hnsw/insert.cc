@@ -95,36 +95,38 @@ bool Batch::BackLink::operator<(const BackLink& other) const {
 // Distances to the nodes of the batch go to scratch.mates, so that nodes which come together can be neighbours: a
 // cluster may arrive all at once.
 template <class P>
-void Batch::compare_with_batch(Node node, const P& probe, Scratch& scratch) const {
+void Batch::compare_with_batch(std::size_t i, const P& probe, Scratch& scratch) const {
   std::vector<Candidate>& mates = scratch.mates;
-  mates.clear();
-  Node four[4];
   float distances[4];
-  Node next = first_;
-  for (; end_ - next >= 4; next += 4) {
-    for (Node i = 0; i < 4; ++i) four[i] = next + i;
-    probe.four(four, distances);
-    for (Node i = 0; i < 4; ++i) mates.push_back({distances[i], next + i});
+  std::size_t next = 0;
+  for (; nodes_.size() - next >= 4; next += 4) {
+    probe.four(&nodes_[next], distances);
+    for (std::size_t j = 0; j < 4; ++j) mates.push_back({distances[j], nodes_[next + j]});
   }
-  for (; next < end_; ++next) mates.push_back({probe(next), next});
-  mates.erase(mates.begin() + (node - first_));
+  for (; next < nodes_.size(); ++next) mates.push_back({probe(nodes_[next]), nodes_[next]});
+  mates.erase(mates.begin() + static_cast<std::ptrdiff_t>(i));
 }
 
 // The nearest of the graph on a level, to scratch.pool; none where the graph does not reach so high.
 template <class P>
-Candidate Batch::walk(const P& probe, unsigned level, Candidate nearest, Scratch& scratch) const {
-  scratch.pool.reset(graph_.params().ef_construction);
+Candidate Batch::walk(const P& probe, unsigned level, const Hint& hint, Candidate nearest, Scratch& scratch) const {
+  scratch.pool.reset(hint.ef > 0 ? hint.ef : graph_.params().ef_construction);
   const EntryPoint entry = graph_.entry();
   if (entry.node == kNoNode || level > entry.level) return nearest;
   scratch.visited.begin(graph_.limit());
   scratch.visited.insert(nearest.node);
   scratch.pool.insert(nearest);
+  for (const Node node : hint.near) probe.prefetch_row(node);
+  for (const Node node : hint.near) {
+    if (scratch.visited.insert(node) != 0) scratch.pool.insert({probe(node), node});
+  }
   search_layer(graph_, probe, level, nullptr, scratch);
   return *scratch.pool.begin();
 }
 
 template <class P>
-void Batch::choose_neighbors(Node node, const P& probe, Scratch& scratch) {
+void Batch::choose_neighbors(std::size_t i, const std::optional<Hint>& hint, const P& probe, Scratch& scratch) {
+  const Node node = nodes_[i];
   const Probe exact(vectors_, node);
   const EntryPoint entry = graph_.entry();
   Candidate nearest{0.0F, entry.node};
@@ -134,12 +136,15 @@ void Batch::choose_neighbors(Node node, const P& probe, Scratch& scratch) {
     nearest.distance = probe(entry.node);
     nearest = descend(graph_, probe, nearest, entry.level, graph_.level(node), scratch, [](float, Node) {});
   }
-  compare_with_batch(node, probe, scratch);
-  std::vector<BackLink>& made = made_[node - first_];
+  scratch.mates.clear();
+  if (!hint) compare_with_batch(i, probe, scratch);
+  for (std::size_t j = 0; hint && j < hint->mates.size(); ++j)
+    scratch.mates.push_back({probe(hint->mates[j]), hint->mates[j]});
+  std::vector<BackLink>& made = made_[i];
   made.clear();
   std::array<Candidate, kMMax> chosen;
   for (unsigned level = graph_.level(node) + 1; level-- > 0;) {
-    nearest = walk(probe, level, nearest, scratch);
+    nearest = walk(probe, level, hint.value_or(Hint{}), nearest, scratch);
     for (const Candidate& mate : scratch.mates) {
       if (graph_.level(mate.node) >= level) scratch.pool.insert(mate);
     }
@@ -147,18 +152,16 @@ void Batch::choose_neighbors(Node node, const P& probe, Scratch& scratch) {
     if constexpr (!std::is_same_v<P, Probe>) found = exactly(exact, scratch);
     const std::size_t count = select_neighbors(vectors_, found, graph_.m(), chosen.data());
     Node* row = graph_.row(node, level);
-    for (std::size_t i = 0; i < count; ++i) {
-      Graph::store(row + i, chosen[i].node);
-      made.push_back({chosen[i].node, level, {chosen[i].distance, node}});
+    for (std::size_t j = 0; j < count; ++j) {
+      Graph::store(row + j, chosen[j].node);
+      made.push_back({chosen[j].node, level, {chosen[j].distance, node}});
     }
   }
 }
 
 void Batch::link_back() {
   links_.clear();
-  for (Node node = first_; node < end_; ++node) {
-    links_.insert(links_.end(), made_[node - first_].begin(), made_[node - first_].end());
-  }
+  for (std::size_t i = 0; i < nodes_.size(); ++i) links_.insert(links_.end(), made_[i].begin(), made_[i].end());
   std::sort(links_.begin(), links_.end());
   groups_.clear();
   for (std::size_t i = 0; i < links_.size(); ++i) {
@@ -172,27 +175,27 @@ void Batch::link_back() {
   });
 }
 
-void Batch::insert(Node first, Node end, const Pause& pause) {
-  first_ = first;
-  end_ = end;
-  if (made_.size() < end - first) made_.resize(end - first);
+void Batch::insert(std::span<const Node> nodes, const HintOf& hint_of, const Pause& pause) {
+  nodes_ = nodes;
+  if (made_.size() < nodes.size()) made_.resize(nodes.size());
   std::atomic<std::size_t> done{0};
   // Own links on every level come before the first link back: whoever meets a node can go on from it, on any level.
-  ThreadPool::shared().parallel_for(end - first, threads_, [&](std::size_t i, unsigned worker) {
-    const Node node = first_ + static_cast<Node>(i);
+  ThreadPool::shared().parallel_for(nodes.size(), threads_, [&](std::size_t i, unsigned worker) {
+    const Node node = nodes_[i];
+    const std::optional<Hint> hint = hint_of ? hint_of(i) : std::nullopt;
     Scratch& scratch = Scratch::of_this_thread();
     if (codes_ == nullptr) {
-      choose_neighbors(node, Probe(vectors_, node), scratch);
+      choose_neighbors(i, hint, Probe(vectors_, node), scratch);
     } else {
       scratch.query.prepare(*codes_, vectors_.row(node), vectors_.inverse_norm(node));
-      choose_neighbors(node, CodeProbe(*codes_, scratch.query), scratch);
+      choose_neighbors(i, hint, CodeProbe(*codes_, scratch.query), scratch);
     }
     const std::size_t so_far = done.fetch_add(1, std::memory_order_relaxed) + 1;
     if (worker == 0) pause(so_far);  // the caller's thread
   });
   link_back();
   EntryPoint entry = graph_.entry();
-  for (Node node = first; node < end; ++node) {
+  for (const Node node : nodes) {
     if (entry.node == kNoNode || graph_.level(node) > entry.level) entry = {node, graph_.level(node)};
   }
   graph_.set_entry(entry);

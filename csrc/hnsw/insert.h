@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <functional>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -20,6 +21,17 @@ bool nearer_to_any(const Probe& probe, std::span<const Node> nodes, float distan
 std::size_t select_neighbors(const Vectors& vectors, std::span<const Candidate> candidates, std::size_t limit,
                              Candidate* chosen);
 
+// What is known of a node before it is inserted. Only nodes of level 0 have such.
+struct Hint {
+  std::span<const Node> near;   // nodes of the graph that the walk begins with too
+  std::span<const Node> mates;  // nodes of its batch that it is compared with, instead of all
+  unsigned ef = 0;              // candidates of the walk, instead of ef_construction
+};
+
+// The hint for the i-th of all nodes to be inserted, whose batch are those from `first` to before `end`; none: nothing
+// is known. Called on the thread that inserts the node; what it names is used until that thread asks again.
+using Hints = std::function<std::optional<Hint>(std::size_t i, std::size_t first, std::size_t end)>;
+
 // Algorithm 1 of the paper, INSERT, for many nodes at once and with the same outcome however many threads do it: first
 // every node looks for its neighbours in the graph as it was and among those that come with it, then every link back
 // is made, those to one node by one thread and in the order of the nodes. With codes (of all nodes) the walks compare
@@ -31,8 +43,10 @@ class Batch {
 
   // Called on the calling thread now and then, with the nodes done so far; may throw.
   using Pause = std::function<void(std::size_t done)>;
-  // Inserts nodes [first, end), whose vectors are in place. Searches may run meanwhile, other writers may not.
-  void insert(Node first, Node end, const Pause& pause);
+  // Inserts nodes, whose vectors are in place; hint(i) is of the i-th, and may be empty. Searches may run meanwhile,
+  // other writers may not.
+  using HintOf = std::function<std::optional<Hint>(std::size_t i)>;
+  void insert(std::span<const Node> nodes, const HintOf& hint, const Pause& pause);
 
  private:
   struct BackLink {
@@ -44,19 +58,18 @@ class Batch {
   };
 
   template <class P>
-  void choose_neighbors(Node node, const P& probe, Scratch& scratch);
+  void choose_neighbors(std::size_t i, const std::optional<Hint>& hint, const P& probe, Scratch& scratch);
   template <class P>
-  void compare_with_batch(Node node, const P& probe, Scratch& scratch) const;
+  void compare_with_batch(std::size_t i, const P& probe, Scratch& scratch) const;
   template <class P>
-  Candidate walk(const P& probe, unsigned level, Candidate nearest, Scratch& scratch) const;
+  Candidate walk(const P& probe, unsigned level, const Hint& hint, Candidate nearest, Scratch& scratch) const;
   void link_back();
 
   Graph& graph_;
   const Vectors& vectors_;
   const quantization::Codes* codes_;
   unsigned threads_;
-  Node first_ = 0;
-  Node end_ = 0;
+  std::span<const Node> nodes_;
   std::vector<std::vector<BackLink>> made_;  // of each node of the batch
   std::vector<BackLink> links_;              // all of them, by level and owner
   std::vector<std::size_t> groups_;          // where the links of the next owner begin
@@ -66,9 +79,13 @@ class Batch {
 // Error(kCancelled).
 using Progress = std::function<bool(std::size_t done, std::size_t total)>;
 
-// Inserts nodes [first, first + count) on `threads` threads (0: one per processor). The graph depends on vectors and
-// params alone. Where that is faster it compares 8-bit codes made for the purpose: dim + 8 bytes per
-// node (nodes before `first` included) until it returns. If it throws, some of the nodes are linked and some are not.
+// Inserts `joining` into the graph, which has `count` nodes with them, on `threads` threads (0: one per processor).
+// Where that is faster it compares 8-bit codes made for the purpose: dim + 8 bytes for each of all nodes until it
+// returns. If it throws, some of the nodes are linked and some are not.
+void insert_all(Graph& graph, const Vectors& vectors, std::size_t count, std::span<const Node> joining,
+                const Hints& hints, unsigned threads, const Progress& progress);
+
+// Inserts nodes [first, first + count) into a graph of those before. The graph depends on vectors and params alone.
 void build(Graph& graph, const Vectors& vectors, Node first, std::size_t count, unsigned threads,
            const Progress& progress);
 
