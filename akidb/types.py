@@ -86,6 +86,10 @@ class IndexParams:
     ef_search: int = 200
     min_vectors_threshold: int = 100
 
+    def wants_graph(self, rows: int) -> bool:
+        """Whether so many points in one place are to be in a graph."""
+        return self.type != "flat" and rows >= max(1, self.min_vectors_threshold)
+
     @classmethod
     def parse(cls, given: IndexParams | Mapping[str, Any] | None, default: IndexParams) -> IndexParams:
         """Accepts what REST accepts as well, an object of some of the fields; `default` has the others.
@@ -162,6 +166,18 @@ class IndexState:
 
 
 @dataclass(frozen=True, slots=True)
+class CompactionState:
+    """What is to be merged: how many segments, their points, and of a merge under way on this node the share that is
+    done, 0 to 1.
+    """
+
+    state: Literal["idle", "pending", "merging"] = "idle"
+    segments: int = 0
+    points: int = 0
+    progress: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class CollectionInfo:
     """What GET /collections/{name} shows. `lsn` is the figures' log position, `bytes` what segments and tail hold."""
 
@@ -172,6 +188,7 @@ class CollectionInfo:
     lsn: Lsn
     index: IndexState
     version: int
+    compaction: CompactionState = CompactionState()
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,6 +177,15 @@ class IndexDescription(Struct):
     pending: int
 
 
+class CompactionDescription(Struct):
+    """The segments that are merged next, or now on the node that answers; `progress` goes from 0 to 1."""
+
+    state: Literal["idle", "pending", "merging"]
+    segments: int
+    points: int
+    progress: float
+
+
 class CollectionDescription(Struct):
     name: str
     vector_dim: int
@@ -187,6 +196,7 @@ class CollectionDescription(Struct):
     lsn: int
     version: int
     index: IndexDescription
+    compaction: CompactionDescription
     payload_schema: dict[str, Any] | None = None
     shard_count: int = 1
     replication: int = 1

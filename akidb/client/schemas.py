@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
 
-from akidb.types import CollectionInfo, CollectionSpec, IndexParams, IndexState, Metric, Point, ScoredPoint, VectorArray
+from akidb.types import (
+    CollectionInfo,
+    CollectionSpec,
+    CompactionState,
+    IndexParams,
+    IndexState,
+    Metric,
+    Point,
+    ScoredPoint,
+    VectorArray,
+)
 
 _NULL = msgspec.Raw(b"null")
 
@@ -72,6 +82,13 @@ class IndexAnswer(msgspec.Struct):
     index: Index
 
 
+class Compaction(msgspec.Struct):
+    state: Literal["idle", "pending", "merging"] = "idle"
+    segments: int = 0
+    points: int = 0
+    progress: float = 0.0
+
+
 class CollectionDescription(msgspec.Struct):
     name: str
     vector_dim: int
@@ -82,6 +99,7 @@ class CollectionDescription(msgspec.Struct):
     lsn: int = 0
     version: int = 0
     index: Index = msgspec.field(default_factory=Index)
+    compaction: Compaction = msgspec.field(default_factory=Compaction)
     payload_schema: dict[str, Any] | None = None
 
     def info(self) -> CollectionInfo:
@@ -96,6 +114,7 @@ class CollectionDescription(msgspec.Struct):
                 "ready" if self.index.pending == 0 else "building", self.index.indexed, self.index.pending
             ),
             version=self.version,
+            compaction=CompactionState(**msgspec.structs.asdict(self.compaction)),
         )
 
 

@@ -33,7 +33,17 @@ from akidb.collection.token import session_token
 from akidb.errors import AkiDBError, DeadlineExceededError, NotFoundError, ReadOnlyError, UnavailableError
 from akidb.filter import Filter, PayloadSchema, is_unconditional
 from akidb.query import SearchQuery, Snapshot
-from akidb.types import EF_MAX, STRONG, CollectionInfo, CollectionSpec, Consistency, Lsn, Point, ScoredPoint
+from akidb.types import (
+    EF_MAX,
+    STRONG,
+    CollectionInfo,
+    CollectionSpec,
+    CompactionState,
+    Consistency,
+    Lsn,
+    Point,
+    ScoredPoint,
+)
 from akidb.wal import Delete, Operation, Patch, Seal, Upsert
 
 T = TypeVar("T")
@@ -321,6 +331,7 @@ class Collection:
             lsn=snapshot.lsn,
             index=state.index_state() if self._maintenance is None else self._maintenance.index_state(),
             version=state.head.version,
+            compaction=CompactionState() if self._maintenance is None else self._maintenance.compaction_state(),
         )
 
     async def wait_indexed(self, timeout_ms: int = 600_000) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,21 +20,19 @@ from akidb.segment import Mask, Source, encode_deletes, write_segment
 from akidb.types import CollectionSpec
 from akidb.wal import collect
 
-SEGMENT_BYTES_TARGET = 128 << 20
-"""Segments above this are left alone by folds; merging larger ones is compaction's work."""
-
-DEAD_SHARE_MAX = 0.5
-"""A segment with more dead rows than this is rewritten by the next fold whatever its size."""
-
 
 @dataclass(frozen=True)
-class _Written:
+class Written:
+    """A segment's file, and how HEAD will name it."""
+
     ref: SegmentRef
     path: Path
 
 
-async def fold(shard: Shard) -> bool:
+async def fold(shard: Shard, spared: Container[UUID] = ()) -> bool:
     """Folds all that is applied. False if there was nothing to fold, or another node's fold came first.
+
+    `spared` are segments that are left as they are.
 
     Raises:
         UnavailableError, StorageFullError: the store; the tail stays in memory and in the log, the next fold takes it.
@@ -44,7 +42,7 @@ async def fold(shard: Shard) -> bool:
         if state.applied < state.head.folded:
             return False
         frozen = state.freeze()
-    absorbed = choose_absorbed(frozen, shard.spec)
+    absorbed = choose_absorbed(frozen, shard.spec, shard.settings.compaction.target_bytes, spared)
     kept = [entry for entry in frozen.segments if entry not in absorbed]
     sources = [Source(view, view.live) for view in frozen.views]
     sources += [Source(segment.reader, live) for segment, live, _ in absorbed]
@@ -68,24 +66,28 @@ async def fold(shard: Shard) -> bool:
     return True
 
 
-def choose_absorbed(frozen: Frozen, spec: CollectionSpec) -> list[tuple[LiveSegment, Mask, int]]:
+def choose_absorbed(
+    frozen: Frozen, spec: CollectionSpec, target_bytes: int, spared: Container[UUID] = ()
+) -> list[tuple[LiveSegment, Mask, int]]:
     """Small segments that the fold rewrites: smallest first, as long as each is no larger than all before it together.
 
-    So sizes double, a point is rewritten log2(n) times, and single upserts do not make thousands of segments.
+    So sizes double, and single upserts do not make thousands of segments. Those with a graph are left to compaction,
+    which reuses it, unless no row of them lives; so are those in `spared`, which it is at work on.
     """
     total = sum(view.live_rows for view in frozen.views)
-    rows_max = SEGMENT_BYTES_TARGET // (4 * spec.dim)
+    rows_max = target_bytes // (4 * spec.dim)
     chosen = []
     for entry in sorted(frozen.segments, key=lambda entry: entry[2]):
         segment, _, live_rows = entry
-        mostly_dead = live_rows < segment.reader.rows * (1 - DEAD_SHARE_MAX)
-        if total + live_rows <= rows_max and (live_rows <= total or mostly_dead):
+        if segment.ref.uuid in spared or (segment.ref.has_graph and live_rows):
+            continue
+        if total + live_rows <= rows_max and live_rows <= total:
             chosen.append(entry)
             total += live_rows
     return chosen
 
 
-def _folded(head: Head, frozen: Frozen, refs: dict[UUID, SegmentRef], written: _Written | None) -> Head | None:
+def _folded(head: Head, frozen: Frozen, refs: dict[UUID, SegmentRef], written: Written | None) -> Head | None:
     """HEAD after the fold, or None if it does not hold what the fold began from (a graph may have been added since).
 
     Raises:
@@ -110,7 +112,7 @@ def _folded(head: Head, frozen: Frozen, refs: dict[UUID, SegmentRef], written: _
 
 async def write(
     shard: Shard, sources: Sequence[Source], lsn_max: int, scratch: Path, graph: memoryview | None = None
-) -> _Written:
+) -> Written:
     """Writes one segment file of the live rows of `sources`, in the background threads."""
     uuid = uuid4()
     path = scratch / str(uuid)
@@ -128,7 +130,7 @@ async def write(
         lsn_max=lsn_max,
         has_graph=graph is not None,
     )
-    return _Written(ref, path)
+    return Written(ref, path)
 
 
 async def _put_deletes(shard: Shard, kept: Sequence[tuple[LiveSegment, Mask, int]]) -> dict[UUID, SegmentRef]:

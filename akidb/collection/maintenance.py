@@ -1,4 +1,4 @@
-"""The background work of one shard: when to fold, which graph to build, when to look at HEAD.
+"""The background work of one shard: when to fold, which graph to build, what to merge, when to look at HEAD.
 
 All of it may happen on any node, at any time, or not at all, without changing an answer.
 """
@@ -8,18 +8,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context
+from functools import partial
 from typing import Any
 
-from akidb.collection.fold import SEGMENT_BYTES_TARGET, add_graph, collect_garbage, fold
+from akidb.collection import compaction
+from akidb.collection.fold import add_graph, collect_garbage, fold
 from akidb.collection.shard import Shard
 from akidb.collection.state import LiveSegment
 from akidb.errors import AkiDBError, DeadlineExceededError, UnavailableError
-from akidb.index import build_graph
-from akidb.types import IndexState
+from akidb.index import GraphPart, build_graph
+from akidb.telemetry.metrics import METRICS
+from akidb.types import CompactionState, IndexState, VectorArray
 from akidb.wal import Slot
 
 log = logging.getLogger(__name__)
@@ -32,6 +37,11 @@ TAIL_SIZE_MAX = 4.0
 
 IDLE_FOLD_SECS = 2.0
 """A tail that would deserve a graph is folded as soon as writing pauses this long."""
+
+MERGE_THREADS = max(1, (os.cpu_count() or 1) // 2)
+"""Nobody waits for a merge, so it leaves half of the processors to those who ask."""
+
+BUILD_NICENESS = 10
 
 TICK_SECS = 0.5
 REFRESH_SECS = 10.0
@@ -47,10 +57,10 @@ class _Stop(threading.Event):
 
 
 class Maintenance:
-    """Keeps one shard's tail short and its segments in graphs. While there is nothing to do its tasks sleep.
+    """Keeps one shard's tail short, its segments few and in graphs. While there is nothing to do its tasks sleep.
 
-    A fold and the commit of a graph take turns, since each is made from the HEAD that it replaces. Neither is cut in
-    two when who asked for it is cancelled: a put that outlives the shard's lock could name what was collected.
+    A fold and the commit of a graph or a merge take turns, since each is made from the HEAD that it replaces. None is
+    cut in two when who asked for it is cancelled: a put that outlives the shard's lock could name what was collected.
     """
 
     def __init__(self, shard: Shard) -> None:
@@ -58,12 +68,14 @@ class Maintenance:
         self._committing = asyncio.Lock()
         self._building = asyncio.Lock()
         self._making_room = asyncio.Lock()
-        self._wake = {self._fold_if_due: asyncio.Event(), self._build_if_due: asyncio.Event()}
+        self._wake = {self._fold_if_due: asyncio.Event(), self._index_if_due: asyncio.Event()}
         self._stop_build = _Stop()
         self._tail_since = 0.0
         self._own_crossing = False
         self._refreshed = time.monotonic()
         self._built_rows = 0
+        self._merging: list[LiveSegment] = []
+        self._merged_share = 0.0
         self._errors: dict[str, AkiDBError] = {}
         self._under_way: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -71,7 +83,9 @@ class Maintenance:
         self._looked_again()
         loops = (
             self._run("fold", lambda: shard.state.slots_in_tail > 0, self._fold_if_due),
-            self._run("graph", lambda: self._next_to_build() is not None, self._build_if_due),
+            self._run(
+                "index", lambda: bool(self._next_to_merge()) or self._next_to_build() is not None, self._index_if_due
+            ),
         )
         # Each in a context of its own: the request that happened to open the shard has no part in what they log.
         self._loops = [asyncio.create_task(loop, context=Context()) for loop in loops]
@@ -127,10 +141,14 @@ class Maintenance:
         if not self._shard.state.sealed and self._should_fold(now):
             await self.fold()
 
-    async def _build_if_due(self) -> None:
+    async def _index_if_due(self) -> None:
         segment = self._next_to_build()
         writing = time.monotonic() - self._shard.last_write < IDLE_FOLD_SECS
-        if segment is not None and (not writing or segment.ref.bytes >= SEGMENT_BYTES_TARGET // 2):
+        large = segment is not None and segment.ref.bytes >= self._target_bytes // 2
+        merging = self._next_to_merge()
+        if merging and not large:  # of small ones, some may be without a graph: merging gives them one
+            await self.merge(merging)
+        elif segment is not None and (large or not writing):
             await self.build(segment)
 
     def _should_fold(self, now: float) -> bool:
@@ -169,7 +187,7 @@ class Maintenance:
     async def _fold(self) -> None:
         began, shard = time.perf_counter(), self._shard
         async with self._committing:
-            folded = await fold(shard)
+            folded = await fold(shard, {segment.ref.uuid for segment in self._merging})
             self._looked_again()
         if folded:
             seconds = time.perf_counter() - began
@@ -188,43 +206,98 @@ class Maintenance:
 
     async def _build(self, segment: LiveSegment) -> None:
         shard = self._shard
-        async with self._building:
-            async with shard.workers.builds:
-                if self._closed or segment not in shard.state.segments:
-                    return
-                began = time.perf_counter()
-                try:
-                    graph = await _in_thread_of_its_own(lambda: self._graph(segment))
-                except AkiDBError as stopped:
-                    if self._closed:  # the build was stopped by `close`, which is no mistake of the builder's
-                        raise self._closing() from stopped
-                    raise
-                finally:
-                    self._built_rows = 0
+        async with self._building, shard.workers.builds:
+            if self._closed or segment not in shard.state.segments:
+                return
+            began = time.perf_counter()
+            graph = await self._graph(segment.reader.vectors, (), self._count_built)
             async with self._committing:
                 added = await add_graph(shard, segment, graph)
-            if added:
-                log.info("built the graph of %d points of collection %s in %.2f s",
-                         segment.reader.rows, shard.spec.name, time.perf_counter() - began)  # fmt: skip
-                await collect_garbage(shard)
+        if added:
+            log.info("built the graph of %d points of collection %s in %.2f s",
+                     segment.reader.rows, shard.spec.name, time.perf_counter() - began)  # fmt: skip
+            await collect_garbage(shard)
 
-    def _graph(self, segment: LiveSegment) -> memoryview:
+    def _count_built(self, done: int, total: int) -> None:
+        self._built_rows = done
+
+    def _next_to_merge(self) -> list[LiveSegment]:
+        """The segments that compaction would merge now."""
+        segments = self._shard.state.segments
+        chosen = compaction.choose([segment.ref for segment in segments], self._target_bytes)
+        return [segment for segment in segments if segment.ref in chosen]
+
+    @property
+    def _target_bytes(self) -> int:
+        return self._shard.settings.compaction.target_bytes
+
+    async def merge(self, segments: Sequence[LiveSegment]) -> None:
+        """Merges segments into one and commits it. Searches and writes go on, with processors left to them."""
+        await self._unbroken(self._merge(segments))
+
+    async def _merge(self, segments: Sequence[LiveSegment]) -> None:
+        shard, outcome = self._shard, "failed"
+        async with self._building, shard.workers.builds:
+            if self._closed or any(segment not in shard.state.segments for segment in segments):
+                return
+            began = time.perf_counter()
+            self._merging, self._merged_share = list(segments), 0.0
+            try:
+                build = partial(self._graph, progress=self._count_merged, threads=MERGE_THREADS)
+                merged = await compaction.compact(shard, segments, build, self._committing)
+                outcome = "merged" if merged else "dropped"
+            finally:
+                self._merging = []
+                METRICS.compactions.labels(outcome).inc()
+        if merged:
+            seconds = time.perf_counter() - began
+            METRICS.compaction_seconds.inc(seconds)
+            log.info("merged %d segments of collection %s in %.2f s", len(segments), shard.spec.name, seconds)
+            await collect_garbage(shard)
+
+    def _count_merged(self, done: int, total: int) -> None:
+        self._merged_share = done / total
+
+    async def _graph(
+        self,
+        vectors: VectorArray,
+        parts: Sequence[GraphPart],
+        progress: Callable[[int, int], None],
+        threads: int = 0,
+    ) -> memoryview:
         index = self._shard.spec.index
-        return build_graph(
-            segment.reader.vectors,
+        build = partial(
+            build_graph,
+            vectors,
             self._shard.spec.metric.native,
             m=index.m,
             ef_construction=index.ef_construction,
-            progress=self._progress,
+            parts=parts,
+            threads=threads,
+            progress=progress,
             stop=self._stop_build,
         )
-
-    def _progress(self, done: int, total: int) -> None:
-        self._built_rows = done
+        try:
+            return await _in_thread_of_its_own(build)
+        except AkiDBError as stopped:
+            if self._closed:  # the build was stopped by `close`, which is no mistake of the builder's
+                raise self._closing() from stopped
+            raise
+        finally:
+            self._built_rows = 0
 
     def index_state(self) -> IndexState:
         """Points in graphs, and points that are searched exactly until their graph is there."""
         return self._shard.state.index_state(self._built_rows)
+
+    def compaction_state(self) -> CompactionState:
+        segments = self._merging or self._next_to_merge()
+        if not segments:
+            return CompactionState()
+        points = sum(segment.ref.live for segment in segments)
+        if not self._merging:
+            return CompactionState("pending", len(segments), points)
+        return CompactionState("merging", len(segments), points, round(self._merged_share, 3))
 
     async def wait_indexed(self, deadline: float) -> None:
         """Folds and builds now, until nothing is pending."""
@@ -283,8 +356,11 @@ def as_error(failed: Exception) -> AkiDBError:
     return failed if isinstance(failed, AkiDBError) else AkiDBError(f"{type(failed).__name__}: {failed}")
 
 
-async def _in_thread_of_its_own(call: Callable[[], memoryview]) -> memoryview:
-    """A plain thread: the interpreter waits for a pool's threads before it tells anybody that the main thread ended."""
+async def _in_thread_of_its_own(call: Callable[[], bytes]) -> memoryview:
+    """A plain thread: the interpreter waits for a pool's threads before it tells anybody that the main thread ended.
+
+    It gives way to those that answer, where the system has priorities of threads.
+    """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[memoryview] = loop.create_future()
 
@@ -298,6 +374,9 @@ async def _in_thread_of_its_own(call: Callable[[], memoryview]) -> memoryview:
 
     def run() -> None:
         result, error = None, None
+        if sys.platform == "linux":  # elsewhere priorities are of processes
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BUILD_NICENESS)
         try:
             result = call()
         except BaseException as failed:

@@ -23,7 +23,7 @@ from akidb.config import Settings
 from akidb.errors import CorruptionError, InvalidInputError, NotFoundError, UnavailableError
 from akidb.manifest import Head, HeadStore, SegmentRef
 from akidb.query import Snapshot
-from akidb.segment import Segment, decode_deletes
+from akidb.segment import Mask, Segment, decode_deletes
 from akidb.storage.object_store import ObjectStore
 from akidb.telemetry.tracing import span
 from akidb.types import CollectionSpec, Consistency, Lsn
@@ -203,21 +203,22 @@ class Shard:
         if reader is None:
             with span("load_segment", collection__name=self.spec.name):
                 reader = await self._open_reader(ref)
-        live = None
-        if ref.deletes_key is not None:
-            reply = await self.store.get(ref.deletes_key)
-            if not reply.ok:
-                raise CorruptionError(
-                    f"object {ref.deletes_key}: HEAD names these deletes, the store does not have them"
-                )
-            live = await asyncio.to_thread(decode_deletes, reply.body, rows=reader.rows, name=ref.deletes_key)
-        opened = LiveSegment(ref, reader, live)
+        opened = LiveSegment(ref, reader, await self.read_deletes(ref, reader))
         if (reader.uuid, reader.rows, opened.live_rows) != (ref.uuid, ref.rows, ref.live):
             raise CorruptionError(
                 f"object {ref.key}: it is segment {reader.uuid} with {opened.live_rows} of {reader.rows} rows live, "
                 f"HEAD says {ref.uuid} with {ref.live} of {ref.rows}"
             )
         return opened
+
+    async def read_deletes(self, ref: SegmentRef, reader: Segment) -> Mask | None:
+        """The rows that HEAD counts as live, None for all. Raises CorruptionError."""
+        if ref.deletes_key is None:
+            return None
+        reply = await self.store.get(ref.deletes_key)
+        if not reply.ok:
+            raise CorruptionError(f"object {ref.deletes_key}: HEAD names these deletes, the store does not have them")
+        return await asyncio.to_thread(decode_deletes, reply.body, rows=reader.rows, name=ref.deletes_key)
 
     async def _open_reader(self, ref: SegmentRef) -> Segment:
         damage: CorruptionError | None = None

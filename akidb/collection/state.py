@@ -177,15 +177,10 @@ class ShardState:
 
     @property
     def tail_wants_graph(self) -> bool:
-        return self.spec.index.type != "flat" and self.tail_rows >= max(1, self.spec.index.min_vectors_threshold)
+        return self.spec.index.wants_graph(self.tail_rows)
 
     def wants_graph(self, segment: LiveSegment) -> bool:
-        index = self.spec.index
-        return (
-            not segment.ref.has_graph
-            and index.type != "flat"
-            and segment.live_rows >= max(1, index.min_vectors_threshold)
-        )
+        return not segment.ref.has_graph and self.spec.index.wants_graph(segment.live_rows)
 
     def index_state(self, built: int = 0) -> IndexState:
         """Points in graphs (or for good without one), and points that will get one, less `built` of one under way."""
@@ -227,5 +222,17 @@ class ShardState:
         for i, segment in enumerate(self.segments):
             if segment.ref.uuid == old:
                 self.segments[i] = segment.replaced_by(ref, reader)
+        self.head = head
+        self._snapshot = None
+
+    def install_compaction(
+        self, head: Head, inputs: Sequence[tuple[UUID, npt.NDArray[np.int64]]], new: LiveSegment | None
+    ) -> None:
+        """Takes segments that were merged into `new`, which has the given rows of each, one after another."""
+        by_uuid = {segment.ref.uuid: segment for segment in self.segments}
+        self.segments = [segment for segment in self.segments if segment.ref.uuid not in dict(inputs)]
+        if new is not None:
+            live = np.concatenate([by_uuid[uuid]._live[rows] for uuid, rows in inputs])
+            self.segments.append(LiveSegment(new.ref, new.reader, live))
         self.head = head
         self._snapshot = None

@@ -130,6 +130,15 @@ class Wal:
 
 
 @dataclass(frozen=True, slots=True)
+class Compaction:
+    target_bytes: int = setting(
+        128 << 20,
+        "Size that segments are merged up to: larger ones cost more to merge, and more of them cost every search.",
+        low=1 << 10, high=1 << 40, unit="bytes",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
 class Hnsw:
     m: int = setting(16, "Neighbours kept per point and level (twice as many on level 0).", low=M_MIN, high=M_MAX)
     ef_construction: int = setting(400, "Candidates looked at when a point is inserted.", low=1, high=EF_MAX)
@@ -229,6 +238,7 @@ class Settings:
     storage: Storage = field(default_factory=Storage)
     cache: Cache = field(default_factory=Cache)
     wal: Wal = field(default_factory=Wal)
+    compaction: Compaction = field(default_factory=Compaction)
     index: Index = field(default_factory=Index)
     api: Api = field(default_factory=Api)
     query: Query = field(default_factory=Query)

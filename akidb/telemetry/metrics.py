@@ -76,14 +76,25 @@ class Metrics:
             (),
             _SEARCH_SECONDS,
         )
+
+        def per_collection(name: str, text: str) -> Gauge:
+            return Gauge(name, text, ["collection"], registry=registry, multiprocess_mode="livemostrecent")
+
         # A gauge with the name of a counter: dashboards of the deployment guide ask for it so.
-        self.index_vectors = Gauge(
-            "akidb_index_vectors_total",
-            "Points in a collection.",
-            ["collection"],
-            registry=registry,
-            multiprocess_mode="livemostrecent",
+        self.index_vectors = per_collection("akidb_index_vectors_total", "Points in a collection.")
+        self.index_pending = per_collection(
+            "akidb_index_pending_points", "Points that are searched exactly until their graph is built."
         )
+        self.segments = per_collection("akidb_segments", "Segments of a collection.")
+        self.compaction_pending = per_collection(
+            "akidb_compaction_pending_points", "Points of the segments that are to be merged next or being merged."
+        )
+        self.compactions = counter(
+            "akidb_compactions_total",
+            "Merges of segments: merged, dropped because a segment was gone, failed.",
+            "status",
+        )
+        self.compaction_seconds = counter("akidb_compaction_seconds_total", "Time that merges of segments took.")
         self.slow_queries = counter("akidb_slow_queries_total", "Queries that took longer than query.slow_query_ms.")
         self.cache_hits = counter("akidb_cache_hits_total", "Lookups that a cache answered.", "tier")
         self.cache_misses = counter("akidb_cache_misses_total", "Lookups that a cache could not answer.", "tier")

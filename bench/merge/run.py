@@ -1,8 +1,8 @@
 """Merging graphs against building the union's anew, as JSON: `python -m bench.merge.run [--rows N] [--dim D]`.
 
-For each way of cutting the vectors into parts, which have graphs: CPU seconds of the merge and of a fresh build with the
-same parameters, one after the other, and recall@10 of both graphs at equal ef_search. `dead` is the share of rows left
-out. CPU seconds include sealing, which is the same for both; both run on as many threads as there are processors.
+For each way of cutting the vectors into parts, which have graphs: CPU seconds of the merge and of a fresh build with
+the same parameters, one after the other, and recall@10 of both graphs at equal ef_search. CPU seconds include sealing,
+which is the same for both; both run on as many threads as there are processors.
 """
 
 from __future__ import annotations

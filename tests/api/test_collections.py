@@ -13,6 +13,7 @@ async def test_create_describes_what_was_made_and_where(client):
     assert answer.body["index"] == {
         "type": "hnsw", "m": 8, "ef_construction": 400, "ef_search": 200, "state": "ready", "indexed": 0, "pending": 0,
     }  # fmt: skip
+    assert answer.body["compaction"] == {"state": "idle", "segments": 0, "points": 0, "progress": 0.0}
     assert (await client.get("/collections/books")).body == answer.body
 
 

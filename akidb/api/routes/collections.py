@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import asdict
 
 import msgspec
 from aiohttp import web
@@ -132,6 +133,7 @@ def describe(info: CollectionInfo) -> schemas.CollectionDescription:
         lsn=info.lsn,
         version=info.version,
         index=_index(info),
+        compaction=schemas.CompactionDescription(**asdict(info.compaction)),
         payload_schema=None if spec.payload_schema is None else dict(spec.payload_schema),
     )
 

@@ -39,7 +39,7 @@ async def page(request: web.Request) -> web.Response:
 
 async def metrics(request: web.Request) -> web.Response:
     service = request.app[SERVICE]
-    await _count_vectors(service)
+    await _look_at_collections(service)
     text = await asyncio.to_thread(_exposition, service.metrics.registry)
     return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
@@ -49,20 +49,24 @@ def _exposition(registry: CollectorRegistry) -> bytes:
     return generate_latest(telemetry.shared_registry() or registry)
 
 
-async def _count_vectors(service: Service) -> None:
-    """Sets the gauge for the collections at hand, without asking the store: a scrape must not hang on it."""
-    database = service.database
+async def _look_at_collections(service: Service) -> None:
+    """Sets the gauges of the collections at hand, without asking the store: a scrape must not hang on it."""
+    database, metrics = service.database, service.metrics
     if database is None:
         return
-    gauge = service.metrics.index_vectors
-    counted = set()
+    gauges = (metrics.index_vectors, metrics.index_pending, metrics.segments, metrics.compaction_pending)
+    seen = set()
     for collection in database.at_hand:
         with contextlib.suppress(NotFoundError):  # dropped
-            gauge.labels(collection.spec.name).set(await collection.count(consistency=EVENTUAL))
-            counted.add(collection.spec.name)
-    for name in service.counted - counted:
-        gauge.remove(name)
-    service.counted = counted
+            info = await collection.info(consistency=EVENTUAL)
+            values = (info.count, info.index.pending, info.segments, info.compaction.points)
+            for gauge, value in zip(gauges, values, strict=True):
+                gauge.labels(info.spec.name).set(value)
+            seen.add(info.spec.name)
+    for name in service.counted - seen:
+        for gauge in gauges:
+            gauge.remove(name)
+    service.counted = seen
 
 
 ROUTES = (

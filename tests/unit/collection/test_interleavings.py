@@ -58,17 +58,21 @@ class World:
             assert point is None or np.array_equal(point.vector, oracle.points[id_])
 
     async def disturb(self) -> None:
-        """Folds, builds, looks at HEAD, and lets a random number of turns pass before it gives each of them up."""
+        """Folds, builds, merges, looks at HEAD, and gives each of them up after a random number of turns."""
         while not self.done:
             work = self.node()._maintenance
             segment = work._next_to_build()
-            choice = self.rng.integers(4)
+            segments = work._shard.state.segments
+            choice = self.rng.integers(5)
             if choice == 0 and segment is not None:
                 job = work.build(segment)
             elif choice == 1:
                 job = work._shard.refresh()
             elif choice == 2:
                 job = self.node().search([SearchQuery(np.zeros(DIM), top_k=3)])
+            elif choice == 3 and segments:
+                some = self.rng.choice(len(segments), size=min(len(segments), 3), replace=False)
+                job = work.merge([segments[i] for i in some])
             else:
                 job = work.fold()
             task = asyncio.create_task(job)

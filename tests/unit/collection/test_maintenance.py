@@ -54,10 +54,10 @@ class Folds:
         self.done = asyncio.Event()
         fold = maintenance.fold
 
-        async def watched(shard: object) -> bool:
+        async def watched(shard: object, spared: object) -> bool:
             if self.failures:
                 raise self.failures.pop(0)
-            folded = await fold(shard)
+            folded = await fold(shard, spared)
             self.done.set()
             return folded
 
@@ -108,7 +108,7 @@ async def test_a_failing_fold_shows_until_it_works(
 ) -> None:
     seen = []
 
-    async def failing(shard: object) -> bool:
+    async def failing(shard: object, spared: object) -> bool:
         seen.append(collection.background_error)
         if len(seen) < 3:
             raise OSError("no scratch folder")

@@ -63,7 +63,7 @@ def test_an_environment_file_that_may_not_be_read_is_passed_over(file, tmp_path)
     ("text", "message"),
     [
         ("storage: {retry: {max_atempts: 3}}", "storage.retry.max_atempts is unknown; did you mean max_attempts?"),
-        ("fruit: red", "fruit is unknown; expected one of storage, cache, wal, index, api"),
+        ("fruit: red", "fruit is unknown; expected one of storage, cache, wal, compaction, index, api"),
         ("api: {workers: two}", "api.workers is 'two', expected an integer from 1 to 256"),
         ("api: {workers: yes}", "api.workers is True, expected an integer"),
         ("api: {workers: 2.0}", "api.workers is 2.0, expected an integer"),
