@@ -87,7 +87,8 @@ class AsyncDatabase(ABC, Generic[C]):
         """A new collection of `dim`-dimensional vectors under "cosine", "euclidean" or "dot".
 
         Args:
-            index: IndexParams, or what REST takes: {"type", "m", "ef_construction", "ef_search"}, each optional.
+            index: IndexParams, or what REST takes: {"type", "m", "ef_construction", "ef_search", "quantization"}, each
+                optional.
 
         Raises:
             ConflictError: a collection of that name exists.

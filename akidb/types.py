@@ -72,19 +72,32 @@ _NATIVE: dict[Metric, Literal["cosine", "l2", "ip"]] = {
 }
 
 
-INDEX_FIELDS = ("type", "m", "ef_construction", "ef_search")
+INDEX_FIELDS = ("type", "m", "ef_construction", "ef_search", "quantization")
 """What a caller may say of a collection's index."""
+
+
+CODE_BITS: Mapping[str, Literal["auto", 0, 4, 8]] = {"auto": "auto", "none": 0, "sq4": 4, "sq8": 8}
 
 
 @dataclass(frozen=True, slots=True)
 class IndexParams:
-    """Malkov and Yashunin's parameters. `type` auto lets each segment choose between a graph and an exact scan."""
+    """Malkov and Yashunin's parameters. `type` auto lets each segment choose between a graph and an exact scan.
+
+    `quantization` says what a walk compares: codes of 4 bits a dimension (sq4) or 8 (sq8), the vectors themselves
+    (none), or the shortest that cost no more than a hundredth of recall (auto). Scores are exact always.
+    """
 
     type: Literal["auto", "hnsw", "flat"] = "auto"
     m: int = 16
     ef_construction: int = 400
     ef_search: int = 200
     min_vectors_threshold: int = 100
+    quantization: Literal["auto", "none", "sq4", "sq8"] = "auto"
+
+    @property
+    def code_bits(self) -> Literal["auto", 0, 4, 8]:
+        """The native word for `quantization`."""
+        return CODE_BITS[self.quantization]
 
     def wants_graph(self, rows: int) -> bool:
         """Whether so many points in one place are to be in a graph."""
@@ -112,7 +125,7 @@ class IndexParams:
 
 @dataclass(frozen=True, slots=True)
 class CollectionSpec:
-    """What a collection is, from its creation on."""
+    """What a collection is from its creation on; `index` alone may change."""
 
     name: str
     dim: int
@@ -158,7 +171,9 @@ class ScoredPoint:
 
 @dataclass(frozen=True, slots=True)
 class IndexState:
-    """How far graph building has come: points in graphs, and points still searched by exact scan that will get one."""
+    """How far graph building has come: points in graphs, and points that are searched by exact scan, or by a graph of
+    former parameters, until theirs is built.
+    """
 
     state: Literal["ready", "building"]
     indexed: int

@@ -17,7 +17,7 @@ CODES: dict[str, str] = {
     "http_error": "The HTTP request itself is wrong.",
     "collection_not_found": "There is no collection of this name.",
     "collection_exists": "A collection of this name exists.",
-    "invalid_collection": "Name, dimension, index parameters, shard count or replication of a new collection.",
+    "invalid_collection": "Name, dimension, index parameters, shard count or replication of a collection.",
     "invalid_payload_schema": "The payload_schema of a new collection.",
     "point_not_found": "The collection has no point of this id.",
     "invalid_id": "An id is empty, longer than 512 bytes, or not UTF-8.",

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from akidb.types import Metric
+from akidb.types import CODE_BITS, Metric
 
 NULL = Raw(b"null")
 
@@ -61,7 +61,23 @@ class IndexRequest(Struct, forbid_unknown_fields=True):
     m: int | None = None
     ef_construction: int | None = None
     ef_search: int | None = None
-    quantization: str | None = None
+    quantization: Annotated[str | None, Meta(extra_json_schema={"enum": [*CODE_BITS, None]})] = None
+
+
+class IndexChange(Struct, forbid_unknown_fields=True):
+    """Index parameters that are to change; what is left out stays."""
+
+    type: Annotated[str, Meta(extra_json_schema={"enum": ["auto", "hnsw", "flat"]})] | UnsetType = UNSET
+    m: int | UnsetType = UNSET
+    ef_construction: int | UnsetType = UNSET
+    ef_search: int | UnsetType = UNSET
+    quantization: Annotated[str, Meta(extra_json_schema={"enum": [*CODE_BITS]})] | UnsetType = UNSET
+
+
+class AlterCollection(Struct, forbid_unknown_fields=True):
+    """Graphs are built anew, where they need to be, in the background, and those of before answer meanwhile."""
+
+    index: IndexChange
 
 
 class CreateCollection(Struct, forbid_unknown_fields=True):
@@ -166,12 +182,14 @@ class BatchSearch(Struct, forbid_unknown_fields=True):
 
 
 class IndexDescription(Struct):
-    """`indexed` points are in graphs; `pending` ones are searched exactly until they are."""
+    """`indexed` points are in graphs; `pending` ones are searched exactly, or by a graph of former parameters, until
+    theirs is built."""
 
     type: str
     m: int
     ef_construction: int
     ef_search: int
+    quantization: str
     state: Literal["ready", "building"]
     indexed: int
     pending: int

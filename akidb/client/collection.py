@@ -226,6 +226,19 @@ class RemoteCollection:
         body = await self._transport.send("GET", self._path, repeatable=True)
         return msgspec.json.decode(body, type=schemas.CollectionDescription).info()
 
+    async def alter_index(self, changes: Mapping[str, Any]) -> None:
+        """Changes some of the index parameters, {"type", "m", "ef_construction", "ef_search", "quantization"}; returns
+        when that is durable. Graphs are built anew, where they need to be, in the background, and those of before
+        answer meanwhile; `wait_indexed` waits.
+
+        Raises:
+            InvalidInputError: none of them, an unknown one, or a value that cannot be; nothing was changed.
+        """
+        if self._read_only:
+            raise ReadOnlyError(f"{self._transport.base} is open read-only")
+        # The same again changes nothing more, so it may be sent again.
+        await self._transport.send("PATCH", self._path, {"index": dict(changes)}, repeatable=True)
+
     async def wait_indexed(self, timeout_ms: int = 600_000) -> None:
         """Returns when every point that is to be in a graph is in one; DeadlineExceededError past `timeout_ms`."""
         deadline = time.monotonic() + timeout_ms / 1000

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 
 from akidb.types import (
+    INDEX_FIELDS,
     CollectionInfo,
     CollectionSpec,
     CompactionState,
@@ -76,6 +77,7 @@ class Index(msgspec.Struct):
     m: int = 16
     ef_construction: int = 400
     ef_search: int = 200
+    quantization: str = "auto"
 
 
 class IndexAnswer(msgspec.Struct):
@@ -103,7 +105,7 @@ class CollectionDescription(msgspec.Struct):
     payload_schema: dict[str, Any] | None = None
 
     def info(self) -> CollectionInfo:
-        index = IndexParams(self.index.type, self.index.m, self.index.ef_construction, self.index.ef_search)  # type: ignore[arg-type]
+        index = IndexParams(**{name: getattr(self.index, name) for name in INDEX_FIELDS})
         return CollectionInfo(
             spec=CollectionSpec(self.name, self.vector_dim, Metric.parse(self.distance), index, self.payload_schema),
             count=self.vector_count,

@@ -52,6 +52,9 @@ READ_TIMEOUT_MS = 10_000
 RESOLVE_TRIES = 3
 """How often a filter is resolved while this node goes on writing; then its writers wait."""
 
+SPEC_SECS = 10.0
+"""How old the index parameters that a node goes by may be while it answers."""
+
 INLINE_IDS_MAX, INLINE_BYTES_MAX = 256, 128 << 10
 """Batches with more than this are checked in a thread: it takes longer than the event loop may stand still."""
 
@@ -84,6 +87,8 @@ class Collection:
         self._maintenance = None if read_only else Maintenance(shard)
         self._follower = Follower(shard) if read_only else None
         self._resolving = asyncio.Lock()
+        self._looked_at_spec = time.monotonic()
+        self._looking: asyncio.Task[None] | None = None
         self._closed = False
 
     @property
@@ -99,6 +104,10 @@ class Collection:
     def uuid(self) -> UUID:
         """What tells it from an earlier collection of its name."""
         return self._shard.uuid
+
+    async def take_spec(self, spec: CollectionSpec) -> None:
+        """Goes on with the catalogue's index parameters."""
+        await self._shard.take_spec(spec)
 
     def token(self, lsn: Lsn | None = None) -> str:
         """For the consistency `session` of later reads, on any node: of slot `lsn`, or of all that this node knows."""
@@ -356,7 +365,14 @@ class Collection:
 
     async def _catch_up(self, consistency: Consistency, deadline: float) -> None:
         self._refuse_closed()
+        if time.monotonic() - self._looked_at_spec > SPEC_SECS:
+            self._looked_at_spec = time.monotonic()
+            self._looking = asyncio.create_task(self._look_at_spec())
         await self._shard.catch_up(consistency, deadline=deadline)
+
+    async def _look_at_spec(self) -> None:
+        with contextlib.suppress(AkiDBError):  # another look comes
+            await self._shard.follow_spec()
 
     def _refuse_closed(self) -> None:
         if self._closed and not self.sealed:  # of a dropped one the shard says so
@@ -377,5 +393,8 @@ class Collection:
     async def close(self) -> None:
         """Decides the writes under way and stops the background work. What comes later gets UnavailableError."""
         self._closed = True
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
         work = self._maintenance or self._follower
         await asyncio.gather(self._shard.appender.close(), *([work.close()] if work is not None else []))

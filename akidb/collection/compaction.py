@@ -81,11 +81,15 @@ def _as_fit(ascending: Sequence[SegmentRef], target_bytes: int) -> list[SegmentR
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Input:
-    """A segment and the rows of it that HEAD counts as live: what a later slot killed is still true for HEAD."""
+    """A segment and the rows of it that HEAD counts as live: what a later slot killed is still true for HEAD.
+
+    `graph` is None where it was built with other parameters than the merged one.
+    """
 
     ref: SegmentRef
     reader: Segment
     rows: Rows
+    graph: memoryview | None
 
     def mask(self) -> Mask:
         mask = np.zeros(self.reader.rows, np.bool_)
@@ -102,13 +106,17 @@ async def compact(shard: Shard, chosen: Sequence[LiveSegment], build: BuildGraph
         UnavailableError, StorageFullError: the store; nothing has changed.
         CorruptionError: a segment fails its checksums.
     """
-    inputs = [
-        _Input(each.ref, each.reader, np.flatnonzero(await _live(shard, each.ref, each.reader))) for each in chosen
-    ]
+    inputs = [await _input(shard, segment) for segment in chosen]
     with tempfile.TemporaryDirectory(prefix="akidb-merge-") as scratch:
         written = await _write(shard, inputs, build, Path(scratch))
         async with committing:
             return await _commit(shard, inputs, written)
+
+
+async def _input(shard: Shard, segment: LiveSegment) -> _Input:
+    ref, reader = segment.ref, segment.reader
+    graph = reader.regions["graph"] if segment.built_with(shard.spec.index) else None
+    return _Input(ref, reader, np.flatnonzero(await _live(shard, ref, reader)), graph)
 
 
 async def _live(shard: Shard, ref: SegmentRef, reader: Segment) -> Mask:
@@ -128,7 +136,7 @@ async def _write(shard: Shard, inputs: Sequence[_Input], build: BuildGraph, scra
     merged = await shard.workers.run(
         shard.workers.background, lambda: Segment.open(plain.path, name=plain.ref.key, verify=False)
     )
-    graph = await build(merged.vectors, [GraphPart(each.reader.regions.get("graph"), each.mask()) for each in inputs])
+    graph = await build(merged.vectors, [GraphPart(each.graph, each.mask()) for each in inputs])
     written = await write(shard, [Source(merged, None)], lsn_max, scratch, graph)
     await asyncio.to_thread(plain.path.unlink)
     return written

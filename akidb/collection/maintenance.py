@@ -17,6 +17,8 @@ from contextvars import Context
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from akidb.collection import compaction
 from akidb.collection.fold import add_graph, collect_garbage, fold
 from akidb.collection.shard import Shard
@@ -195,7 +197,7 @@ class Maintenance:
             await collect_garbage(shard)
 
     def _next_to_build(self) -> LiveSegment | None:
-        """The largest segment that is to have a graph and has none."""
+        """The largest segment that is to have a graph, or another one."""
         state = self._shard.state
         wanting = [segment for segment in state.segments if state.wants_graph(segment)]
         return max(wanting, key=lambda segment: segment.reader.rows, default=None)
@@ -207,10 +209,14 @@ class Maintenance:
     async def _build(self, segment: LiveSegment) -> None:
         shard = self._shard
         async with self._building, shard.workers.builds:
-            if self._closed or segment not in shard.state.segments:
+            await shard.follow_spec()
+            if self._closed or segment not in shard.state.segments or not shard.state.wants_graph(segment):
                 return
-            began = time.perf_counter()
-            graph = await self._graph(segment.reader.vectors, (), self._count_built)
+            began, reader = time.perf_counter(), segment.reader
+            parts = []
+            if segment.built_with(shard.spec.index):  # other codes beside the same links
+                parts.append(GraphPart(reader.regions["graph"], np.ones(reader.rows, np.bool_)))
+            graph = await self._graph(reader.vectors, parts, self._count_built)
             async with self._committing:
                 added = await add_graph(shard, segment, graph)
         if added:
@@ -238,6 +244,7 @@ class Maintenance:
     async def _merge(self, segments: Sequence[LiveSegment]) -> None:
         shard, outcome = self._shard, "failed"
         async with self._building, shard.workers.builds:
+            await shard.follow_spec()
             if self._closed or any(segment not in shard.state.segments for segment in segments):
                 return
             began = time.perf_counter()
@@ -273,6 +280,7 @@ class Maintenance:
             m=index.m,
             ef_construction=index.ef_construction,
             parts=parts,
+            code_bits=index.code_bits,
             threads=threads,
             progress=progress,
             stop=self._stop_build,

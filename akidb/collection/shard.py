@@ -95,6 +95,8 @@ class Shard:
         self.last_caught_up = 0.0
         self.last_write = 0.0
         self.last_answer = 0.0
+        self.follow_spec: Callable[[], Awaitable[None]] = _nothing
+        """Looks whether another node changed the index parameters, and has them taken."""
         self.on_applied: Callable[[Slot], None] = lambda slot: None
         self.on_adopted: Callable[[], None] = lambda: None
 
@@ -148,6 +150,13 @@ class Shard:
             await self._adopt(head)
         else:
             self.state.head = head
+
+    async def take_spec(self, spec: CollectionSpec) -> None:
+        """Goes on with other index parameters."""
+        async with self.changing:
+            self.spec = spec
+            self.state.take_spec(spec)
+        self.on_adopted()
 
     async def _adopt(self, head: Head) -> None:
         """Takes the state that HEAD and the log tell, unless the present one is newer."""
@@ -308,6 +317,10 @@ class Shard:
     def _refuse_sealed(self) -> None:
         if self.state.sealed:
             raise NotFoundError(f"collection {self.spec.name!r} was dropped", code="collection_not_found")
+
+
+async def _nothing() -> None:
+    """Where no catalogue knows of the shard."""
 
 
 def _suffices(consistency: Consistency, wanted: Lsn, lsn: Lsn, caught_up: float) -> bool:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
 
+from akidb.errors import CorruptionError
 from akidb.manifest import Head, SegmentRef
 from akidb.query import Part, Snapshot
 from akidb.segment import MemTable, MemView, Segment, merge_patch
-from akidb.types import CollectionSpec, IndexState, Lsn
+from akidb.types import CollectionSpec, IndexParams, IndexState, Lsn
 from akidb.wal import Delete, Patch, Seal, Slot, Upsert
 
 
@@ -35,6 +37,20 @@ class LiveSegment:
         """The mask as it is now; the array is never changed after it was handed out."""
         self._shared = True
         return self._live
+
+    def built_with(self, index: IndexParams) -> bool:
+        """Whether its graph is one that these parameters ask for, but for its codes."""
+        return self._graph_params[:2] == (index.m, index.ef_construction)
+
+    def serves(self, index: IndexParams) -> bool:
+        """Whether its graph is as these parameters ask for."""
+        return self.built_with(index) and index.code_bits in ("auto", self._graph_params[2])
+
+    @cached_property
+    def _graph_params(self) -> tuple[int, int, int]:
+        """m, ef_construction and code bits of the graph, zeros without one; raises CorruptionError."""
+        graph = self.reader.graph if self.ref.has_graph else None
+        return (0, 0, 0) if graph is None else (graph.m, graph.ef_construction, graph.code_bits)
 
     def kill(self, ids: Sequence[str]) -> None:
         rows = self.reader.find(ids)
@@ -180,7 +196,12 @@ class ShardState:
         return self.spec.index.wants_graph(self.tail_rows)
 
     def wants_graph(self, segment: LiveSegment) -> bool:
-        return not segment.ref.has_graph and self.spec.index.wants_graph(segment.live_rows)
+        if not self.spec.index.wants_graph(segment.live_rows):
+            return False
+        try:
+            return not segment.serves(self.spec.index)
+        except CorruptionError:  # searches tell of it; what is damaged is not rewritten
+            return False
 
     def index_state(self, built: int = 0) -> IndexState:
         """Points in graphs (or for good without one), and points that will get one, less `built` of one under way."""
@@ -189,6 +210,11 @@ class ShardState:
         total = sum(segment.live_rows for segment in self.segments) + self.tail_rows
         remaining = max(0, pending - built) if pending else 0
         return IndexState("building" if pending else "ready", total - remaining, remaining)
+
+    def take_spec(self, spec: CollectionSpec) -> None:
+        """Goes on with other index parameters; a snapshot taken before is searched with those of before."""
+        self.spec = spec
+        self._snapshot = None
 
     def freeze(self) -> Frozen:
         """Closes the active memtable and says what a fold up to `applied` is to write."""

@@ -248,6 +248,16 @@ class Collection:
         """Returns when every point that is to be in a graph is in one; DeadlineExceededError past `timeout_ms`."""
         self._io.run(self._inner.wait_indexed(timeout_ms))
 
+    def alter_index(self, changes: Mapping[str, Any]) -> None:
+        """Changes some of the index parameters, {"type", "m", "ef_construction", "ef_search", "quantization"}; returns
+        when that is durable. Graphs are built anew, where they need to be, in the background, and those of before
+        answer meanwhile; `wait_indexed` waits.
+
+        Raises:
+            InvalidInputError: none of them, an unknown one, or a value that cannot be; nothing was changed.
+        """
+        self._io.run(self._inner.alter_index(changes))
+
     def info(self) -> CollectionInfo:
         """Counts, sizes and the state of the index."""
         return self._io.run(self._inner.info())

@@ -30,8 +30,9 @@ from akidb.types import (
 class EmbeddedCollection:
     """One collection of an embedded database."""
 
-    def __init__(self, engine: EngineCollection, settings: Settings) -> None:
+    def __init__(self, engine: EngineCollection, database: Database, settings: Settings) -> None:
         self.engine = engine
+        self._database = database
         self._settings = settings
 
     @property
@@ -204,6 +205,16 @@ class EmbeddedCollection:
         """Returns when every point that is to be in a graph is in one; DeadlineExceededError past `timeout_ms`."""
         await self.engine.wait_indexed(timeout_ms)
 
+    async def alter_index(self, changes: Mapping[str, Any]) -> None:
+        """Changes some of the index parameters, {"type", "m", "ef_construction", "ef_search", "quantization"}; returns
+        when that is durable. Graphs are built anew, where they need to be, in the background, and those of before
+        answer meanwhile; `wait_indexed` waits.
+
+        Raises:
+            InvalidInputError: none of them, an unknown one, or a value that cannot be; nothing was changed.
+        """
+        await self._database.alter_index(self.name, changes)
+
     async def info(self) -> CollectionInfo:
         """Counts, sizes and the state of the index."""
         return await self.engine.info()
@@ -237,11 +248,11 @@ class EmbeddedDatabase(AsyncDatabase[EmbeddedCollection]):
         """
         params = IndexParams.parse(index, self.engine.default_index)
         spec = CollectionSpec(name, dim, Metric.parse(metric), params, payload_schema)
-        return EmbeddedCollection(await self.engine.create_collection(spec), self._settings)
+        return EmbeddedCollection(await self.engine.create_collection(spec), self.engine, self._settings)
 
     async def collection(self, name: str) -> EmbeddedCollection:
         """An existing collection. Raises NotFoundError."""
-        return EmbeddedCollection(await self.engine.collection(name), self._settings)
+        return EmbeddedCollection(await self.engine.collection(name), self.engine, self._settings)
 
     async def list_collections(self) -> list[str]:
         """Names, sorted."""

@@ -1,6 +1,6 @@
-"""Which collections exist: a log of its own, with the same protocol and the same proof as the points' log.
+"""Which collections exist and how they are indexed: a log of its own, with the points' log's protocol and proof.
 
-The catalogue's state is small, so it is never folded: opening a store replays the whole log of creates and drops.
+The catalogue's state is small, so it is never folded: opening a store replays all creates, changes and drops.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class Created(msgspec.Struct, tag="create", tag_field="op"):
     ef_search: int
     min_vectors_threshold: int
     payload_schema: dict[str, Any] | None = None
+    quantization: Literal["auto", "none", "sq4", "sq8"] = "auto"
 
     @classmethod
     def of(cls, uuid: UUID, spec: CollectionSpec) -> Created:
@@ -36,11 +37,13 @@ class Created(msgspec.Struct, tag="create", tag_field="op"):
         schema = None if spec.payload_schema is None else dict(spec.payload_schema)
         return cls(
             uuid, spec.name, spec.dim, spec.metric.value, index.type, index.m, index.ef_construction, index.ef_search,
-            index.min_vectors_threshold, schema,
+            index.min_vectors_threshold, schema, index.quantization,
         )  # fmt: skip
 
     def spec(self) -> CollectionSpec:
-        index = IndexParams(self.index_type, self.m, self.ef_construction, self.ef_search, self.min_vectors_threshold)
+        index = IndexParams(
+            self.index_type, self.m, self.ef_construction, self.ef_search, self.min_vectors_threshold, self.quantization
+        )
         return CollectionSpec(self.name, self.dim, Metric(self.metric), index, self.payload_schema)
 
 
@@ -50,10 +53,30 @@ class Dropped(msgspec.Struct, tag="drop", tag_field="op"):
     uuid: UUID
 
 
-_decoder = msgspec.json.Decoder(Created | Dropped)
+class Altered(msgspec.Struct, tag="alter", tag_field="op", omit_defaults=True):
+    """Index parameters that changed; None: as before. Of two changes at once both hold, of one parameter the later."""
+
+    uuid: UUID
+    index_type: Literal["auto", "hnsw", "flat"] | None = None
+    m: int | None = None
+    ef_construction: int | None = None
+    ef_search: int | None = None
+    quantization: Literal["auto", "none", "sq4", "sq8"] | None = None
+
+    @classmethod
+    def of(cls, uuid: UUID, changes: Mapping[str, Any]) -> Altered:
+        """`changes` are fields of IndexParams."""
+        return cls(uuid, **{"index_type" if name == "type" else name: value for name, value in changes.items()})
+
+    def on(self, created: Created) -> Created:
+        changes = {name: value for name, value in msgspec.structs.asdict(self).items() if value is not None}
+        return msgspec.structs.replace(created, **changes)
 
 
-def record(what: Created | Dropped) -> Entry:
+_decoder = msgspec.json.Decoder(Created | Dropped | Altered)
+
+
+def record(what: Created | Dropped | Altered) -> Entry:
     return Entry(msgspec.json.encode(what))
 
 
@@ -66,10 +89,16 @@ class Catalogue:
         self._by_name: dict[str, Created] = {}
         self._by_uuid: dict[UUID, Created] = {}
         self._batches: set[UUID] = set()
+        self.altered: set[UUID] = set()
+        """Collections that were altered; whoever tells them empties it."""
 
     @property
     def collections(self) -> Mapping[str, Created]:
         return self._by_name
+
+    def named(self, uuid: UUID) -> Created | None:
+        """The collection as it is now, None if it was dropped."""
+        return self._by_uuid.get(uuid)
 
     async def apply(self, slot: Slot) -> None:
         if slot.lsn <= self.applied:
@@ -92,6 +121,11 @@ class Catalogue:
         if isinstance(change, Created):
             if change.name not in self._by_name:  # the first of two racing creates is the one that exists
                 self._by_name[change.name] = self._by_uuid[change.uuid] = change
+        elif isinstance(change, Altered):
+            if change.uuid in self._by_uuid:
+                altered = change.on(self._by_uuid[change.uuid])
+                self._by_name[altered.name] = self._by_uuid[altered.uuid] = altered
+                self.altered.add(altered.uuid)
         elif (gone := self._by_uuid.pop(change.uuid, None)) is not None:
             del self._by_name[gone.name]
 

@@ -6,13 +6,15 @@ import asyncio
 import contextlib
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from typing import Any
 from uuid import UUID, uuid4
 
 from akidb.codec.frame import KIND_CATALOGUE_HEAD, KIND_CATALOGUE_SLOT
 from akidb.collection import Collection, Shard, Workers
 from akidb.config import Settings
-from akidb.database.catalogue import Catalogue, Created, Dropped, record
+from akidb.database.catalogue import Altered, Catalogue, Created, Dropped, record
 from akidb.database.format import ensure_format
 from akidb.errors import (
     AkiDBError,
@@ -29,7 +31,7 @@ from akidb.manifest import HeadStore
 from akidb.storage.breaking import writes_refused
 from akidb.storage.keys import PROBE_FOLDER
 from akidb.storage.object_store import ObjectStore
-from akidb.types import EF_MAX, M_MAX, M_MIN, STRONG, CollectionSpec, IndexParams
+from akidb.types import CODE_BITS, EF_MAX, INDEX_FIELDS, M_MAX, M_MIN, STRONG, CollectionSpec, IndexParams
 from akidb.wal import Appender, Entry, Log
 
 TENANT = UUID(int=0)
@@ -181,6 +183,30 @@ class Database:
         await self._append_catalogue(record(Dropped(created.uuid)), None)
         await self._forget(created.uuid)
 
+    async def alter_index(self, name: str, changes: Mapping[str, Any]) -> Collection:
+        """Changes some of a collection's index parameters, durably and for every node; graphs are built anew, where
+        they need to be, in the background, and those of before answer meanwhile.
+
+        Raises:
+            NotFoundError: `collection_not_found`.
+            InvalidInputError: `invalid_collection`: no parameter, an unknown one, or a value that cannot be.
+        """
+        if self._read_only:
+            raise ReadOnlyError(f"{self.location} is open read-only")
+        collection = await self.collection(name)
+        if not changes:
+            msg = f"is empty, expected some of {', '.join(INDEX_FIELDS)}"
+            raise InvalidInputError(f"index {msg}", code="invalid_collection", faults=[Fault(("index",), msg)])
+        spec = collection.spec
+        validate_spec(replace(spec, index=IndexParams.parse(changes, spec.index)), self._settings)
+
+        def still_there() -> None:
+            if self._catalogue.named(collection.uuid) is None:
+                raise NotFoundError(f"there is no collection {name!r}", code="collection_not_found")
+
+        await self._append_catalogue(record(Altered.of(collection.uuid, changes)), still_there)
+        return collection
+
     async def _finish_drop(self, name: str) -> None:
         """Takes the name out of the catalogue if its collection is sealed: whoever dropped it may be dead."""
         for _ in range(2):  # the first look may find the seal, opening again finishes the drop
@@ -198,11 +224,14 @@ class Database:
                 shard = Shard(
                     self._store, created.uuid, self._prefix(created.uuid), created.spec(), self._settings, self._workers
                 )
+                shard.follow_spec = self._follow_catalogue
                 await shard.open()
                 if self._closed:
                     raise UnavailableError(f"{self.location} was closed meanwhile", code="closing")
                 self._open[created.uuid] = Collection(shard, read_only=self._read_only)
+                self._catalogue.altered.add(created.uuid)  # it may have been, since `created` was read
             collection = self._open[created.uuid]
+            await self._tell_altered()
         if collection.sealed:  # whoever meets a seal finishes the drop
             if not self._read_only and created.uuid in {entry.uuid for entry in self._catalogue.collections.values()}:
                 await collection.clear()
@@ -240,10 +269,19 @@ class Database:
         except DeadlineExceededError as late:
             message = f"{self.location} did not say within {CATALOGUE_TIMEOUT_SECS:g} s which collections there are"
             raise UnavailableError(message) from late
+        await self._tell_altered()
+
+    async def _tell_altered(self) -> None:
+        while self._catalogue.altered:
+            uuid = self._catalogue.altered.pop()
+            created, opened = self._catalogue.named(uuid), self._open.get(uuid)
+            if created is not None and opened is not None:
+                await opened.take_spec(created.spec())
 
     async def _append_catalogue(self, entry: Entry, check: Callable[[], None] | None) -> None:
         deadline = time.monotonic() + self._write_timeout_secs
         await self._watched(self._appender.append([entry], deadline=deadline, check=check, exact=True))
+        await self._tell_altered()
 
     async def _watched(self, answer: Awaitable[object]) -> None:
         """Remembers whether the store answers, for readiness."""
@@ -326,8 +364,12 @@ def validate_spec(spec: CollectionSpec, settings: Settings) -> None:
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
             faults.append(Fault(loc, f"is {value!r}, expected an integer from {low} to {high}"))
     PayloadSchema.parse(spec.payload_schema)
-    if spec.index.type not in ("auto", "hnsw", "flat"):
-        faults.append(Fault(("index", "type"), f"is {spec.index.type!r}, expected auto, hnsw or flat"))
+    for loc, word, words in (
+        (("index", "type"), spec.index.type, ("auto", "hnsw", "flat")),
+        (("index", "quantization"), spec.index.quantization, tuple(CODE_BITS)),
+    ):
+        if word not in words:
+            faults.append(Fault(loc, f"is {word!r}, expected {', '.join(words[:-1])} or {words[-1]}"))
     if faults:
         first = faults[0]
         raise InvalidInputError(

@@ -109,6 +109,19 @@ class GraphIndex:
         )
 
     @property
+    def m(self) -> int:
+        return self._graph.m
+
+    @property
+    def ef_construction(self) -> int:
+        return self._graph.ef_construction
+
+    @property
+    def code_bits(self) -> int:
+        """Bits per dimension of the codes beside its links; 0 without."""
+        return self._graph.code_bits
+
+    @property
     def is_calibrated(self) -> bool:
         """Whether it was measured what searches find, as it is for graphs of 1,000 vectors and more."""
         return self._graph.is_calibrated

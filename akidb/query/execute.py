@@ -13,7 +13,7 @@ from functools import cache, partial
 from typing import TypeVar
 
 from akidb.errors import DeadlineExceededError
-from akidb.index import scan
+from akidb.index import GraphIndex, scan
 from akidb.query.merge import Hits, points
 from akidb.query.plan import Batch, SearchQuery, batches, walk_evaluations
 from akidb.query.snapshot import Part, Snapshot
@@ -59,9 +59,14 @@ def execute(
 def _work(part: Part, batch: Batch, spec: CollectionSpec) -> int:
     """Products that answering takes without a filter, roughly."""
     rows = part.columns.rows
-    if not batch.exact and part.columns.graph is not None:
+    if _graph(part, batch, spec) is not None:
         rows = min(rows, walk_evaluations(batch, spec.index.m))
     return rows * batch.vectors.size
+
+
+def _graph(part: Part, batch: Batch, spec: CollectionSpec) -> GraphIndex | None:
+    """The graph to walk. One that is left of former parameters is not used where the collection is flat now."""
+    return None if batch.exact or spec.index.type == "flat" else part.columns.graph
 
 
 def _search(part: Part, batch: Batch, spec: CollectionSpec, deadline: float | None, threads: int) -> Hits | None:
@@ -73,7 +78,7 @@ def _search(part: Part, batch: Batch, spec: CollectionSpec, deadline: float | No
     if not matches:
         return None
     columns, k = part.columns, min(batch.top_k, matches)
-    graph = None if batch.exact else columns.graph
+    graph = _graph(part, batch, spec)
     if graph is None:
         rows, distances = scan(
             columns.vectors, spec.metric.native, batch.vectors, k,

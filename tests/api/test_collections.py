@@ -11,7 +11,8 @@ async def test_create_describes_what_was_made_and_where(client):
     assert answer.body["distance"] == "Dot"
     assert answer.body["vector_count"] == 0
     assert answer.body["index"] == {
-        "type": "hnsw", "m": 8, "ef_construction": 400, "ef_search": 200, "state": "ready", "indexed": 0, "pending": 0,
+        "type": "hnsw", "m": 8, "ef_construction": 400, "ef_search": 200, "quantization": "auto",
+        "state": "ready", "indexed": 0, "pending": 0,
     }  # fmt: skip
     assert answer.body["compaction"] == {"state": "idle", "segments": 0, "points": 0, "progress": 0.0}
     assert (await client.get("/collections/books")).body == answer.body
@@ -90,7 +91,7 @@ async def test_names_at_the_edges_of_what_is_allowed(client):
         ({"index": {"m": 1}}, ["index", "m"], "is 1, expected"),
         ({"index": {"ef_construction": 0}}, ["index", "ef_construction"], "is 0, expected"),
         ({"index": {"ef_search": 10**9}}, ["index", "ef_search"], "expected"),
-        ({"index": {"quantization": "pq"}}, ["index", "quantization"], "is 'pq', expected none"),
+        ({"index": {"quantization": "pq"}}, ["index", "quantization"], "is 'pq', expected auto, none, sq4 or sq8"),
     ],
 )
 async def test_values_that_cannot_be(client, change, loc, says):
@@ -151,3 +152,31 @@ async def test_index_state(filled):
     await filled.refused(
         "GET", "/collections/none/index", status=404, code="collection_not_found", says="no collection 'none'"
     )
+
+
+async def test_patch_changes_index_parameters_and_rebuilds(filled):
+    answer = await filled.call("PATCH", "/collections/compass", {"index": {"ef_search": 64, "quantization": "sq8"}})
+    assert answer.status == 200
+    assert (answer.body["index"]["ef_search"], answer.body["index"]["quantization"]) == (64, "sq8")
+    assert (answer.body["index"]["m"], answer.body["vector_count"]) == (16, 3)
+    assert (await filled.get("/collections/compass")).body == answer.body
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "loc"),
+    [
+        ({}, 422, ["index"]),
+        ({"index": {}}, 422, ["index"]),
+        ({"index": {"m": 1}}, 422, ["index", "m"]),
+        ({"index": {"type": "ivf"}}, 422, ["index", "type"]),
+        ({"index": {"quantization": "pq"}}, 422, ["index", "quantization"]),
+        ({"index": {"metric": "Dot"}}, 422, ["index", "metric"]),
+        ({"vector_dim": 4}, 422, ["vector_dim"]),
+    ],
+)
+async def test_a_patch_that_cannot_be_is_refused_and_changes_nothing(filled, body, status, loc):
+    before = (await filled.get("/collections/compass")).body
+    answer = await filled.call("PATCH", "/collections/compass", body)
+    assert (answer.status, answer.body["errors"][0]["loc"]) == (status, loc)
+    assert (await filled.get("/collections/compass")).body == before
+    assert (await filled.call("PATCH", "/collections/nothing", {"index": {"m": 8}})).status == 404

@@ -31,6 +31,7 @@ _WAIT = Parameter(
 )
 
 _CREATE = msgspec.json.Decoder(schemas.CreateCollection)
+_ALTER = msgspec.json.Decoder(schemas.AlterCollection)
 
 
 async def create(request: web.Request) -> web.Response:
@@ -53,15 +54,13 @@ def _spec(wanted: schemas.CreateCollection, database: Database) -> CollectionSpe
         raise refuse("invalid_body", ("distance",), f"is {wanted.distance!r}, expected Cosine, Euclidean or Dot")
     default = database.default_index
     index = wanted.index or schemas.IndexRequest()
-    if index.quantization not in (None, "none"):
-        msg = f"is {index.quantization!r}, expected none: other kinds come later"
-        raise refuse("invalid_collection", ("index", "quantization"), msg)
     params = IndexParams(
         index.type,  # type: ignore[arg-type]  # judged with the rest of the spec
         default.m if index.m is None else index.m,
         default.ef_construction if index.ef_construction is None else index.ef_construction,
         default.ef_search if index.ef_search is None else index.ef_search,
         default.min_vectors_threshold,
+        default.quantization if index.quantization is None else index.quantization,  # type: ignore[arg-type]
     )
     return CollectionSpec(wanted.name, wanted.vector_dim, Metric(wanted.distance), params, wanted.payload_schema)
 
@@ -94,6 +93,17 @@ async def get(request: web.Request) -> web.Response:
     collection = await request.app[SERVICE].collection(request)
     info = await collection.info(consistency=wanted)
     return json_response(describe(info), headers=consistency.token(collection, info.lsn))
+
+
+async def alter(request: web.Request) -> web.Response:
+    database = request.app[SERVICE].require()
+    wanted = bodies.decode(_ALTER, await bodies.read(request))
+    changes = {
+        name: value for name, value in msgspec.structs.asdict(wanted.index).items() if value is not msgspec.UNSET
+    }
+    altered = await database.alter_index(request.match_info["name"], changes)
+    info = await altered.info()
+    return json_response(describe(info), headers=consistency.token(altered, info.lsn))
 
 
 async def delete(request: web.Request) -> web.Response:
@@ -141,7 +151,14 @@ def describe(info: CollectionInfo) -> schemas.CollectionDescription:
 def _index(info: CollectionInfo) -> schemas.IndexDescription:
     params, state = info.spec.index, info.index
     return schemas.IndexDescription(
-        params.type, params.m, params.ef_construction, params.ef_search, state.state, state.indexed, state.pending
+        params.type,
+        params.m,
+        params.ef_construction,
+        params.ef_search,
+        params.quantization,
+        state.state,
+        state.indexed,
+        state.pending,
     )
 
 
@@ -157,6 +174,10 @@ ROUTES = (
     Route(
         "GET", "/collections/{name}", get, "Describe a collection", "collections",
         answer=schemas.CollectionDescription, parameters=(CONSISTENCY,), problems=(404, 422),
+    ),
+    Route(
+        "PATCH", "/collections/{name}", alter, "Change a collection's index parameters", "collections",
+        body=schemas.AlterCollection, answer=schemas.CollectionDescription, problems=(404, 422, 507),
     ),
     Route(
         "DELETE", "/collections/{name}", delete, "Delete a collection with all its points", "collections",

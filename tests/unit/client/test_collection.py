@@ -165,7 +165,7 @@ async def test_wait_indexed_asks_until_nothing_is_pending(server: ScriptedServer
 
 async def test_read_only_sends_no_write(server: ScriptedServer) -> None:
     handle = RemoteCollection(Transport(server.url), CollectionSpec("a b", 2), read_only=True)
-    for write in (handle.upsert([1], [[1, 2]]), handle.delete([1])):
+    for write in (handle.upsert([1], [[1, 2]]), handle.delete([1]), handle.alter_index({"m": 8})):
         with pytest.raises(ReadOnlyError):
             await write
     server.answers = [{"status": "alive"}]
@@ -197,7 +197,7 @@ async def test_database_calls(server: ScriptedServer) -> None:
         ("GET", "/collections"),
         ("DELETE", "/collections/a%20b"),
     ]
-    index = {"type": "auto", "m": 8, "ef_construction": 400, "ef_search": 200}
+    index = {"type": "auto", "m": 8, "ef_construction": 400, "ef_search": 200, "quantization": "auto"}
     assert server.asked[1][2] == {"name": "a b", "vector_dim": 2, "distance": "Euclidean", "index": index}
     await database.close()
 

@@ -79,6 +79,11 @@ def test_the_same_calls_everywhere(place: tuple[str, Settings | None]) -> None:
         collection.wait_indexed()
         info = collection.info()
         assert (info.count, info.spec.dim, info.index.pending) == (19, DIM, 0)
+        collection.alter_index({"ef_search": 90, "quantization": "none"})
+        index = collection.info().spec.index
+        assert (index.ef_search, index.quantization, index.m) == (90, "none", 16)
+        with pytest.raises(InvalidInputError, match="ef_search"):
+            collection.alter_index({"ef_search": 0})
         same = database.get_or_create_collection("c", DIM, metric="euclidean")
         assert same.count() == 19
         with pytest.raises(ConflictError, match="asked for 5"):
@@ -308,6 +313,7 @@ def test_closing_twice_is_no_error_and_use_afterwards_is_refused(place: tuple[st
         lambda: collection.upsert(["a"], np.ones((1, DIM))),
         lambda: collection.delete(["a"]),
         lambda: collection.patch("a", {}),
+        lambda: collection.alter_index({"m": 8}),
     ):
         with pytest.raises(UnavailableError, match=r"^the connection is closed$") as refused:
             call()
