@@ -364,7 +364,7 @@ def as_error(failed: Exception) -> AkiDBError:
     return failed if isinstance(failed, AkiDBError) else AkiDBError(f"{type(failed).__name__}: {failed}")
 
 
-async def _in_thread_of_its_own(call: Callable[[], bytes]) -> memoryview:
+async def _in_thread_of_its_own(call: Callable[[], memoryview]) -> memoryview:
     """A plain thread: the interpreter waits for a pool's threads before it tells anybody that the main thread ended.
 
     It gives way to those that answer, where the system has priorities of threads.

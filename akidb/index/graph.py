@@ -50,8 +50,9 @@ def build_graph(
     Where `vectors` are the live rows of `parts`, one after another, their graphs are reused instead of building from
     nothing: the largest of the same m is taken over, mended where rows are left out, and the others' rows join it.
 
-    It holds about 8 * m + 24 bytes a vector for the graph and as much again for its sealed form, and while it builds
-    codes of one byte per dimension; `vectors` and `parts` may be mapped files.
+    Memory: about 8 * m + 24 bytes a vector for the graph, and while it builds codes of one byte per dimension; then, in
+    place of these, the sealed form, which is the graph's size and that of its codes. `vectors` and `parts` may be
+    mapped files.
 
     Raises InvalidInputError for m or ef_construction out of range, AkiDBError with code "cancelled" once `stop` is set,
     and what `progress` or a signal handler raises.

@@ -23,11 +23,11 @@ def metric(request: pytest.FixtureRequest) -> MetricWord:
     return request.param  # type: ignore[no-any-return]
 
 
-def built(vectors: Vectors, metric: MetricWord, parts: list[GraphPart] | None = None) -> bytes:
+def built(vectors: Vectors, metric: MetricWord, parts: list[GraphPart] | None = None) -> memoryview:
     return build_graph(vectors, metric, m=16, ef_construction=EF_CONSTRUCTION, parts=parts or ())
 
 
-def found(vectors: Vectors, graph: bytes, metric: MetricWord, queries: Vectors) -> float:
+def found(vectors: Vectors, graph: memoryview, metric: MetricWord, queries: Vectors) -> float:
     index = GraphIndex(vectors, graph, metric)
     assert index.validate()["unreachable"] == 0
     exact = scan(vectors, metric, queries, K)[0]

@@ -13,7 +13,7 @@ from akidb.index import GraphIndex, GraphPart, build_graph
 VECTORS = np.random.default_rng(3).standard_normal((600, 8), np.float32)
 
 
-def part(rows: slice, graph: bytes | None = None) -> GraphPart:
+def part(rows: slice, graph: memoryview | None = None) -> GraphPart:
     vectors = VECTORS[rows]
     return GraphPart(graph or build_graph(vectors, "l2", m=8, ef_construction=40), np.ones(len(vectors), np.bool_))
 
@@ -35,7 +35,7 @@ def test_rows_that_do_not_fit_are_refused() -> None:
     parts = [part(slice(0, 200)), part(slice(200, 500))]
     with pytest.raises(InvalidInputError, match="500 rows are live, there are 600 vectors"):
         build_graph(VECTORS, "l2", m=8, ef_construction=40, parts=parts)
-    wrong = part(slice(0, 100), parts[0].graph if isinstance(parts[0].graph, bytes) else None)
+    wrong = part(slice(0, 100), parts[0].graph)
     with pytest.raises(CorruptionError, match="built over 200 vectors, its part has 100"):
         build_graph(VECTORS[:100], "l2", m=8, ef_construction=40, parts=[wrong])
 
