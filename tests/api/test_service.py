@@ -42,9 +42,9 @@ async def test_unknown_routes(filled, method, path):
 
 async def test_a_method_that_is_not_allowed_names_those_that_are(filled):
     answer = await filled.refused(
-        "PUT", "/collections/compass", status=405, code="method_not_allowed", says="expected DELETE, GET, HEAD"
+        "PUT", "/collections/compass", status=405, code="method_not_allowed", says="expected DELETE, GET, HEAD, PATCH"
     )
-    assert answer.headers["Allow"] == "DELETE,GET,HEAD"
+    assert answer.headers["Allow"] == "DELETE,GET,HEAD,PATCH"
 
 
 async def test_head_is_get_without_a_body(filled):
