@@ -129,12 +129,13 @@ class Loader:
             try:
                 await self._collection.upsert(batch.ids, batch.vectors, batch.payloads)
                 return
-            except (UnavailableError, DeadlineExceededError):
+            except (UnavailableError, DeadlineExceededError) as failed:
                 # An upsert whose outcome is unknown may be sent again: the ids and their points are the same.
                 if attempt == ATTEMPTS_MAX - 1:
                     raise
+                least = failed.retry_after_secs if isinstance(failed, UnavailableError) else 0.0
             longest = min(BACKOFF_FIRST_SECS * 2**attempt, BACKOFF_LONGEST_SECS)
-            await asyncio.sleep(random.uniform(0, longest))  # noqa: S311  jitter, no secret
+            await asyncio.sleep(least + random.uniform(0, longest))  # noqa: S311  jitter, no secret
 
     async def _settle(self) -> None:
         """Waits for the oldest batch and moves the place behind it."""

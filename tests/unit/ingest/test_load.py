@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -187,8 +188,16 @@ async def test_rows_that_the_collection_refuses_are_rejected_alone(
 async def test_a_store_that_is_away_for_a_while_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from akidb.connection.embedded import EmbeddedCollection
 
+    pauses: list[float] = []
+    sleep = asyncio.sleep
+
+    async def noted(secs: float) -> None:
+        pauses.append(secs)
+        await sleep(0)
+
     monkeypatch.setattr(load, "BACKOFF_FIRST_SECS", 0.0)
-    failures = [UnavailableError("away")] * 3
+    monkeypatch.setattr(asyncio, "sleep", noted)
+    failures = [UnavailableError("away", retry_after_secs=secs) for secs in (0.0, 1.0, 30.0)]
     original = EmbeddedCollection.upsert
 
     async def upsert(self: EmbeddedCollection, *arguments: Any) -> int:
@@ -199,6 +208,7 @@ async def test_a_store_that_is_away_for_a_while_is_asked_again(tmp_path: Path, m
     monkeypatch.setattr(EmbeddedCollection, "upsert", upsert)
     path = write(tmp_path / "rows.jsonl", [point(number) for number in range(5)])
     assert (await job(tmp_path, path).run(Settings(), Watcher())).stored == 5
+    assert [secs for secs in pauses if secs >= 1.0] == [30.0, 1.0], "not before the store said"
     failures += [UnavailableError("away")] * load.ATTEMPTS_MAX
     with pytest.raises(UnavailableError):
         await job(tmp_path, path).run(Settings(), Watcher())
