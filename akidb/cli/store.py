@@ -34,7 +34,7 @@ def check_store(where: str | None, rounds: int, config: str | None) -> None:
 
     Works on objects of its own below probe/, which it deletes. With 20 rounds a bucket receives about 1.3 GB.
     """
-    logs.configure("error", "text", stream=sys.stderr)
+    logs.configure("warning", "text", stream=sys.stderr)
     try:
         kept = asyncio.run(_check(where, rounds, config))
     except AkiDBError as error:

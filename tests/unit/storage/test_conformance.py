@@ -166,6 +166,23 @@ async def test_what_is_broken_is_named(store: type[_Broken], rules: set[str]) ->
     assert found == rules
 
 
+class _HangsUp(_Broken):
+    """Keeps every rule; of two answers to a create it loses one, now a refusal, now the winner's."""
+
+    asked = 0
+
+    async def put_if_absent(self, key: str, body: Body) -> Reply:
+        reply = await super().put_if_absent(key, body)
+        self.asked += 1
+        if "race" in key and self.asked % 2:
+            raise UnavailableError("connection reset")
+        return reply
+
+
+async def test_an_answer_that_is_lost_in_a_race_decides_nothing() -> None:
+    assert {verdict.rule for verdict in await _verdicts(_HangsUp()) if verdict.fault} == set()
+
+
 async def test_a_store_that_goes_away_is_no_verdict() -> None:
     with pytest.raises(UnavailableError):
         await _verdicts(FaultyStore(failures=1))
