@@ -157,6 +157,22 @@ TEST(largest_graph_keeps_its_links_where_nothing_is_left_out) {
   CHECK(changed < 1000);  // of some 12,000; rows that were full are chosen anew for the ten
 }
 
+TEST(any_number_of_threads_gives_the_same_graph) {
+  Pieces pieces;
+  for (const unsigned seed : {14U, 15U, 16U}) pieces.emplace_back(900, seed);
+  for (std::size_t row = 0; row < 900; row += 4) pieces.back().live[row] = 0;
+  const std::vector<float> values = live_rows(pieces);
+  const std::size_t count = values.size() / kDim;
+  const Vectors vectors = rows_of(values, kDim);
+  const auto bytes_of = [&](unsigned threads) {
+    const auto graph = merge(kParams, vectors, parts_of(pieces), threads, {});
+    std::vector<std::uint8_t> bytes(serialized_bytes(*graph, count));
+    serialize(*graph, count, Metric::kL2, kDim, bytes.data());
+    return bytes;
+  };
+  CHECK(bytes_of(1) == bytes_of(4));
+}
+
 TEST(a_link_that_leads_nowhere_is_found) {
   for (const std::size_t damaged : {0, 1}) {
     Pieces pieces;
