@@ -19,13 +19,15 @@ class Fault:
 
 
 class AkiDBError(Exception):
-    """Root of all. `retryable` says whether the same call may succeed later without being changed."""
+    """Root of all. `retryable` says whether the same call may succeed later without being changed; `faults` are the
+    places in the input that led to it, if any."""
 
     code = "internal_error"
     retryable = False
 
-    def __init__(self, message: str, *, code: str | None = None) -> None:
+    def __init__(self, message: str, *, code: str | None = None, faults: Sequence[Fault] = ()) -> None:
         super().__init__(message)
+        self.faults = tuple(faults)
         if code is not None:
             self.code = code
 
@@ -41,8 +43,7 @@ class InvalidInputError(AkiDBError, ValueError):
     def __init__(
         self, message: str, *, code: str | None = None, faults: Sequence[Fault] = (), limit_bytes: int | None = None
     ) -> None:
-        super().__init__(message, code=code)
-        self.faults = tuple(faults)
+        super().__init__(message, code=code, faults=faults)
         self.limit_bytes = limit_bytes
 
 
@@ -53,7 +54,8 @@ class NotFoundError(AkiDBError, LookupError):
 
 
 class ConflictError(AkiDBError):
-    """What was to be created exists already (REST: 409)."""
+    """What was to be created exists already (REST: 409), or a point has another version than the caller named (REST:
+    412). Nothing was changed."""
 
     code = "conflict"
 

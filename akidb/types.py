@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
@@ -136,11 +136,15 @@ class CollectionSpec:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A stored point. `payload_json` is the JSON text as sent, or None; `vector` is float32 of shape (dim,) or None."""
+    """A stored point. `payload_json` is the JSON text as sent, or None; `vector` is float32 of shape (dim,) or None.
+
+    `version` is the log position of the write that made it what it is.
+    """
 
     id: str
     vector: VectorArray | None = None
     payload_json: bytes | None = None
+    version: Lsn = 0
 
     @property
     def payload(self) -> Any:
@@ -148,7 +152,7 @@ class Point:
 
     def __repr__(self) -> str:
         vector = "" if self.vector is None else f", vector=<{len(self.vector)} float32>"
-        return f"Point(id={self.id!r}, payload={self.payload!r}{vector})"
+        return f"Point(id={self.id!r}, version={self.version}, payload={self.payload!r}{vector})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +245,9 @@ class Consistency:
             f"consistency: {msg}", code="invalid_consistency", faults=[Fault(("consistency",), msg)]
         )
 
+
+IfVersion: TypeAlias = int | Sequence[int | None] | None
+"""What writes take as a condition: one version for all points, or one per point where None is any; 0 is "not there"."""
 
 AnyConsistency: TypeAlias = "Consistency | str | Mapping[str, Any] | None"
 """What callers may pass; None is the configured default."""

@@ -47,6 +47,7 @@ STATUS_OF_CODE = {
     "http_error": 400,
     "unauthorized": 401,
     "request_timeout": 408,
+    "version_mismatch": 412,
     "body_too_large": 413,
     "unsupported_media_type": 415,
 }
@@ -75,7 +76,7 @@ def response(error: BaseException, *, instance: str, request_id: str) -> web.Res
     elif isinstance(error, AkiDBError) and status_of(error) != 500:
         status, code, detail = status_of(error), error.code, str(error)
         headers = _headers(error)
-        faults = error.faults if isinstance(error, InvalidInputError) else ()
+        faults = error.faults
         if status == 503 and not isinstance(error, UnavailableError):
             log.error("request failed: %s", error)
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
@@ -13,7 +13,7 @@ from akidb.api.errors import relocated
 from akidb.api.schemas import NULL, PointAnswer, PointRequest
 from akidb.api.vectors import matrix, shortest
 from akidb.codec import find_objects
-from akidb.errors import InvalidInputError
+from akidb.errors import ConflictError, Fault, InvalidInputError
 from akidb.types import CollectionSpec, Point, VectorArray
 
 SLICE = 256
@@ -22,6 +22,7 @@ SLICE = 256
 
 class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
     vectors: list[msgspec.Raw]
+    if_absent: bool = False
 
 
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
@@ -30,11 +31,13 @@ _POINT = msgspec.json.Decoder(PointRequest)
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """n points as they were sent: `ids`, `vectors` of shape (n, dim), `payloads` as JSON text."""
+    """n points as they were sent: `ids`, `vectors` of shape (n, dim), `payloads` as JSON text; and their conditions."""
 
     ids: list[str | int]
     vectors: VectorArray
     payloads: list[bytes | None]
+    if_version: list[int | None] | None = None
+    if_absent: bool = False
 
 
 def parse_batch(body: bytes, spec: CollectionSpec) -> Batch:
@@ -45,8 +48,10 @@ def parse_batch(body: bytes, spec: CollectionSpec) -> Batch:
     """
     bounds = find_objects(body, b"vectors")
     if bounds is None:
-        raw = bodies.decode(_ENVELOPE, body).vectors
-        return _batch((raw[i : i + SLICE] for i in range(0, len(raw), SLICE)), spec)
+        whole = bodies.decode(_ENVELOPE, body)
+        raw = whole.vectors
+        batch = _batch((raw[i : i + SLICE] for i in range(0, len(raw), SLICE)), spec)
+        return replace(batch, if_absent=whole.if_absent)
     try:
         slices = (bounds[i : i + SLICE].tolist() for i in range(0, len(bounds), SLICE))
         return _batch(([body[start:end] for start, end in part] for part in slices), spec)
@@ -59,6 +64,7 @@ def _batch(slices: Iterable[Sequence[bytes | msgspec.Raw]], spec: CollectionSpec
     """The points of JSON texts."""
     ids: list[str | int] = []
     payloads: list[bytes | None] = []
+    versions: list[int | None] = []
     rows: list[VectorArray] = [np.empty((0, spec.dim), np.float32)]
     for items in slices:
         start = len(ids)
@@ -66,7 +72,19 @@ def _batch(slices: Iterable[Sequence[bytes | msgspec.Raw]], spec: CollectionSpec
         rows.append(matrix([point.vector for point in points], spec.dim, ("vectors",), first=start))
         ids += [point.id for point in points]
         payloads += [payload_text(point.payload) for point in points]
-    return Batch(ids, np.concatenate(rows), payloads)
+        versions += [point.if_version for point in points]
+    conditional = any(version is not None for version in versions)
+    return Batch(ids, np.concatenate(rows), payloads, versions if conditional else None)
+
+
+def differing(error: ConflictError) -> ConflictError:
+    """A condition of the collection's `upsert` that did not hold, with the places in the request."""
+    faults = [Fault(_in_vectors(fault.loc), fault.msg) for fault in error.faults]
+    return ConflictError(str(error), code=error.code, faults=faults)
+
+
+def _in_vectors(loc: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    return ("vectors", loc[1], loc[0]) if len(loc) == 2 else loc
 
 
 def in_request(error: InvalidInputError) -> InvalidInputError:
@@ -77,6 +95,8 @@ def in_request(error: InvalidInputError) -> InvalidInputError:
                 return relocated(error, fault.loc, ("vectors", i, "id"))
             case ("payloads", i):
                 return relocated(error, fault.loc, ("vectors", i, "payload"))
+            case ("if_version", i):
+                return relocated(error, fault.loc, ("vectors", i, "if_version"))
     return error
 
 
@@ -91,6 +111,7 @@ def answers(points: Sequence[Point], *, with_payload: bool) -> list[PointAnswer]
     return [
         PointAnswer(
             point.id,
+            point.version,
             msgspec.Raw(point.payload_json) if with_payload and point.payload_json is not None else NULL,
             vector,
         )

@@ -31,6 +31,9 @@ FilterObject = Annotated[
         extra_json_schema={"type": ["object", "null"]},
     ),
 ]
+Version = Annotated[
+    int, Meta(description="A point's version: the lsn of the write that made it what it is; 0 is not there.", ge=0)
+]
 Payload = Annotated[
     Raw, Meta(description="A JSON object, given back as it was sent.", extra_json_schema={"type": ["object", "null"]})
 ]
@@ -94,12 +97,15 @@ class PointRequest(Struct, forbid_unknown_fields=True):
     id: PointId
     vector: Vector
     payload: Payload | UnsetType = UNSET
+    if_version: Version | None = None
 
 
 class Upsert(Struct, forbid_unknown_fields=True):
-    """All points or none; an existing one is replaced whole."""
+    """All points or none; an existing one is replaced whole. With `if_absent` only if none is there, with `if_version`
+    of points only if each of these has that version."""
 
     vectors: list[PointRequest]
+    if_absent: bool = False
 
 
 class GetPoints(Struct, forbid_unknown_fields=True):
@@ -110,16 +116,19 @@ class GetPoints(Struct, forbid_unknown_fields=True):
 
 
 class DeletePoints(Struct, forbid_unknown_fields=True):
-    """One of the two: the points of these ids, or those that match."""
+    """One of the two: the points of these ids, or those that match. `if_version` goes with ids: one for all, or one
+    each, null for any."""
 
     ids: list[PointId] | None = None
     filter: FilterObject = None
+    if_version: Version | list[Version | None] | None = None
 
 
 class PatchPoint(Struct, forbid_unknown_fields=True):
     payload: Annotated[
         Raw, Meta(description="Merged into the payload (RFC 7396): null removes.", extra_json_schema={"type": "object"})
     ]
+    if_version: Version | None = None
 
 
 class Count(Struct, forbid_unknown_fields=True):
@@ -231,7 +240,7 @@ class IndexAnswer(Struct):
 
 
 class Written(Struct):
-    """The write is durable. `lsn` is its position in the collection's log."""
+    """The write is durable. `lsn` is its position in the collection's log, and the version of what it wrote."""
 
     collection: str
     lsn: int
@@ -253,6 +262,7 @@ class Deleted(Struct):
 
 class PointAnswer(Struct, omit_defaults=True):
     id: str
+    version: Version
     payload: Payload
     vector: list[float] | UnsetType = UNSET
 

@@ -20,6 +20,7 @@ from akidb.types import (
     CollectionInfo,
     CollectionSpec,
     Consistency,
+    IfVersion,
     Metric,
     Point,
     ScoredPoint,
@@ -78,15 +79,21 @@ class RemoteCollection:
         ids: Sequence[str | int],
         vectors: npt.ArrayLike,
         payloads: Sequence[Mapping[str, Any] | bytes | None] | None = None,
+        *,
+        if_absent: bool = False,
+        if_version: IfVersion = None,
     ) -> int:
-        """Stores n points, all or nothing; returns the log position when they are durable.
+        """Stores n points, all or nothing; returns the log position, which is their version, when they are durable.
 
         Args:
             ids: n texts or integers, each once.
             vectors: (n, dim), sent as float32.
             payloads: n objects, or their JSON text as bytes, or None.
+            if_absent: only if none of them is there.
+            if_version: only if each has this version, or its own of n; 0 is not there, None is any.
 
         Raises:
+            ConflictError: `point_exists`, `version_mismatch`; `faults` has the points; nothing was changed.
             InvalidInputError: nothing was changed.
             UnavailableError, StorageFullError: nothing was changed.
             DeadlineExceededError: with code `outcome_unknown` it may have happened.
@@ -102,6 +109,9 @@ class RemoteCollection:
             {"id": id, "vector": vector} if payload is None else {"id": id, "vector": vector, "payload": payload}
             for id, vector, payload in zip(ids, map(_base64, rows), texts, strict=True)
         ]
+        for point, version in zip(points, _versions(if_absent, if_version, len(points)), strict=True):
+            if version is not None:
+                point["if_version"] = version
         try:
             return (await self._write("/vectors", {"vectors": points})).lsn
         except InvalidInputError as error:
@@ -111,9 +121,15 @@ class RemoteCollection:
             hint = f"; {fitting} of these {len(points)} points fit into one call" if fitting else ""
             raise InvalidInputError(f"{error}{hint}", code=error.code, limit_bytes=error.limit_bytes) from None
 
-    async def delete(self, ids: Sequence[str | int]) -> int:
-        """Deletes by id; ids that are not there are no error. Returns the log position."""
-        return (await self._write("/vectors/delete", {"ids": _ids(ids)})).lsn
+    async def delete(self, ids: Sequence[str | int], *, if_version: IfVersion = None) -> int:
+        """Deletes by id; ids that are not there are no error. Returns the log position.
+
+        Raises:
+            ConflictError: `version_mismatch`: one has another version than `if_version` says (one for all, or one
+                each, None for any); nothing was changed.
+        """
+        body = {"ids": _ids(ids)} | ({} if if_version is None else {"if_version": if_version})
+        return (await self._write("/vectors/delete", body)).lsn
 
     async def delete_where(self, filter: Mapping[str, Any]) -> int:
         """Deletes what matches at the moment of the write; returns how many points that were.
@@ -123,13 +139,14 @@ class RemoteCollection:
         """
         return (await self._write("/vectors/delete", {"filter": filter})).deleted or 0
 
-    async def patch(self, id: str | int, payload: Mapping[str, Any] | bytes) -> int:
+    async def patch(self, id: str | int, payload: Mapping[str, Any] | bytes, *, if_version: int | None = None) -> int:
         """Merges `payload` into a point's (RFC 7396: None removes a field); returns the log position.
 
         Raises:
             NotFoundError: `point_not_found`.
+            ConflictError: `version_mismatch`: it has another version than `if_version`; nothing was changed.
         """
-        body = {"payload": _payload(payload)}
+        body = {"payload": _payload(payload)} | ({} if if_version is None else {"if_version": if_version})
         return (await self._write(f"/vectors/{_id_in_path(id)}", body, method="PATCH")).lsn
 
     async def get(
@@ -281,6 +298,19 @@ def _ids(ids: Sequence[str | int]) -> list[str | int]:
     if isinstance(ids, str | bytes):
         raise refuse("ids", "is one text, expected a list of ids", "invalid_id")
     return list(ids)
+
+
+def _versions(if_absent: bool, if_version: IfVersion, count: int) -> Sequence[int | None]:
+    """The condition of each point, as points carry it: a body of nothing but points is the quickest to read."""
+    if if_absent and if_version is not None:
+        raise refuse("if_version", "is given beside if_absent, expected one of the two", "invalid_condition")
+    if if_absent:
+        return [0] * count
+    if if_version is None or not isinstance(if_version, Sequence | np.ndarray):
+        return [if_version] * count
+    if len(if_version) != count:
+        raise refuse("if_version", f"has {len(if_version)} versions for {count} ids", "invalid_condition")
+    return if_version
 
 
 def _matrix(vectors: npt.ArrayLike, name: str) -> VectorArray:

@@ -28,6 +28,7 @@ _BY_STATUS: dict[int, type[AkiDBError]] = {
     404: NotFoundError,
     408: UnavailableError,
     409: ConflictError,
+    412: ConflictError,
     413: InvalidInputError,
     415: InvalidInputError,
     422: InvalidInputError,
@@ -63,12 +64,12 @@ def error_of(status: int, body: bytes, *, call: str, retry_after: str | None) ->
         problem = _Problem()
     message = problem.detail or problem.title or f"{call} was answered with status {status}"
     kind = _BY_CODE.get(problem.code or "") or _BY_STATUS.get(status, AkiDBError)
+    faults = [Fault(tuple(entry.loc), entry.msg) for entry in problem.errors]
     if kind is InvalidInputError:
-        faults = [Fault(tuple(entry.loc), entry.msg) for entry in problem.errors]
         return InvalidInputError(message, code=problem.code, faults=faults, limit_bytes=problem.limit_bytes)
     if kind is UnavailableError:
         return UnavailableError(message, code=problem.code, retry_after_secs=_seconds(retry_after))
-    return kind(message, code=problem.code)
+    return kind(message, code=problem.code, faults=faults)
 
 
 def _seconds(retry_after: str | None) -> float:

@@ -34,9 +34,10 @@ class StoredPoint(msgspec.Struct):
     id: str
     vector: list[float] | None = None
     payload: msgspec.Raw = _NULL
+    version: int = 0
 
     def point(self) -> Point:
-        return Point(self.id, _vector(self.vector), _json(self.payload))
+        return Point(self.id, _vector(self.vector), _json(self.payload), self.version)
 
 
 class Points(msgspec.Struct):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from akidb import query
+from akidb.collection.conditions import Conditions, conditions
 from akidb.collection.fold import clear
 from akidb.collection.follower import Follower
 from akidb.collection.maintenance import Maintenance
@@ -40,11 +41,12 @@ from akidb.types import (
     CollectionSpec,
     CompactionState,
     Consistency,
+    IfVersion,
     Lsn,
     Point,
     ScoredPoint,
 )
-from akidb.wal import Delete, Operation, Patch, Seal, Upsert
+from akidb.wal import Check, Delete, Operation, Patch, Seal, Upsert
 
 T = TypeVar("T")
 
@@ -137,16 +139,21 @@ class Collection:
         vectors: npt.ArrayLike,
         payloads: Sequence[Mapping[str, Any] | bytes | None] | None = None,
         *,
+        if_absent: bool = False,
+        if_version: IfVersion = None,
         timeout_ms: int | None = None,
     ) -> Lsn:
-        """Stores n points, all or nothing; returns their LSN when they are durable.
+        """Stores n points, all or nothing; returns their LSN, which is their version, when they are durable.
 
         Args:
             ids: n texts or integers, each once.
             vectors: (n, dim).
             payloads: n objects, or their JSON text as bytes, or None.
+            if_absent: only if none of them is there.
+            if_version: only if each has this version, or its own of n; 0 is not there, None is any.
 
         Raises:
+            ConflictError: `point_exists`, `version_mismatch`; nothing changed.
             InvalidInputError, NotFoundError (dropped), ReadOnlyError, StorageFullError, UnavailableError: nothing
                 changed.
             DeadlineExceededError: code `outcome_unknown`: it may have happened.
@@ -155,7 +162,19 @@ class Collection:
         operation = check() if self._is_small(ids, payloads) else await asyncio.to_thread(check)
         if not operation.ids:
             return self.lsn
-        return await self._append([operation], timeout_ms)
+        wanted = conditions(operation.ids, if_absent=if_absent, if_version=if_version)
+        return await self._append([operation], timeout_ms, self._holds(wanted))
+
+    def _holds(self, wanted: Conditions | None) -> Check | None:
+        """The check of a write's conditions."""
+        if wanted is None:
+            return None
+
+        def check() -> Awaitable[None] | None:
+            judged = partial(wanted.check, self._shard.state.snapshot())
+            return judged() if len(wanted.ids) <= INLINE_IDS_MAX else self._in_thread(judged)
+
+        return check
 
     def _is_small(self, ids: Sequence[Any], payloads: Sequence[Any] | None) -> bool:
         size = len(ids) * self.spec.dim * 4 + sum(len(text) for text in payloads or () if isinstance(text, bytes))
@@ -173,12 +192,20 @@ class Collection:
             array = array.copy()  # the caller may go on writing to it while the group waits for its slot
         return Upsert(names, array, encode_payloads(payloads, len(names), self._schema))
 
-    async def delete(self, ids: Sequence[str | int], *, timeout_ms: int | None = None) -> Lsn:
-        """Deletes by id; ids that are not there are no error."""
+    async def delete(
+        self, ids: Sequence[str | int], *, if_version: IfVersion = None, timeout_ms: int | None = None
+    ) -> Lsn:
+        """Deletes by id, all or none; ids that are not there are no error.
+
+        Raises:
+            ConflictError: `version_mismatch`: one has another version than `if_version` says (one for all, or one each,
+                None for any); nothing changed.
+        """
         names = await self._checked_ids(ids)
         if not names:
             return self.lsn
-        return await self._append([Delete(list(dict.fromkeys(names)))], timeout_ms)
+        wanted = conditions(names, if_version=if_version)
+        return await self._append([Delete(list(dict.fromkeys(names)))], timeout_ms, self._holds(wanted))
 
     async def delete_where(self, filter: Filter, *, timeout_ms: int | None = None) -> tuple[int, Lsn]:
         """Deletes what matches at the moment of the write; returns how many points that were, and the LSN.
@@ -211,19 +238,34 @@ class Collection:
             if self.lsn != snapshot.lsn:
                 raise _MovedError("resolved at an older state")
 
-        return len(ids), await self._put([Delete(ids)], deadline, unchanged)
+        return len(ids), await self._put([Delete(ids)], deadline, unchanged, exact=True)
 
-    async def patch(self, id: str | int, payload: Mapping[str, Any] | bytes, *, timeout_ms: int | None = None) -> Lsn:
-        """Merges `payload` into a point's (RFC 7396: null removes a field). Raises NotFoundError `point_not_found`."""
+    async def patch(
+        self,
+        id: str | int,
+        payload: Mapping[str, Any] | bytes,
+        *,
+        if_version: int | None = None,
+        timeout_ms: int | None = None,
+    ) -> Lsn:
+        """Merges `payload` into a point's (RFC 7396: null removes a field).
+
+        Raises:
+            NotFoundError: `point_not_found`.
+            ConflictError: `version_mismatch`: it has another version than `if_version`; nothing changed.
+        """
         (name,) = check_ids([id])
         patch = encode_patch(payload, self._schema)
+        wanted = conditions([name], if_version=if_version)
 
         def there() -> None:
-            if query.fetch(self._shard.state.snapshot(), [name], with_vector=False, with_payload=False) == [None]:
+            snapshot = self._shard.state.snapshot()
+            if not query.versions(snapshot, [name])[0]:
                 raise NotFoundError(f"collection {self.spec.name!r} has no point {name!r}", code="point_not_found")
+            if wanted is not None:
+                wanted.check(snapshot)
 
-        await self._catch_up(STRONG, self._write_deadline(timeout_ms))
-        return await self._append([Patch([name], [patch])], timeout_ms, check=there)
+        return await self._append([Patch([name], [patch])], timeout_ms, there)
 
     async def seal(self, *, timeout_ms: int | None = None) -> None:
         """Ends the log: the first half of a drop. Every node that reads the seal refuses further use."""
@@ -236,21 +278,21 @@ class Collection:
             await self._maintenance.close()
         await clear(self._shard)
 
-    async def _append(
-        self, operations: list[Operation], timeout_ms: int | None, check: Callable[[], None] | None = None
-    ) -> Lsn:
+    async def _append(self, operations: list[Operation], timeout_ms: int | None, check: Check | None = None) -> Lsn:
         deadline = self._write_deadline(timeout_ms)
         if self._resolving.locked():
             async with self._resolving:  # a filter is being resolved, which takes a state that stays as it is
                 pass
         return await self._put(operations, deadline, check)
 
-    async def _put(self, operations: list[Operation], deadline: float, check: Callable[[], None] | None = None) -> Lsn:
+    async def _put(
+        self, operations: list[Operation], deadline: float, check: Check | None = None, *, exact: bool = False
+    ) -> Lsn:
         if self._maintenance is None:
             raise ReadOnlyError(f"collection {self.spec.name!r} is open read-only")
         self._refuse_closed()
         await self._maintenance.make_room(deadline)
-        return await self._shard.append(operations, deadline=deadline, check=check, exact=check is not None)
+        return await self._shard.append(operations, deadline=deadline, check=check, exact=exact)
 
     def _write_deadline(self, timeout_ms: int | None) -> float:
         return time.monotonic() + (self._settings.api.write_timeout_ms if timeout_ms is None else timeout_ms) / 1000

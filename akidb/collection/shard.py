@@ -27,7 +27,7 @@ from akidb.segment import Mask, Segment, decode_deletes
 from akidb.storage.object_store import ObjectStore
 from akidb.telemetry.tracing import span
 from akidb.types import CollectionSpec, Consistency, Lsn
-from akidb.wal import Appender, Log, Operation, Slot
+from akidb.wal import Appender, Check, Log, Operation, Slot
 
 T = TypeVar("T")
 
@@ -255,7 +255,7 @@ class Shard:
         operations: Sequence[Operation],
         *,
         deadline: float,
-        check: Callable[[], None] | None = None,
+        check: Check | None = None,
         exact: bool = False,
     ) -> Lsn:
         """Puts operations into the log as one batch; returns the LSN when they are durable and applied here.
@@ -263,10 +263,9 @@ class Shard:
         `check` runs before each put; with `exact` nothing lies between the state it sees and the batch.
         """
 
-        def still_there() -> None:
+        def still_there() -> Awaitable[None] | None:
             self._refuse_sealed()
-            if check is not None:
-                check()
+            return None if check is None else check()
 
         self._refuse_sealed()
         lsn = await self.appender.append(list(operations), deadline=deadline, check=still_there, exact=exact)

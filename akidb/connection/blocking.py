@@ -19,7 +19,7 @@ from akidb.connection.asynchronous import AsyncCollection, AsyncConnection, conn
 from akidb.connection.embedded import EmbeddedCollection, EmbeddedDatabase
 from akidb.errors import UnavailableError
 from akidb.surface import check_timeout
-from akidb.types import AnyConsistency, CollectionInfo, Consistency, IndexParams, Metric, Point, ScoredPoint
+from akidb.types import AnyConsistency, CollectionInfo, Consistency, IfVersion, IndexParams, Metric, Point, ScoredPoint
 
 T = TypeVar("T")
 
@@ -133,6 +133,9 @@ class Collection:
         ids: Sequence[str | int],
         vectors: npt.ArrayLike,
         payloads: Sequence[Mapping[str, Any] | bytes | None] | None = None,
+        *,
+        if_absent: bool = False,
+        if_version: IfVersion = None,
     ) -> int:
         """Stores points, all or nothing; returns when they are durable.
 
@@ -140,20 +143,29 @@ class Collection:
             ids: n ids, each once. An existing point is replaced whole.
             vectors: shape (n, dim).
             payloads: n JSON objects (dicts, or their JSON text as bytes) or None.
+            if_absent: only if none of them is there.
+            if_version: only if each has this version, or its own of n; 0 is not there, None is any.
 
         Returns:
-            The log position (LSN) of the write.
+            The log position (LSN) of the write, which is the points' version.
 
         Raises:
+            ConflictError: `point_exists`, `version_mismatch`; `faults` has the points; nothing was changed.
             InvalidInputError: names the position and what was expected; nothing was changed.
             UnavailableError, StorageFullError: nothing was changed.
             DeadlineExceededError: with code `outcome_unknown` the write may have happened.
         """
-        return self._io.run(self._inner.upsert(ids, vectors, payloads))
+        writing = self._inner.upsert(ids, vectors, payloads, if_absent=if_absent, if_version=if_version)
+        return self._io.run(writing)
 
-    def delete(self, ids: Sequence[str | int]) -> int:
-        """Deletes points by id; ids that are not there are no error. Returns the log position."""
-        return self._io.run(self._inner.delete(ids))
+    def delete(self, ids: Sequence[str | int], *, if_version: IfVersion = None) -> int:
+        """Deletes points by id; ids that are not there are no error. Returns the log position.
+
+        Raises:
+            ConflictError: `version_mismatch`: one has another version than `if_version` says (one for all, or one
+                each, None for any); nothing was changed.
+        """
+        return self._io.run(self._inner.delete(ids, if_version=if_version))
 
     def delete_where(self, filter: Mapping[str, Any]) -> int:
         """Deletes what matches at the moment of the write; returns how many points that were.
@@ -163,13 +175,14 @@ class Collection:
         """
         return self._io.run(self._inner.delete_where(filter))
 
-    def patch(self, id: str | int, payload: Mapping[str, Any] | bytes) -> int:
+    def patch(self, id: str | int, payload: Mapping[str, Any] | bytes, *, if_version: int | None = None) -> int:
         """Merges `payload` into a point's (RFC 7396: None removes a field); returns the log position.
 
         Raises:
             NotFoundError: `point_not_found`.
+            ConflictError: `version_mismatch`: it has another version than `if_version`; nothing was changed.
         """
-        return self._io.run(self._inner.patch(id, payload))
+        return self._io.run(self._inner.patch(id, payload, if_version=if_version))
 
     def get(
         self,

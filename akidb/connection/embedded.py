@@ -20,6 +20,7 @@ from akidb.types import (
     CollectionInfo,
     CollectionSpec,
     Consistency,
+    IfVersion,
     IndexParams,
     Metric,
     Point,
@@ -57,24 +58,35 @@ class EmbeddedCollection:
         ids: Sequence[str | int],
         vectors: npt.ArrayLike,
         payloads: Sequence[Mapping[str, Any] | bytes | None] | None = None,
+        *,
+        if_absent: bool = False,
+        if_version: IfVersion = None,
     ) -> int:
-        """Stores n points, all or nothing; returns the log position when they are durable.
+        """Stores n points, all or nothing; returns the log position, which is their version, when they are durable.
 
         Args:
             ids: n texts or integers, each once. An existing point is replaced whole.
             vectors: (n, dim).
             payloads: n objects, or their JSON text as bytes, or None.
+            if_absent: only if none of them is there.
+            if_version: only if each has this version, or its own of n; 0 is not there, None is any.
 
         Raises:
+            ConflictError: `point_exists`, `version_mismatch`; `faults` has the points; nothing was changed.
             InvalidInputError: names the position and what was expected; nothing was changed.
             UnavailableError, StorageFullError: nothing was changed.
             DeadlineExceededError: with code `outcome_unknown` it may have happened.
         """
-        return await self.engine.upsert(ids, vectors, payloads)
+        return await self.engine.upsert(ids, vectors, payloads, if_absent=if_absent, if_version=if_version)
 
-    async def delete(self, ids: Sequence[str | int]) -> int:
-        """Deletes by id; ids that are not there are no error. Returns the log position."""
-        return await self.engine.delete(ids)
+    async def delete(self, ids: Sequence[str | int], *, if_version: IfVersion = None) -> int:
+        """Deletes by id; ids that are not there are no error. Returns the log position.
+
+        Raises:
+            ConflictError: `version_mismatch`: one has another version than `if_version` says (one for all, or one
+                each, None for any); nothing was changed.
+        """
+        return await self.engine.delete(ids, if_version=if_version)
 
     async def delete_where(self, filter: Mapping[str, Any]) -> int:
         """Deletes what matches at the moment of the write; returns how many points that were.
@@ -88,13 +100,14 @@ class EmbeddedCollection:
         deleted, _ = await self.engine.delete_where(parsed)
         return deleted
 
-    async def patch(self, id: str | int, payload: Mapping[str, Any] | bytes) -> int:
+    async def patch(self, id: str | int, payload: Mapping[str, Any] | bytes, *, if_version: int | None = None) -> int:
         """Merges `payload` into a point's (RFC 7396: None removes a field); returns the log position.
 
         Raises:
             NotFoundError: `point_not_found`.
+            ConflictError: `version_mismatch`: it has another version than `if_version`; nothing was changed.
         """
-        return await self.engine.patch(id, payload)
+        return await self.engine.patch(id, payload, if_version=if_version)
 
     async def get(
         self,

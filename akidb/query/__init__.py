@@ -1,8 +1,8 @@
 """Searches and reads over an immutable snapshot. No I/O, so any thread may run them."""
 
 from akidb.query.execute import execute
-from akidb.query.fetch import count, fetch, matching_ids, scroll
+from akidb.query.fetch import count, fetch, matching_ids, scroll, versions
 from akidb.query.plan import SearchQuery
 from akidb.query.snapshot import Part, Snapshot
 
-__all__ = ["Part", "SearchQuery", "Snapshot", "count", "execute", "fetch", "matching_ids", "scroll"]
+__all__ = ["Part", "SearchQuery", "Snapshot", "count", "execute", "fetch", "matching_ids", "scroll", "versions"]

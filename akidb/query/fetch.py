@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from operator import itemgetter
 
 import numpy as np
+import numpy.typing as npt
 
 from akidb.filter import Filter
 from akidb.query.snapshot import Part, Snapshot
@@ -26,6 +27,20 @@ def fetch(
         here = part.is_live(rows)
         for i, point in zip(pending[here].tolist(), _points(part, rows[here], with_vector, with_payload), strict=True):
             found[i] = point
+        pending = pending[~here]
+    return found
+
+
+def versions(snapshot: Snapshot, ids: Sequence[str]) -> npt.NDArray[np.int64]:
+    """int64 (len(ids),): the LSN of the slot that wrote each point, 0 where there is none."""
+    found = np.zeros(len(ids), np.int64)
+    pending = np.arange(len(ids))
+    for part in snapshot.parts:
+        if not len(pending):
+            break
+        rows = part.columns.find([ids[i] for i in pending.tolist()])
+        here = part.is_live(rows)
+        found[pending[here]] = part.columns.lsns[rows[here]]
         pending = pending[~here]
     return found
 
@@ -74,4 +89,5 @@ def _points(part: Part, rows: Rows, with_vector: bool, with_payload: bool) -> li
     columns = part.columns
     vectors = list(columns.vectors[rows]) if with_vector else [None] * len(rows)
     payloads = columns.payloads(rows) if with_payload else [None] * len(rows)
-    return [Point(*fields) for fields in zip(columns.id_at(rows), vectors, payloads, strict=True)]
+    versions = columns.lsns[rows].tolist()
+    return [Point(*fields) for fields in zip(columns.id_at(rows), vectors, payloads, versions, strict=True)]

@@ -7,6 +7,7 @@ how a write becomes durable.
 from akidb.wal.appender import Appender
 from akidb.wal.collect import collect
 from akidb.wal.log import Log
+from akidb.wal.queue import Check
 from akidb.wal.record import Batch, Delete, Entry, Operation, Patch, Seal, Upsert
 from akidb.wal.slot import CHAIN_START, Slot, decode_slot, encode_slot
 from akidb.wal.tail import State
@@ -15,6 +16,7 @@ __all__ = [
     "CHAIN_START",
     "Appender",
     "Batch",
+    "Check",
     "Delete",
     "Entry",
     "Log",

@@ -17,7 +17,7 @@ import asyncio
 import itertools
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from uuid import uuid4
 
 from akidb.codec.frame import Buffer
@@ -29,7 +29,7 @@ from akidb.telemetry.metrics import METRICS
 from akidb.types import Lsn
 from akidb.wal.log import THREAD_BYTES_MIN, Log
 from akidb.wal.probe import Probe
-from akidb.wal.queue import Group, Queue, Request, outcome_unknown, too_late
+from akidb.wal.queue import Check, Group, Queue, Request, outcome_unknown, too_late
 from akidb.wal.record import BATCH_BYTES_MAX, Batch, Operation, encode_operation, estimate_bytes
 from akidb.wal.slot import Slot, encode_slot
 from akidb.wal.tail import Put, State, Tail
@@ -57,16 +57,17 @@ class Appender:
         operations: Sequence[Operation],
         *,
         deadline: float,
-        check: Callable[[], None] | None = None,
+        check: Check | None = None,
         exact: bool = False,
     ) -> Lsn:
         """Makes the operations durable as one batch; returns its LSN, with the batch applied to the state.
 
         Args:
             deadline: time.monotonic() seconds.
-            check: called before each put, when the state holds every slot before the one aimed at; what it raises is
-                raised here and nothing is written. Other batches of its group may come before this one in the slot.
-            exact: none may: what `check` saw is what this batch is applied to. Costs each exact batch a slot.
+            check: called before each put, when the state holds every slot before the one aimed at; what it raises on a
+                state that holds all acknowledged before this call is raised here and nothing is written. Other batches
+                of its group may come before this one in the slot, but none that writes a point of this one.
+            exact: none at all may: all that `check` saw is what this batch is applied to. Costs each a slot.
 
         Raises:
             InvalidInputError: the operations can't be encoded, or are more than BATCH_BYTES_MAX.
@@ -118,9 +119,7 @@ class Appender:
             await asyncio.wait({self._task})
         await self._probe.close()
 
-    async def _prepare(
-        self, operations: list[Operation], deadline: float, check: Callable[[], None] | None, exact: bool
-    ) -> Request:
+    async def _prepare(self, operations: list[Operation], deadline: float, check: Check | None, exact: bool) -> Request:
         def encode() -> list[list[Buffer]]:
             return [encode_operation(operation) for operation in operations]
 
@@ -158,7 +157,7 @@ class Appender:
         """Puts the group at one slot after another until it has one, or nobody is left in it."""
         try:
             await self._tail.reach()
-            while self._recheck(group):
+            while await self._recheck(group):
                 began = time.monotonic()
                 if await self._propose(group):
                     METRICS.wal_operations.labels("append", "ok").inc()
@@ -168,28 +167,49 @@ class Appender:
                 group.lose()
                 if group.losses > 1:  # others are faster: read to the end rather than lose slot by slot
                     await self._tail.follow()
+                    group.current = True
         except AkiDBError as error:
             METRICS.wal_operations.labels("append", "error").inc()
             group.settle(error)
 
-    def _recheck(self, group: Group) -> bool:
-        """Drops who is gone, late or refused by the state as it is now. True if any request is left."""
+    async def _recheck(self, group: Group) -> bool:
+        """Drops who is gone, late or refused by the state as it is now. True if any request is left.
+
+        A state that lacks what others wrote may refuse what theirs allows, so it is brought to the log's end first.
+        """
+        refusals = await self._refusals(group)
+        if refusals and not group.current:
+            await self._tail.follow()
+            group.current = True
+            refusals = await self._refusals(group)
         kept = []
         for request in group.requests:
             if request.abandoned:
                 continue
             if request.deadline <= time.monotonic():
                 request.settle(too_late())
-                continue
-            try:
-                if request.check is not None:
-                    request.check()
-            except Exception as refusal:
-                request.settle(refusal)
+            elif request in refusals:
+                request.settle(refusals[request])
             else:
                 kept.append(request)
         group.requests = kept
         return bool(kept)
+
+    async def _refusals(self, group: Group) -> dict[Request, Exception]:
+        """What the requests' checks say, all of them of the state as it is when this returns."""
+        while True:
+            seen, refusals = self._state.applied, {}
+            for request in group.requests:
+                if request.check is None or request.abandoned or request.deadline <= time.monotonic():
+                    continue
+                try:
+                    checking = request.check()
+                    if checking is not None:
+                        await checking
+                except Exception as refusal:
+                    refusals[request] = refusal
+            if self._state.applied == seen:
+                return refusals
 
     async def _propose(self, group: Group) -> bool:
         """Puts the group at slot applied + 1 until that slot is decided. True if it is the group's.

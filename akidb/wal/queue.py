@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from akidb.codec.frame import Buffer
 from akidb.errors import DeadlineExceededError, UnavailableError
@@ -18,6 +19,10 @@ GROUP_BATCHES_MAX = 1000
 QUEUE_BYTES_MAX = 256 << 20
 
 
+Check: TypeAlias = Callable[[], Awaitable[None] | None]
+"""Raises what refuses a batch on the state as it is; what takes long it returns, to be awaited."""
+
+
 @dataclass(eq=False, slots=True)
 class Request:
     """One caller's batch on its way. `proposed` while some put may carry it to a slot that is not decided."""
@@ -26,7 +31,7 @@ class Request:
     encoded: list[list[Buffer]]
     size: int
     deadline: float
-    check: Callable[[], None] | None
+    check: Check | None
     exact: bool
     done: asyncio.Future[Lsn]
     queued: bool = False
@@ -36,6 +41,11 @@ class Request:
     @property
     def seals(self) -> bool:
         return any(isinstance(operation, Seal) for operation in self.batch.operations)
+
+    @property
+    def ids(self) -> Iterator[str]:
+        """The points that it writes."""
+        return (id_ for operation in self.batch.operations for id_ in getattr(operation, "ids", ()))
 
     def settle(self, answer: Lsn | BaseException) -> None:
         """Answers the caller, if there still is one and it has no answer yet."""
@@ -49,9 +59,11 @@ class Request:
 
 @dataclass(eq=False, slots=True)
 class Group:
-    """Requests that share a slot. `ambiguous`: an answer about it was lost; `losses`: slots that others took."""
+    """Requests that share a slot. `ambiguous`: an answer about it was lost; `losses`: slots that others took;
+    `current`: the state holds all that was acknowledged before the requests came."""
 
     requests: list[Request]
+    current: bool = False
     ambiguous: bool = False
     losses: int = 0
 
@@ -127,15 +139,21 @@ class Queue:
     def take(self) -> Group:
         """The next group: up to SLOT_BYTES_TARGET, unless the first request alone is larger.
 
-        An exact request begins a group, so that the state its check sees is the state it is applied to. A seal ends
-        one: what came after it would be acknowledged and never applied.
+        No point is written by two of them: what a check saw of a point is what its batch finds, and the LSN that is a
+        point's version names one content. An exact request begins a group, so that nothing at all comes before it. A
+        seal ends one: what came after it would be acknowledged and never applied.
         """
         taken: list[Request] = []
+        written: set[str] = set()
         size = 0
         while self._waiting and len(taken) < GROUP_BATCHES_MAX:
             request = self._waiting[0]
             if taken and (request.exact or size + request.size > SLOT_BYTES_TARGET):
                 break
+            if not written.isdisjoint(request.ids):
+                break
+            if len(self._waiting) > 1:
+                written.update(request.ids)
             taken.append(self._waiting.popleft())
             self._forget(request)
             size += request.size

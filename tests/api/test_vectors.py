@@ -13,7 +13,7 @@ async def test_upsert_stores_and_replaces_whole_points(filled):
     answer = await filled.post(VECTORS, {"vectors": [{"id": "east", "vector": [5, 1]}, {"id": 7, "vector": [1, 1]}]})
     assert (answer.status, answer.body) == (200, {"collection": "compass", "upserted": 2, "lsn": 2})
     assert answer.headers["X-AkiDB-Token"]
-    assert (await filled.get(f"{VECTORS}/east")).body == {"id": "east", "payload": None, "vector": [5, 1]}
+    assert (await filled.get(f"{VECTORS}/east")).body == {"id": "east", "version": 2, "payload": None, "vector": [5, 1]}
     assert (await filled.get(f"{VECTORS}/7")).body["id"] == "7"
     assert (await filled.get("/collections/compass")).body["vector_count"] == 4
 
@@ -60,9 +60,9 @@ async def test_get_many_keeps_the_order_and_marks_what_is_missing(filled):
     assert body == {
         "collection": "compass",
         "points": [
-            {"id": "north", "payload": {"kind": "axis", "n": 2}},
+            {"id": "north", "version": 1, "payload": {"kind": "axis", "n": 2}},
             None,
-            {"id": "east", "payload": {"kind": "axis", "n": 1}},
+            {"id": "east", "version": 1, "payload": {"kind": "axis", "n": 1}},
         ],
         "count": 2,
     }  # fmt: skip
@@ -102,7 +102,7 @@ async def test_scroll_pages_in_id_order(filled):
     second = (
         await filled.post("/collections/compass/scroll", {"limit": 2, "after": first["next"], "with_vector": True})
     ).body
-    assert second["points"] == [{"id": "north-east", "payload": None, "vector": [3.5, 3.5]}]
+    assert second["points"] == [{"id": "north-east", "version": 1, "payload": None, "vector": [3.5, 3.5]}]
     assert second["next"] is None
 
 

@@ -63,7 +63,7 @@ def test_every_error_and_every_exported_name_is_there() -> None:
     assert {"Collection", "Connection"} <= set(re.findall(r"^## (\w+)$", DOCUMENT, re.M))
 
 
-def test_the_example_runs() -> None:
-    (example,) = re.findall(r"^```python\n(.*?)^```", DOCUMENT, re.M | re.S)
+@pytest.mark.parametrize("example", re.findall(r"^```python\n(.*?)^```", DOCUMENT, re.M | re.S))
+def test_the_examples_run(example: str) -> None:
     ran = subprocess.run([sys.executable, "-W", "error", "-c", example], capture_output=True, text=True, timeout=60)
     assert ran.returncode == 0, ran.stderr

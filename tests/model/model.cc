@@ -1,7 +1,9 @@
 // Explicit-state model of the commit protocol of akidb/wal: visits every state and names the first rule that is broken.
 //
-//   model <s3 | local> <batches of writer 0> <batches of writer 1> <mutant, "" for the protocol itself>
+//   model <s3 | local> <plain | conditional | repeated> <batches of writer 0> <of writer 1> <mutant, "" for none>
 //
+// conditional: the first batch of each writer is to happen only if that of the other has not.
+// repeated:    the last batch of each writer is the same request, which a client sent to one after the other.
 // s3:    nothing is deleted; a put whose answer was lost may land at any later time.
 // local: folded slots are deleted under the exclusive lock; puts run under the shared one, none lands after its call.
 //
@@ -27,6 +29,7 @@ enum Gc : uint8_t { kOff, kDeleting };
 
 struct Writer {
   uint8_t next, phase, slot, ambiguous, left;  // batches done; slot bound to (0: none); the caller was told "unknown"
+  uint8_t checked, from;                       // for mutants: looked once; slots below are not remembered
 };
 
 struct State {
@@ -41,7 +44,7 @@ struct State {
 };
 static_assert(sizeof(State) % 2 == 0 && alignof(State) == 1);
 
-bool local;
+bool local, conditional, repeated;
 int batches[kWriters];
 std::string mutant;
 const char* broken = nullptr;
@@ -52,7 +55,12 @@ void rule(bool holds, const char* name) {
   if (!holds && broken == nullptr) broken = name;
 }
 
-int batch_of(const State& s, int w) { return (w == 0 ? 0 : batches[0]) + s.writers[w].next + 1; }
+bool is_last(const State& s, int w) { return s.writers[w].next + 1 == batches[w]; }
+int batch_of(const State& s, int w) {
+  if (repeated && is_last(s, w)) return batches[0];
+  return (w == 0 ? 0 : batches[0]) + s.writers[w].next + 1;
+}
+bool excludes(int batch) { return conditional && (batch == 1 || batch == batches[0] + 1); }
 
 void store(State& s, int slot, int batch) {
   uint8_t& first = s.first[slot - 1];
@@ -60,7 +68,10 @@ void store(State& s, int slot, int batch) {
   rule(first == 0, "a folded slot was created again");
   if (first != 0) return;
   rule(slot == 1 || s.first[slot - 2] != 0, "no gap");
-  for (uint8_t other : s.first) rule(other != batch, "no double commit");
+  for (uint8_t other : s.first) {
+    rule(other != batch, "no double commit");
+    rule(!excludes(other) || !excludes(batch), "a condition holds where its batch lands");
+  }
   rule((s.refused & bit(batch)) == 0, "nothing was written means never");
   first = static_cast<uint8_t>(batch);
 }
@@ -75,7 +86,9 @@ void reload(State& s, int node) {
   if (s.applied[node] < s.folded - 1) s.applied[node] = static_cast<uint8_t>(s.folded - 1);
 }
 
-void finish(State& s, int w) { s.writers[w] = {static_cast<uint8_t>(s.writers[w].next + 1), kIdle, 0, 0, 0}; }
+void finish(State& s, int w) {
+  s.writers[w] = {static_cast<uint8_t>(s.writers[w].next + 1), kIdle, 0, 0, 0, 0, s.writers[w].from};
+}
 
 void acknowledge(State& s, int w) {
   if (!s.writers[w].left) s.acked |= bit(batch_of(s, w));
@@ -86,8 +99,36 @@ void acknowledge(State& s, int w) {
 void lost(State& s, int w) {
   Writer& writer = s.writers[w];
   const bool left = writer.left;
-  writer = {writer.next, kIdle, 0, 0, 0};
+  writer = {writer.next, kIdle, 0, 0, 0, writer.checked, writer.from};
   if (left) finish(s, w);
+}
+
+// What the writer's state says of its batch before a put: it is there already, it may not be, or nothing against it.
+enum Verdict { kGo, kThere, kRefused };
+Verdict verdict(const State& s, int w) {
+  const int batch = batch_of(s, w);
+  const Writer& writer = s.writers[w];
+  if (is("checked once") && writer.checked) return kGo;
+  for (int i = 0; i < s.applied[w]; i++) {
+    if (repeated && s.first[i] == batch && !is("no look for the request") && i + 1 >= writer.from) return kThere;
+    if (excludes(s.first[i]) && excludes(batch) && !is("no look at the condition")) return kRefused;
+  }
+  return kGo;
+}
+
+// A state may refuse only at the end of the log: what it lacks could have made the condition true.
+template <typename Visit>
+void refuse(const State& s, int w, Visit visit) {
+  State n = s;
+  const uint8_t at = s.applied[w];
+  if (at < kSlots && s.log[at] != 0 && !is("refused by what it knows")) return;  // follows first
+  if (local && s.garbage > at + 1) return;
+  uint8_t seen = 0;
+  for (int i = 0; i < at; i++) seen |= bit(s.first[i]);
+  rule((s.acked & ~seen) == 0, "no stale refusal");
+  n.refused |= bit(batch_of(s, w));
+  finish(n, w);
+  visit(n);
 }
 
 // The answer to a put that was carried out: won, or what the slot holds decides.
@@ -146,6 +187,15 @@ void writer_steps(const State& s, int w, Visit visit) {
     put_steps(s, w, visit);
   } else {
     Writer& mine = n.writers[w];
+    if (mine.slot == 0) {
+      const Verdict found = verdict(s, w);
+      if (found == kRefused) return refuse(s, w, visit);
+      if (found == kThere) {
+        acknowledge(n, w);
+        return visit(n);
+      }
+      if (is("checked once")) mine.checked = 1;
+    }
     if (mine.slot == 0) mine.slot = static_cast<uint8_t>(n.applied[w] + 1);
     if (is("ack before put")) n.acked |= bit(batch_of(s, w));
     if (is("pipelined slots") && writer.next + 1 < batches[w] && mine.slot < kSlots) {
@@ -166,7 +216,7 @@ void writer_steps(const State& s, int w, Visit visit) {
     }
     n = s;  // the caller gives up
     if (writer.slot == 0 || (is("unknown is refused") && writer.ambiguous)) {
-      n.refused |= bit(batch_of(s, w));
+      if (!repeated || !is_last(s, w)) n.refused |= bit(batch_of(s, w));
       finish(n, w);
       visit(n);
     } else if (!writer.left) {
@@ -177,6 +227,7 @@ void writer_steps(const State& s, int w, Visit visit) {
   n = s;  // crash; a new process opens HEAD and goes on with the next request
   finish(n, w);
   n.applied[w] = static_cast<uint8_t>(s.folded - 1);
+  if (is("the fold forgets requests")) n.writers[w].from = s.folded;
   visit(n);
 }
 
@@ -310,11 +361,13 @@ struct Seen {  // open addressing over indices into `states`
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 5) return 2;
+  if (argc != 6) return 2;
   local = std::strcmp(argv[1], "local") == 0;
-  batches[0] = std::atoi(argv[2]);
-  batches[1] = std::atoi(argv[3]);
-  mutant = argv[4];
+  conditional = std::strcmp(argv[2], "conditional") == 0;
+  repeated = std::strcmp(argv[2], "repeated") == 0;
+  batches[0] = std::atoi(argv[3]);
+  batches[1] = std::atoi(argv[4]);
+  mutant = argv[5];
   State start{};
   start.folded = start.garbage = 1;
   Seen seen;

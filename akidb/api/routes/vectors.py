@@ -11,9 +11,11 @@ from akidb.api.errors import refuse
 from akidb.api.route import Parameter, Route, json_response
 from akidb.api.routes.collections import CONSISTENCY
 from akidb.api.service import SERVICE
-from akidb.errors import InvalidInputError, NotFoundError
+from akidb.errors import ConflictError, InvalidInputError, NotFoundError
 
 _WITH_VECTOR = Parameter("with_vector", {"type": "boolean", "default": True}, "Whether the vector is in the answer.")
+
+_IF_VERSION = Parameter("if_version", {"type": "integer", "minimum": 0}, "Only if the point has this version.")
 
 _GET = msgspec.json.Decoder(schemas.GetPoints)
 _DELETE = msgspec.json.Decoder(schemas.DeletePoints)
@@ -28,9 +30,13 @@ async def upsert(request: web.Request) -> web.Response:
     body = await bodies.read(request)
     batch = await service.parse(body, lambda: points.parse_batch(body, collection.spec))
     try:
-        lsn = await collection.upsert(batch.ids, batch.vectors, batch.payloads)
+        lsn = await collection.upsert(
+            batch.ids, batch.vectors, batch.payloads, if_absent=batch.if_absent, if_version=batch.if_version
+        )
     except InvalidInputError as error:
         raise points.in_request(error) from None
+    except ConflictError as error:
+        raise points.differing(error) from None
     return json_response(
         schemas.Upserted(collection.spec.name, len(batch.ids), lsn), headers=consistency.token(collection, lsn)
     )
@@ -69,7 +75,7 @@ async def get_many(request: web.Request) -> web.Response:
 
 async def delete_one(request: web.Request) -> web.Response:
     collection = await request.app[SERVICE].collection(request)
-    lsn = await collection.delete([_id(request)])
+    lsn = await collection.delete([_id(request)], if_version=_version(request))
     return web.Response(status=204, headers=consistency.token(collection, lsn))
 
 
@@ -79,10 +85,12 @@ async def delete_many(request: web.Request) -> web.Response:
     wanted = await service.parse(body, lambda: bodies.decode(_DELETE, body))
     if (wanted.ids is None) == (wanted.filter is None):
         raise refuse("invalid_body", (), "expected one of ids and filter")
+    if wanted.filter is not None and wanted.if_version is not None:
+        raise refuse("invalid_condition", ("if_version",), "goes with ids, not with filter")
     collection = await service.collection(request)
     deleted = None
     if wanted.ids is not None:
-        lsn = await collection.delete(wanted.ids)
+        lsn = await collection.delete(wanted.ids, if_version=wanted.if_version)
     else:
         chosen = service.filter(wanted.filter, collection)
         assert chosen is not None
@@ -95,7 +103,7 @@ async def delete_many(request: web.Request) -> web.Response:
 async def patch_one(request: web.Request) -> web.Response:
     collection = await request.app[SERVICE].collection(request)
     wanted = bodies.decode(_PATCH, await bodies.read(request))
-    lsn = await collection.patch(_id(request), bytes(wanted.payload))
+    lsn = await collection.patch(_id(request), bytes(wanted.payload), if_version=wanted.if_version)
     return json_response(schemas.Written(collection.spec.name, lsn), headers=consistency.token(collection, lsn))
 
 
@@ -158,6 +166,13 @@ def _flag(request: web.Request, name: str, *, default: bool) -> bool:
     raise refuse("invalid_parameter", (name,), f"is {text!r}, expected true or false")
 
 
+def _version(request: web.Request) -> int | None:
+    text = request.query.get("if_version")
+    if text is None or (text.isascii() and text.isdigit() and len(text) < 19):
+        return None if text is None else int(text)
+    raise refuse("invalid_condition", ("if_version",), f"is {text!r:.60}, expected a version, an integer from 0")
+
+
 def _no_point(collection: str, id_: str) -> NotFoundError:
     return NotFoundError(f"collection {collection!r} has no point {id_!r}", code="point_not_found")
 
@@ -167,7 +182,7 @@ _ONE = "/collections/{name}/vectors/{id}"
 ROUTES = (
     Route(
         "POST", "/collections/{name}/vectors", upsert, "Store points, all or nothing; 200 when durable", "vectors",
-        body=schemas.Upsert, answer=schemas.Upserted, problems=(404, 422, 507),
+        body=schemas.Upsert, answer=schemas.Upserted, problems=(404, 409, 412, 422, 507),
     ),
     Route(
         "POST", "/collections/{name}/vectors/get", get_many, "Read points by id", "vectors",
@@ -175,7 +190,7 @@ ROUTES = (
     ),
     Route(
         "POST", "/collections/{name}/vectors/delete", delete_many, "Delete points by ids or by a filter", "vectors",
-        body=schemas.DeletePoints, answer=schemas.Deleted, problems=(404, 422, 507),
+        body=schemas.DeletePoints, answer=schemas.Deleted, problems=(404, 412, 422, 507),
     ),
     Route(
         "GET", _ONE, get_one, "Read a point", "vectors",
@@ -183,11 +198,11 @@ ROUTES = (
     ),
     Route(
         "DELETE", _ONE, delete_one, "Delete a point; one that is not there is no error", "vectors",
-        status=204, problems=(404, 422, 507),
+        status=204, parameters=(_IF_VERSION,), problems=(404, 412, 422, 507),
     ),
     Route(
         "PATCH", _ONE, patch_one, "Merge into a point's payload", "vectors",
-        body=schemas.PatchPoint, answer=schemas.Written, problems=(404, 422, 507),
+        body=schemas.PatchPoint, answer=schemas.Written, problems=(404, 412, 422, 507),
     ),
     Route(
         "POST", "/collections/{name}/count", count, "Count points, all or those that match", "vectors",

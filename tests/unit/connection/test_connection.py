@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -30,27 +30,9 @@ from akidb.errors import (
 )
 from akidb.types import EVENTUAL, Consistency
 from tests.nodes import running
-from tests.servers import S3_SERVERS, Answer, s3_error, scripted_s3
+from tests.servers import Answer, s3_error, scripted_s3
 
 DIM = 4
-
-
-_S3 = [kind.name for kind in S3_SERVERS]
-
-
-@pytest.fixture(params=["memory", "folder", *(pytest.param(name, marks=pytest.mark.s3) for name in _S3), "http"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, Settings | None]]:
-    match request.param:
-        case "memory":
-            yield ":memory:", None
-        case "folder":
-            yield str(tmp_path / "data"), None
-        case name if name in _S3:
-            prefix = tmp_path.name.replace("_", "-").lower()
-            yield f"s3://connection/{prefix}", request.getfixturevalue(name).settings(tmp_path / "cache")
-        case "http":
-            with running({"AKIDB_DATA_DIR": str(tmp_path / "data")}, tmp_path) as node:
-                yield f"http://127.0.0.1:{node.port}", None
 
 
 def test_the_same_calls_everywhere(place: tuple[str, Settings | None]) -> None:

@@ -135,8 +135,45 @@ async def test_a_check_is_run_again_when_another_writer_took_the_slot() -> None:
     await other.say("theirs")
     with pytest.raises(ConflictError):
         await node.say("mine", check=only_first)
-    assert seen == [0, 1]
+    assert seen == [0, 1, 1]  # refused at the end of the log only: what this node lacks could allow it
     assert await other.heard() == [b"theirs"]
+
+
+async def test_a_refusal_is_that_of_a_state_which_holds_all_that_was_acknowledged() -> None:
+    store = FaultyStore()
+    node, other = await Node.start(store), await Node.start(store)
+    await other.say("closed")
+    await node.heard()
+    await other.say("opened")
+
+    def opened() -> None:
+        if b"opened" not in node.state.entries:
+            raise ConflictError("closed")
+
+    assert await node.say("in", check=opened) == 3
+
+
+async def test_a_check_that_is_awaited_is_repeated_until_its_state_stands_still() -> None:
+    store = FaultyStore()
+    node, other = await Node.start(store), await Node.start(store)
+    seen: list[int] = []
+
+    async def look() -> None:
+        seen.append(node.state.applied)
+        if len(seen) < 3:
+            await other.heard()
+            await other.say(str(len(seen)))
+            await node.heard()
+
+    assert await node.say("mine", check=look) == 3
+    assert seen == [0, 1, 2]
+
+
+async def test_no_point_is_written_twice_in_one_slot() -> None:
+    node = await Node.start(MemoryStore())
+    writes = [upsert("a"), upsert("b"), Delete(["c", "a"]), upsert("c"), Patch(["d"], [b"{}"])]
+    lsns = await asyncio.gather(*(node.appender.append([write], deadline=soon()) for write in writes))
+    assert lsns == [1, 1, 2, 3, 3]
 
 
 async def test_of_two_exact_creates_at_once_one_is_refused() -> None:
