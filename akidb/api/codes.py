@@ -23,6 +23,8 @@ CODES: dict[str, str] = {
     "point_exists": "A point is there that if_absent, or if_version 0, said is not; nothing was changed.",
     "version_mismatch": "A point has another version than if_version says; nothing was changed.",
     "invalid_condition": "if_version is no version, of another number than the ids, or given beside if_absent.",
+    "invalid_idempotency_key": "The Idempotency-Key is not 1 to 255 printable ASCII characters without spaces.",
+    "idempotency_key_reused": "The Idempotency-Key was used for another request; nothing was changed.",
     "invalid_id": "An id is empty, longer than 512 bytes, or not UTF-8.",
     "duplicate_id": "An id stands twice in one batch; nothing was stored.",
     "invalid_vector": "A vector is neither a list of numbers nor base64 of float32.",

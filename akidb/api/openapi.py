@@ -11,12 +11,19 @@ import msgspec
 
 from akidb.api import schemas
 from akidb.api.consistency import TOKEN_HEADER
-from akidb.api.route import Route
+from akidb.api.route import KEY_HEADER, Route
 
 _REF = "#/components/schemas/{name}"
 
 _EVERYWHERE = (400, 408, 413, 415, 500, 503)
 """Problems any route with a body may answer; without a body 500 and 503 remain."""
+
+_KEY = {
+    "name": KEY_HEADER,
+    "in": "header",
+    "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
+    "description": "A name for the request: sent again under it within a day, it is done once and answered as before.",
+}
 
 _PATH_PARAMETERS = {
     "name": "The collection's name.",
@@ -69,7 +76,8 @@ def _operation(route: Route, authenticated: bool) -> dict[str, Any]:
             }
             for name in re.findall(r"\{(\w+)\}", route.path)
         ]
-        + [{"name": p.name, "in": "query", "schema": p.schema, "description": p.help} for p in route.parameters],
+        + [{"name": p.name, "in": "query", "schema": p.schema, "description": p.help} for p in route.parameters]
+        + ([_KEY] if route.once else []),
         "responses": _responses(route, authenticated),
     }
     if route.body is not None:

@@ -9,6 +9,8 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+KEY_HEADER = "Idempotency-Key"
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -31,6 +33,7 @@ class Route:
         answer: the type of the answer's JSON; a text names another media type; None is no body.
         problems: statuses it may answer besides those of every route.
         public: answered without an API key.
+        once: takes an Idempotency-Key: sent again under it, it is done once.
     """
 
     method: str
@@ -45,6 +48,7 @@ class Route:
     problems: tuple[int, ...] = ()
     parameters: tuple[Parameter, ...] = ()
     public: bool = False
+    once: bool = False
 
     @property
     def pattern(self) -> str:

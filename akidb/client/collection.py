@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import quote
+from uuid import uuid4
 
 import msgspec
 import numpy as np
@@ -82,6 +83,7 @@ class RemoteCollection:
         *,
         if_absent: bool = False,
         if_version: IfVersion = None,
+        idempotency_key: str | None = None,
     ) -> int:
         """Stores n points, all or nothing; returns the log position, which is their version, when they are durable.
 
@@ -91,6 +93,8 @@ class RemoteCollection:
             payloads: n objects, or their JSON text as bytes, or None.
             if_absent: only if none of them is there.
             if_version: only if each has this version, or its own of n; 0 is not there, None is any.
+            idempotency_key: a name for this request: sent again under it within a day it is not done again, whichever
+                node it reaches, and answered as before.
 
         Raises:
             ConflictError: `point_exists`, `version_mismatch`; `faults` has the points; nothing was changed.
@@ -113,7 +117,7 @@ class RemoteCollection:
             if version is not None:
                 point["if_version"] = version
         try:
-            return (await self._write("/vectors", {"vectors": points})).lsn
+            return (await self._write("/vectors", {"vectors": points}, idempotency_key)).lsn
         except InvalidInputError as error:
             if error.limit_bytes is None or len(points) < 2:
                 raise
@@ -121,7 +125,9 @@ class RemoteCollection:
             hint = f"; {fitting} of these {len(points)} points fit into one call" if fitting else ""
             raise InvalidInputError(f"{error}{hint}", code=error.code, limit_bytes=error.limit_bytes) from None
 
-    async def delete(self, ids: Sequence[str | int], *, if_version: IfVersion = None) -> int:
+    async def delete(
+        self, ids: Sequence[str | int], *, if_version: IfVersion = None, idempotency_key: str | None = None
+    ) -> int:
         """Deletes by id; ids that are not there are no error. Returns the log position.
 
         Raises:
@@ -129,17 +135,24 @@ class RemoteCollection:
                 each, None for any); nothing was changed.
         """
         body = {"ids": _ids(ids)} | ({} if if_version is None else {"if_version": if_version})
-        return (await self._write("/vectors/delete", body)).lsn
+        return (await self._write("/vectors/delete", body, idempotency_key)).lsn
 
-    async def delete_where(self, filter: Mapping[str, Any]) -> int:
+    async def delete_where(self, filter: Mapping[str, Any], *, idempotency_key: str | None = None) -> int:
         """Deletes what matches at the moment of the write; returns how many points that were.
 
         Raises:
             InvalidInputError: the filter is none, or has no condition.
         """
-        return (await self._write("/vectors/delete", {"filter": filter})).deleted or 0
+        return (await self._write("/vectors/delete", {"filter": filter}, idempotency_key)).deleted or 0
 
-    async def patch(self, id: str | int, payload: Mapping[str, Any] | bytes, *, if_version: int | None = None) -> int:
+    async def patch(
+        self,
+        id: str | int,
+        payload: Mapping[str, Any] | bytes,
+        *,
+        if_version: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> int:
         """Merges `payload` into a point's (RFC 7396: None removes a field); returns the log position.
 
         Raises:
@@ -147,7 +160,7 @@ class RemoteCollection:
             ConflictError: `version_mismatch`: it has another version than `if_version`; nothing was changed.
         """
         body = {"payload": _payload(payload)} | ({} if if_version is None else {"if_version": if_version})
-        return (await self._write(f"/vectors/{_id_in_path(id)}", body, method="PATCH")).lsn
+        return (await self._write(f"/vectors/{_id_in_path(id)}", body, idempotency_key, method="PATCH")).lsn
 
     async def get(
         self,
@@ -269,10 +282,14 @@ class RemoteCollection:
             if time.monotonic() >= deadline:
                 raise DeadlineExceededError(f"{pending} points of {self.name!r} are not indexed after {timeout_ms} ms")
 
-    async def _write(self, path: str, body: Mapping[str, Any], *, method: str = "POST") -> schemas.Written:
+    async def _write(
+        self, path: str, body: Mapping[str, Any], key: str | None, *, method: str = "POST"
+    ) -> schemas.Written:
+        """Sends a write until its answer comes; under a key, so that it is done once."""
         if self._read_only:
             raise ReadOnlyError(f"collection {self.name!r} is open read-only")
-        answer = await self._transport.exchange(method, self._path + path, body, repeatable=False)
+        named = uuid4().hex if key is None else key
+        answer = await self._transport.exchange(method, self._path + path, body, repeatable=False, key=named)
         written = msgspec.json.decode(answer.body, type=schemas.Written)
         self._known = max(self._known, (written.lsn, answer.token))  # answers may come in another order than the writes
         return written

@@ -15,11 +15,13 @@ from yarl import URL
 
 from akidb.client.problems import RETRY_AFTER_SECS_DEFAULT, error_of
 from akidb.errors import AkiDBError, ConfigurationError, DeadlineExceededError, InvalidInputError, UnavailableError
+from akidb.surface import refuse
 
 TIMEOUT_SECS = 60.0
 """Longest time of a call that names no other, retries included: twice the server's own limit for a write."""
 
 ATTEMPTS_MAX = 4
+KEY_HEADER = "Idempotency-Key"
 
 
 class Answer(NamedTuple):
@@ -65,6 +67,7 @@ class Transport:
         body: Mapping[str, Any] | None = None,
         *,
         repeatable: bool,
+        key: str | None = None,
         timeout_secs: float | None = None,
     ) -> Answer:
         """A 2xx answer.
@@ -74,6 +77,7 @@ class Transport:
             body: sent as JSON.
             repeatable: whether the call may be sent again when its answer was lost; reads and searches are. What the
                 server refused with 503 or 429 had no effect, so that is tried again for every call.
+            key: the Idempotency-Key of a write, under which the server does it once: it is sent again as well.
 
         Raises:
             UnavailableError: nothing answers at the address, or the server said so to the last.
@@ -85,22 +89,44 @@ class Transport:
         content = None if body is None else _json(body)
         deadline = time.monotonic() + (timeout_secs or self._timeout_secs)
         attempt = 1
+        headers = {} if key is None else {KEY_HEADER: _checked(key)}
+        unknown: DeadlineExceededError | None = None
         while True:
             try:
-                return await self._once(method, path, content, deadline, repeatable)
+                return await self._once(method, path, content, deadline, repeatable, headers)
+            except DeadlineExceededError as error:
+                pause = RETRY_AFTER_SECS_DEFAULT / ATTEMPTS_MAX
+                unknown = error if error.code == "outcome_unknown" else unknown
+                if key is None or unknown is None or attempt == ATTEMPTS_MAX or time.monotonic() + pause >= deadline:
+                    raise unknown or error from error.__cause__
             except UnavailableError as error:
                 pause = error.retry_after_secs
                 if attempt == ATTEMPTS_MAX or time.monotonic() + pause >= deadline:
+                    if unknown is not None:  # this attempt did nothing, an earlier one may have
+                        raise unknown from error
                     raise
             attempt += 1
             await asyncio.sleep(pause)
 
-    async def _once(self, method: str, path: str, content: bytes | None, deadline: float, repeatable: bool) -> Answer:
+    async def _once(
+        self,
+        method: str,
+        path: str,
+        content: bytes | None,
+        deadline: float,
+        repeatable: bool,
+        headers: Mapping[str, str],
+    ) -> Answer:
         call = f"{method} {self.base}{path}"
         timeout = aiohttp.ClientTimeout(total=max(deadline - time.monotonic(), 0.001))
         try:
             async with self._opened().request(
-                method, URL(self.base + path, encoded=True), data=content, timeout=timeout, allow_redirects=False
+                method,
+                URL(self.base + path, encoded=True),
+                data=content,
+                headers=headers,
+                timeout=timeout,
+                allow_redirects=False,
             ) as answer:
                 received = await answer.read()
         except aiohttp.ClientConnectorError as error:  # not connected, so nothing was sent
@@ -123,6 +149,14 @@ class Transport:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+
+def _checked(key: str) -> str:
+    """What a header can carry; the rest of what a key may be the server judges."""
+    if not isinstance(key, str) or not key.isascii() or not key.isprintable() or not key:
+        msg = f"is {key!r:.60}, expected 1 to 255 printable ASCII characters without spaces"
+        raise refuse("idempotency_key", msg, "invalid_idempotency_key")
+    return key
 
 
 def _json(body: Mapping[str, Any]) -> bytes:

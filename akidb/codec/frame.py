@@ -3,7 +3,7 @@
 Byte layout, little-endian (docs/formats/frame.md has the worked example):
 
     0   8  magic     b"AkiDB\\r\\n\\x1a"  (the line end and the ^Z show text-mode damage at once)
-    8   2  kind      slot 1, HEAD 2, segment 3, deletes 4, format 5, catalogue slot 6, catalogue HEAD 7
+    8   2  kind      slot 1, HEAD 2, segment 3, deletes 4, format 5, catalogue slot 6, catalogue HEAD 7, requests 8
     10  2  major     a reader refuses a major it does not know
     12  2  minor
     14  2  must_understand   bits; a reader refuses a bit it does not know
@@ -40,6 +40,12 @@ MAJOR = 1
 MINOR = 0
 
 KIND_SLOT, KIND_HEAD, KIND_SEGMENT, KIND_DELETES, KIND_FORMAT, KIND_CATALOGUE_SLOT, KIND_CATALOGUE_HEAD = range(1, 8)
+KIND_REQUESTS = 8
+
+REQUESTS = 1
+"""Must-understand bit of slots and HEADs that tell of requests by their key: who ignored them would do one twice."""
+
+_KNOWN = REQUESTS
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -84,7 +90,9 @@ class Frame:
     sections: Mapping[str, memoryview]
 
 
-def encode(kind: int, uuid: UUID, sections: Mapping[str, Section], *, alignment: int = 8) -> bytes:
+def encode(
+    kind: int, uuid: UUID, sections: Mapping[str, Section], *, alignment: int = 8, must_understand: int = 0
+) -> bytes:
     """The bytes of an object. Order of `sections` is the order in the object; the directory comes last."""
     parts: list[Buffer] = [b""]
     entries: list[bytes] = []
@@ -101,9 +109,9 @@ def encode(kind: int, uuid: UUID, sections: Mapping[str, Section], *, alignment:
         offset += size
     directory = b"".join(entries)
     length = offset + len(directory)
-    head = HEADER.pack(MAGIC, kind, MAJOR, MINOR, 0, length, offset, uuid.bytes, len(entries), crc32c(directory), 0, 0)[
-        :60
-    ]
+    head = HEADER.pack(
+        MAGIC, kind, MAJOR, MINOR, must_understand, length, offset, uuid.bytes, len(entries), crc32c(directory), 0, 0
+    )[:60]
     parts[0] = head + struct.pack("<I", crc32c(head))
     parts.append(directory)
     return _join(parts, length)
@@ -131,7 +139,7 @@ def decode(data: Buffer, *, kind: int, name: str, verify: bool | Collection[str]
         raise bad("it is not an AkiDB object (wrong magic)")
     if crc32c(view[:60]) != head_crc:
         raise bad("the header fails its checksum")
-    if major != MAJOR or must:
+    if major != MAJOR or must & ~_KNOWN:
         raise CorruptionError(
             f"object {name}: format {major} with features {must:#x} is newer than this AkiDB reads ({MAJOR}); "
             "upgrade AkiDB",

@@ -10,7 +10,7 @@ from contextvars import copy_context
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ from akidb.collection.points import (
     encode_payloads,
     refuse,
 )
+from akidb.collection.requests import Request, Written
 from akidb.collection.shard import Shard
 from akidb.collection.token import session_token
 from akidb.errors import AkiDBError, DeadlineExceededError, NotFoundError, ReadOnlyError, UnavailableError
@@ -46,7 +47,7 @@ from akidb.types import (
     Point,
     ScoredPoint,
 )
-from akidb.wal import Check, Delete, Operation, Patch, Seal, Upsert
+from akidb.wal import Batch, Check, Delete, Operation, Patch, Seal, Upsert
 
 T = TypeVar("T")
 
@@ -59,6 +60,14 @@ SPEC_SECS = 10.0
 
 INLINE_IDS_MAX, INLINE_BYTES_MAX = 256, 128 << 10
 """Batches with more than this are checked in a thread: it takes longer than the event loop may stand still."""
+
+
+class _DoneError(AkiDBError):
+    """The state holds the request already."""
+
+    def __init__(self, done: Written) -> None:
+        super().__init__(f"written at {done.lsn}")
+        self.done = done
 
 
 class _MovedError(AkiDBError):
@@ -141,6 +150,7 @@ class Collection:
         *,
         if_absent: bool = False,
         if_version: IfVersion = None,
+        idempotency_key: str | None = None,
         timeout_ms: int | None = None,
     ) -> Lsn:
         """Stores n points, all or nothing; returns their LSN, which is their version, when they are durable.
@@ -151,6 +161,8 @@ class Collection:
             payloads: n objects, or their JSON text as bytes, or None.
             if_absent: only if none of them is there.
             if_version: only if each has this version, or its own of n; 0 is not there, None is any.
+            idempotency_key: the caller's name for the request: sent again under it within a day, to any node, it is not
+                done again, and answered as before.
 
         Raises:
             ConflictError: `point_exists`, `version_mismatch`; nothing changed.
@@ -158,12 +170,19 @@ class Collection:
                 changed.
             DeadlineExceededError: code `outcome_unknown`: it may have happened.
         """
-        check = partial(self._checked_points, ids, vectors, payloads)
-        operation = check() if self._is_small(ids, payloads) else await asyncio.to_thread(check)
-        if not operation.ids:
+
+        def check() -> tuple[Upsert, Conditions | None, Request | None]:
+            points = self._checked_points(ids, vectors, payloads)
+            wanted = conditions(points.ids, if_absent=if_absent, if_version=if_version)
+            texts = b"\0".join(text or b"" for text in points.payloads)
+            versions = None if wanted is None else wanted.expected.tolist()
+            request = Request.of(idempotency_key, "upsert", points.ids, points.vectors, texts, versions)
+            return points, wanted, request
+
+        points, wanted, request = check() if self._is_small(ids, payloads) else await asyncio.to_thread(check)
+        if not points.ids:
             return self.lsn
-        wanted = conditions(operation.ids, if_absent=if_absent, if_version=if_version)
-        return await self._append([operation], timeout_ms, self._holds(wanted))
+        return (await self._append([points], timeout_ms, self._holds(wanted), request)).lsn
 
     def _holds(self, wanted: Conditions | None) -> Check | None:
         """The check of a write's conditions."""
@@ -193,7 +212,12 @@ class Collection:
         return Upsert(names, array, encode_payloads(payloads, len(names), self._schema))
 
     async def delete(
-        self, ids: Sequence[str | int], *, if_version: IfVersion = None, timeout_ms: int | None = None
+        self,
+        ids: Sequence[str | int],
+        *,
+        if_version: IfVersion = None,
+        idempotency_key: str | None = None,
+        timeout_ms: int | None = None,
     ) -> Lsn:
         """Deletes by id, all or none; ids that are not there are no error.
 
@@ -205,9 +229,14 @@ class Collection:
         if not names:
             return self.lsn
         wanted = conditions(names, if_version=if_version)
-        return await self._append([Delete(list(dict.fromkeys(names)))], timeout_ms, self._holds(wanted))
+        versions = None if wanted is None else wanted.expected.tolist()
+        request = Request.of(idempotency_key, "delete", names, versions)
+        deletes: list[Operation] = [Delete(list(dict.fromkeys(names)))]
+        return (await self._append(deletes, timeout_ms, self._holds(wanted), request)).lsn
 
-    async def delete_where(self, filter: Filter, *, timeout_ms: int | None = None) -> tuple[int, Lsn]:
+    async def delete_where(
+        self, filter: Filter, *, idempotency_key: str | None = None, timeout_ms: int | None = None
+    ) -> tuple[int, Lsn]:
         """Deletes what matches at the moment of the write; returns how many points that were, and the LSN.
 
         Raises:
@@ -216,29 +245,31 @@ class Collection:
         if is_unconditional(filter):
             msg = "has no condition and would delete every point; delete the collection if that is meant"
             raise refuse("invalid_filter", ("filter",), msg)
+        request = Request.of(idempotency_key, "delete_where", repr(filter))
         deadline = self._write_deadline(timeout_ms)
         for _ in range(RESOLVE_TRIES):
             with contextlib.suppress(_MovedError):
-                return await self._delete_resolved(filter, deadline)
+                return await self._delete_resolved(filter, deadline, request)
         async with self._resolving:
             while time.monotonic() < deadline:
                 with contextlib.suppress(_MovedError):
-                    return await self._delete_resolved(filter, deadline)
+                    return await self._delete_resolved(filter, deadline, request)
         raise DeadlineExceededError("other nodes wrote faster than the filter could be resolved; nothing was deleted")
 
-    async def _delete_resolved(self, filter: Filter, deadline: float) -> tuple[int, Lsn]:
+    async def _delete_resolved(self, filter: Filter, deadline: float, request: Request | None) -> tuple[int, Lsn]:
         """Raises _MovedError, with nothing done, if anything was written between resolving and deleting."""
         await self._catch_up(STRONG, deadline)
         snapshot = self._shard.state.snapshot()
         ids = await self._in_thread(partial(query.matching_ids, snapshot, filter))
-        if not ids:
+        if not ids and request is None:
             return 0, snapshot.lsn
 
         def unchanged() -> None:
             if self.lsn != snapshot.lsn:
                 raise _MovedError("resolved at an older state")
 
-        return len(ids), await self._put([Delete(ids)], deadline, unchanged, exact=True)
+        done = await self._put([Delete(ids)], deadline, unchanged, request, exact=True)
+        return done.points, done.lsn
 
     async def patch(
         self,
@@ -246,6 +277,7 @@ class Collection:
         payload: Mapping[str, Any] | bytes,
         *,
         if_version: int | None = None,
+        idempotency_key: str | None = None,
         timeout_ms: int | None = None,
     ) -> Lsn:
         """Merges `payload` into a point's (RFC 7396: null removes a field).
@@ -257,6 +289,7 @@ class Collection:
         (name,) = check_ids([id])
         patch = encode_patch(payload, self._schema)
         wanted = conditions([name], if_version=if_version)
+        request = Request.of(idempotency_key, "patch", name, patch, if_version)
 
         def there() -> None:
             snapshot = self._shard.state.snapshot()
@@ -265,7 +298,7 @@ class Collection:
             if wanted is not None:
                 wanted.check(snapshot)
 
-        return await self._append([Patch([name], [patch])], timeout_ms, there)
+        return (await self._append([Patch([name], [patch])], timeout_ms, there, request)).lsn
 
     async def seal(self, *, timeout_ms: int | None = None) -> None:
         """Ends the log: the first half of a drop. Every node that reads the seal refuses further use."""
@@ -278,21 +311,56 @@ class Collection:
             await self._maintenance.close()
         await clear(self._shard)
 
-    async def _append(self, operations: list[Operation], timeout_ms: int | None, check: Check | None = None) -> Lsn:
+    async def _append(
+        self,
+        operations: list[Operation],
+        timeout_ms: int | None,
+        check: Check | None = None,
+        request: Request | None = None,
+    ) -> Written:
         deadline = self._write_deadline(timeout_ms)
         if self._resolving.locked():
             async with self._resolving:  # a filter is being resolved, which takes a state that stays as it is
                 pass
-        return await self._put(operations, deadline, check)
+        return await self._put(operations, deadline, check, request)
 
     async def _put(
-        self, operations: list[Operation], deadline: float, check: Check | None = None, *, exact: bool = False
-    ) -> Lsn:
+        self,
+        operations: list[Operation],
+        deadline: float,
+        check: Check | None = None,
+        request: Request | None = None,
+        *,
+        exact: bool = False,
+    ) -> Written:
         if self._maintenance is None:
             raise ReadOnlyError(f"collection {self.spec.name!r} is open read-only")
         self._refuse_closed()
         await self._maintenance.make_room(deadline)
-        return await self._shard.append(operations, deadline=deadline, check=check, exact=exact)
+        if request is None:
+            batch = Batch(uuid4(), operations)
+        else:
+            batch, check = Batch(request.uuid, [request.once, *operations]), self._not_done(request, check)
+        try:
+            lsn = await self._shard.append(
+                batch.operations, deadline=deadline, check=check, exact=exact, uuid=batch.uuid
+            )
+        except _DoneError as found:
+            assert request is not None, "only a request is looked for"
+            request.refuse_another(found.done)
+            return found.done
+        return Written.by(batch, lsn)
+
+    def _not_done(self, request: Request, check: Check | None) -> Check:
+        """`check`, and before it that the state does not hold the request."""
+
+        def judge() -> Awaitable[None] | None:
+            done = self._shard.state.requests.find(request.uuid)
+            if done is not None:
+                raise _DoneError(done)
+            return None if check is None else check()
+
+        return judge
 
     def _write_deadline(self, timeout_ms: int | None) -> float:
         return time.monotonic() + (self._settings.api.write_timeout_ms if timeout_ms is None else timeout_ms) / 1000

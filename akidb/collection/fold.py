@@ -13,9 +13,10 @@ from functools import partial
 from pathlib import Path
 from uuid import UUID, uuid4
 
+from akidb.collection.requests import put_requests
 from akidb.collection.shard import Shard
 from akidb.collection.state import Frozen, LiveSegment
-from akidb.manifest import Head, SegmentRef
+from akidb.manifest import Head, RequestsRef, SegmentRef
 from akidb.segment import Mask, Source, encode_deletes, write_segment
 from akidb.types import CollectionSpec
 from akidb.wal import collect
@@ -51,16 +52,17 @@ async def fold(shard: Shard, spared: Container[UUID] = ()) -> bool:
         written = await write(shard, sources, frozen.folded - 1, Path(scratch)) if rows else None
         async with shard.store.lock(shard.prefix, exclusive=False):
             refs = await _put_deletes(shard, kept)
+            requests = await put_requests(shard.store, shard.prefix, shard.heads, frozen.requests, state.requests)
             if written is not None:
                 await shard.store.put(written.ref.key, written.path)
-            head = await shard.heads.swap(lambda head: _folded(head, frozen, refs, written))
+            head = await shard.heads.swap(lambda head: _folded(head, frozen, refs, written, tuple(requests)))
     if head is None:
         await shard.refresh()
         return False
     new = None if written is None else await shard.open_segment(written.ref)
     async with shard.changing:
         if shard.state is state:
-            await shard.change(partial(state.install_fold, head, refs, frozen, new), rows=state.touched)
+            await shard.change(partial(state.install_fold, head, refs, frozen, new, requests), rows=state.touched)
             return True
     await shard.refresh()
     return True
@@ -87,7 +89,13 @@ def choose_absorbed(
     return chosen
 
 
-def _folded(head: Head, frozen: Frozen, refs: dict[UUID, SegmentRef], written: Written | None) -> Head | None:
+def _folded(
+    head: Head,
+    frozen: Frozen,
+    refs: dict[UUID, SegmentRef],
+    written: Written | None,
+    requests: tuple[RequestsRef, ...],
+) -> Head | None:
     """HEAD after the fold, or None if it does not hold what the fold began from (a graph may have been added since).
 
     Raises:
@@ -107,6 +115,7 @@ def _folded(head: Head, frozen: Frozen, refs: dict[UUID, SegmentRef], written: W
         chain=frozen.chain,
         live_count=sum(ref.live for ref in segments),
         sealed=frozen.sealed,
+        requests=requests,
     )
 
 
@@ -187,7 +196,9 @@ async def clear(shard: Shard) -> None:
     def emptied(head: Head) -> Head | None:
         if head.sealed:
             return None
-        return replace(head, segments=(), folded=state.applied + 1, chain=state.chain, live_count=0, sealed=True)
+        return replace(
+            head, segments=(), folded=state.applied + 1, chain=state.chain, live_count=0, sealed=True, requests=()
+        )
 
     if shard.store.can_delete:
         await shard.heads.swap(emptied)

@@ -17,6 +17,7 @@ from functools import partial
 from typing import TypeVar
 from uuid import UUID
 
+from akidb.collection.requests import open_requests
 from akidb.collection.state import LiveSegment, ShardState
 from akidb.collection.token import lsn_for
 from akidb.config import Settings
@@ -172,7 +173,9 @@ class Shard:
         Returns a newer HEAD if what `head` needs was folded away and collected under our hands.
         """
         try:
-            state = ShardState(self.spec, head, await self._open_segments(head))
+            opened = {} if self._state is None else self._state.requests.folded
+            requests = await open_requests(self.store, self.prefix, head.requests, opened)
+            state = ShardState(self.spec, head, await self._open_segments(head), requests)
             while True:
                 before = state.applied
                 await self._read_tail(state)
@@ -257,8 +260,9 @@ class Shard:
         deadline: float,
         check: Check | None = None,
         exact: bool = False,
+        uuid: UUID | None = None,
     ) -> Lsn:
-        """Puts operations into the log as one batch; returns the LSN when they are durable and applied here.
+        """Puts operations into the log as one batch, `uuid`; returns the LSN when they are durable and applied here.
 
         `check` runs before each put; with `exact` nothing lies between the state it sees and the batch.
         """
@@ -268,7 +272,7 @@ class Shard:
             return None if check is None else check()
 
         self._refuse_sealed()
-        lsn = await self.appender.append(list(operations), deadline=deadline, check=still_there, exact=exact)
+        lsn = await self.appender.append(operations, deadline=deadline, check=still_there, exact=exact, uuid=uuid)
         self.last_answer = time.monotonic()
         return lsn
 

@@ -14,8 +14,9 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 
+from akidb.collection.requests import Requests, RequestsObject, Written
 from akidb.errors import CorruptionError
-from akidb.manifest import Head, SegmentRef
+from akidb.manifest import Head, RequestsRef, SegmentRef
 from akidb.query import Part, Snapshot
 from akidb.segment import MemTable, MemView, Segment, merge_patch
 from akidb.types import CollectionSpec, IndexParams, IndexState, Lsn
@@ -82,6 +83,7 @@ class Frozen:
     sealed: bool
     views: tuple[MemView, ...]
     segments: tuple[tuple[LiveSegment, npt.NDArray[np.bool_], int], ...]
+    requests: Mapping[UUID, Written]
 
     @property
     def live_rows(self) -> int:
@@ -92,7 +94,13 @@ class Frozen:
 class ShardState:
     """Applies slots in order. `applied` is the last one's LSN, `chain` the hash that the next one must name."""
 
-    def __init__(self, spec: CollectionSpec, head: Head, segments: Sequence[LiveSegment]) -> None:
+    def __init__(
+        self,
+        spec: CollectionSpec,
+        head: Head,
+        segments: Sequence[LiveSegment],
+        requests: Mapping[RequestsRef, RequestsObject],
+    ) -> None:
         self.spec = spec
         self.head = head
         self.segments = list(segments)
@@ -102,6 +110,7 @@ class ShardState:
         self.frozen: list[MemTable] = []
         self.active = MemTable(spec)
         self.slots_in_tail = 0
+        self.requests = Requests(requests)
         self._batches: dict[UUID, Lsn] = {}
         self._touched: set[str] | None = None
         self._snapshot: Snapshot | None = None
@@ -114,9 +123,9 @@ class ShardState:
                 if self.sealed:
                     break
                 self._apply(operation, slot.lsn)
-            self._batches[batch.uuid] = (
-                slot.lsn
-            )  # not before: a failed apply is repeated, and repeating changes nothing
+            # Not before: a failed apply is repeated, and repeating changes nothing.
+            self._batches[batch.uuid] = slot.lsn
+            self.requests.note(batch, slot.lsn)
         self.applied = slot.lsn
         self.chain = slot.digest
         self.slots_in_tail += 1
@@ -225,10 +234,16 @@ class ShardState:
         self._snapshot = None
         views = tuple(memtable.snapshot() for memtable in self.frozen)
         segments = tuple((segment, segment.live, segment.live_rows) for segment in self.segments)
-        return Frozen(self.head, self.applied + 1, self.chain, self.sealed, views, segments)
+        requests = dict(self.requests.tail)
+        return Frozen(self.head, self.applied + 1, self.chain, self.sealed, views, segments, requests)
 
     def install_fold(
-        self, head: Head, refs: Mapping[UUID, SegmentRef], frozen: Frozen, new: LiveSegment | None
+        self,
+        head: Head,
+        refs: Mapping[UUID, SegmentRef],
+        frozen: Frozen,
+        new: LiveSegment | None,
+        requests: Mapping[RequestsRef, RequestsObject],
     ) -> None:
         """Takes the folded state. Rows of the new segment that were replaced or deleted since `frozen` die at once."""
         self.segments = [segment for segment in self.segments if segment.ref.uuid in refs]
@@ -239,6 +254,7 @@ class ShardState:
             self.segments.append(new)
         self.frozen, self._touched = [], None
         self._batches = {uuid: lsn for uuid, lsn in self._batches.items() if lsn >= head.folded}
+        self.requests.install(requests, head.folded)
         self.head = head
         self.slots_in_tail = self.applied + 1 - head.folded
         self._snapshot = None

@@ -136,6 +136,7 @@ class Collection:
         *,
         if_absent: bool = False,
         if_version: IfVersion = None,
+        idempotency_key: str | None = None,
     ) -> int:
         """Stores points, all or nothing; returns when they are durable.
 
@@ -145,6 +146,8 @@ class Collection:
             payloads: n JSON objects (dicts, or their JSON text as bytes) or None.
             if_absent: only if none of them is there.
             if_version: only if each has this version, or its own of n; 0 is not there, None is any.
+            idempotency_key: a name for this request: sent again under it within a day it is not done again, whichever
+                node it reaches, and answered as before.
 
         Returns:
             The log position (LSN) of the write, which is the points' version.
@@ -155,34 +158,46 @@ class Collection:
             UnavailableError, StorageFullError: nothing was changed.
             DeadlineExceededError: with code `outcome_unknown` the write may have happened.
         """
-        writing = self._inner.upsert(ids, vectors, payloads, if_absent=if_absent, if_version=if_version)
+        writing = self._inner.upsert(
+            ids, vectors, payloads, if_absent=if_absent, if_version=if_version, idempotency_key=idempotency_key
+        )
         return self._io.run(writing)
 
-    def delete(self, ids: Sequence[str | int], *, if_version: IfVersion = None) -> int:
+    def delete(
+        self, ids: Sequence[str | int], *, if_version: IfVersion = None, idempotency_key: str | None = None
+    ) -> int:
         """Deletes points by id; ids that are not there are no error. Returns the log position.
 
         Raises:
             ConflictError: `version_mismatch`: one has another version than `if_version` says (one for all, or one
                 each, None for any); nothing was changed.
         """
-        return self._io.run(self._inner.delete(ids, if_version=if_version))
+        return self._io.run(self._inner.delete(ids, if_version=if_version, idempotency_key=idempotency_key))
 
-    def delete_where(self, filter: Mapping[str, Any]) -> int:
+    def delete_where(self, filter: Mapping[str, Any], *, idempotency_key: str | None = None) -> int:
         """Deletes what matches at the moment of the write; returns how many points that were.
 
         Raises:
             InvalidInputError: the filter is none, or has no condition.
         """
-        return self._io.run(self._inner.delete_where(filter))
+        return self._io.run(self._inner.delete_where(filter, idempotency_key=idempotency_key))
 
-    def patch(self, id: str | int, payload: Mapping[str, Any] | bytes, *, if_version: int | None = None) -> int:
+    def patch(
+        self,
+        id: str | int,
+        payload: Mapping[str, Any] | bytes,
+        *,
+        if_version: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> int:
         """Merges `payload` into a point's (RFC 7396: None removes a field); returns the log position.
 
         Raises:
             NotFoundError: `point_not_found`.
             ConflictError: `version_mismatch`: it has another version than `if_version`; nothing was changed.
         """
-        return self._io.run(self._inner.patch(id, payload, if_version=if_version))
+        writing = self._inner.patch(id, payload, if_version=if_version, idempotency_key=idempotency_key)
+        return self._io.run(writing)
 
     def get(
         self,

@@ -61,6 +61,7 @@ class EmbeddedCollection:
         *,
         if_absent: bool = False,
         if_version: IfVersion = None,
+        idempotency_key: str | None = None,
     ) -> int:
         """Stores n points, all or nothing; returns the log position, which is their version, when they are durable.
 
@@ -70,6 +71,8 @@ class EmbeddedCollection:
             payloads: n objects, or their JSON text as bytes, or None.
             if_absent: only if none of them is there.
             if_version: only if each has this version, or its own of n; 0 is not there, None is any.
+            idempotency_key: a name for this request: sent again under it within a day it is not done again, whichever
+                node it reaches, and answered as before.
 
         Raises:
             ConflictError: `point_exists`, `version_mismatch`; `faults` has the points; nothing was changed.
@@ -77,18 +80,22 @@ class EmbeddedCollection:
             UnavailableError, StorageFullError: nothing was changed.
             DeadlineExceededError: with code `outcome_unknown` it may have happened.
         """
-        return await self.engine.upsert(ids, vectors, payloads, if_absent=if_absent, if_version=if_version)
+        return await self.engine.upsert(
+            ids, vectors, payloads, if_absent=if_absent, if_version=if_version, idempotency_key=idempotency_key
+        )
 
-    async def delete(self, ids: Sequence[str | int], *, if_version: IfVersion = None) -> int:
+    async def delete(
+        self, ids: Sequence[str | int], *, if_version: IfVersion = None, idempotency_key: str | None = None
+    ) -> int:
         """Deletes by id; ids that are not there are no error. Returns the log position.
 
         Raises:
             ConflictError: `version_mismatch`: one has another version than `if_version` says (one for all, or one
                 each, None for any); nothing was changed.
         """
-        return await self.engine.delete(ids, if_version=if_version)
+        return await self.engine.delete(ids, if_version=if_version, idempotency_key=idempotency_key)
 
-    async def delete_where(self, filter: Mapping[str, Any]) -> int:
+    async def delete_where(self, filter: Mapping[str, Any], *, idempotency_key: str | None = None) -> int:
         """Deletes what matches at the moment of the write; returns how many points that were.
 
         Raises:
@@ -97,17 +104,24 @@ class EmbeddedCollection:
         parsed = self._filter(filter)
         if parsed is None:
             raise refuse("filter", "is None, expected a filter", "invalid_filter")
-        deleted, _ = await self.engine.delete_where(parsed)
+        deleted, _ = await self.engine.delete_where(parsed, idempotency_key=idempotency_key)
         return deleted
 
-    async def patch(self, id: str | int, payload: Mapping[str, Any] | bytes, *, if_version: int | None = None) -> int:
+    async def patch(
+        self,
+        id: str | int,
+        payload: Mapping[str, Any] | bytes,
+        *,
+        if_version: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> int:
         """Merges `payload` into a point's (RFC 7396: None removes a field); returns the log position.
 
         Raises:
             NotFoundError: `point_not_found`.
             ConflictError: `version_mismatch`: it has another version than `if_version`; nothing was changed.
         """
-        return await self.engine.patch(id, payload, if_version=if_version)
+        return await self.engine.patch(id, payload, if_version=if_version, idempotency_key=idempotency_key)
 
     async def get(
         self,

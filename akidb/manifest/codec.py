@@ -8,12 +8,13 @@ from uuid import UUID
 import numpy as np
 
 from akidb.codec import decode, encode, pack_text, unpack_text
-from akidb.codec.frame import KIND_HEAD, Buffer
+from akidb.codec.frame import KIND_HEAD, REQUESTS, Buffer, Section
 from akidb.errors import CorruptionError
-from akidb.manifest.model import Head, SegmentRef
+from akidb.manifest.model import Head, RequestsRef, SegmentRef
 
 _HEAD = struct.Struct("<Q16sQQQQQQ16s16sI4x")
 _SEGMENT = struct.Struct("<16sQQQQI4x")
+_REQUESTS = struct.Struct("<16sQQ")
 _SEALED = _HAS_GRAPH = 1
 _HAS_DELETES = 2
 
@@ -32,16 +33,16 @@ def encode_head(head: Head, *, shard: UUID, kind: int = KIND_HEAD) -> bytes:
         for ref in head.segments
     ]  # fmt: skip
     offsets, keys = pack_text([key for ref in head.segments for key in (ref.key, ref.deletes_key or "")])
-    return encode(
-        kind,
-        shard,
-        {
-            "head": fixed,
-            "recent": b"".join(commit.bytes for commit in head.recent),
-            "segments": b"".join(rows),
-            "keys": [offsets.astype("<u8").tobytes(), keys],
-        },
-    )
+    sections: dict[str, Section] = {
+        "head": fixed,
+        "recent": b"".join(commit.bytes for commit in head.recent),
+        "segments": b"".join(rows),
+        "keys": [offsets.astype("<u8").tobytes(), keys],
+    }
+    if not head.requests:
+        return encode(kind, shard, sections)
+    sections["requests"] = b"".join(_REQUESTS.pack(ref.uuid.bytes, ref.count, ref.written) for ref in head.requests)
+    return encode(kind, shard, sections, must_understand=REQUESTS)
 
 
 def decode_head(body: Buffer, *, shard: UUID, name: str, kind: int = KIND_HEAD) -> Head:
@@ -68,6 +69,10 @@ def decode_head(body: Buffer, *, shard: UUID, name: str, kind: int = KIND_HEAD) 
             live_count=live_count,
             live_sum=live_sum,
             sealed=bool(flags & _SEALED),
+            requests=tuple(
+                RequestsRef(UUID(bytes=uuid), count, written)
+                for uuid, count, written in _REQUESTS.iter_unpack(frame.sections.get("requests", b""))
+            ),
         )
     except (CorruptionError, KeyError, ValueError, struct.error) as error:
         raise CorruptionError(f"object {name}: {error}") from error

@@ -63,6 +63,11 @@ def live_count_moves_with_folded(old: Head, new: Head) -> bool:
     return new.folded > old.folded or new.live_count == old.live_count
 
 
+def requests_move_with_folded(old: Head, new: Head) -> bool:
+    """Only a fold takes requests out of the log, so only a fold tells of them elsewhere."""
+    return new.folded > old.folded or new.requests == old.requests
+
+
 def seal_is_final(old: Head, new: Head) -> bool:
     """Nothing follows a seal in the log, so nothing can be folded after it, and nothing takes it back."""
     return not old.sealed or (new.sealed and new.folded == old.folded)
@@ -84,6 +89,7 @@ INVARIANTS: tuple[Callable[[Head, Head], bool], ...] = (
     live_rows_are_rows,
     live_count_adds_up,
     live_count_moves_with_folded,
+    requests_move_with_folded,
     seal_is_final,
     epochs_never_fall,
 )

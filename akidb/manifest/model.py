@@ -29,6 +29,19 @@ class SegmentRef:
 
 
 @dataclass(frozen=True, slots=True)
+class RequestsRef:
+    """A requests object that HEAD names: which requests the slots it was folded from told of. `written` is when, by the
+    store's clock in seconds; 0 where the store did not tell."""
+
+    uuid: UUID
+    count: int
+    written: int
+
+    def key(self, prefix: str) -> str:
+        return f"{prefix}/req/{self.uuid.hex}"
+
+
+@dataclass(frozen=True, slots=True)
 class Head:
     """The physical state of a shard: `segments` hold what the slots below `folded` say.
 
@@ -40,6 +53,7 @@ class Head:
         chain: digest of slot folded - 1, zeros when there is none.
         live_count: live rows of all segments.
         sealed: the log ended with a seal that is folded.
+        requests: where the requests of folded slots are told, oldest first, for 24 hours at least.
         gc_epoch, term, compaction_epoch, live_sum: reserved, kept as they are found.
     """
 
@@ -56,3 +70,4 @@ class Head:
     live_count: int = 0
     live_sum: bytes = field(default=bytes(16))
     sealed: bool = False
+    requests: tuple[RequestsRef, ...] = ()

@@ -29,6 +29,8 @@ class HeadStore:
         self._kind = kind
         self._retry = retry or ManifestRetry()
         self._seen: tuple[Head, str] | None = None
+        self.date: float | None = None
+        """The store's clock in seconds when HEAD was last read, None if the store did not tell."""
 
     async def create(self) -> Head:
         """Puts version 0 before anything names the shard; where there is a HEAD already, that is returned.
@@ -50,6 +52,7 @@ class HeadStore:
         """
         seen = self._seen
         reply = await self._store.get(self.key, if_none_match=None if seen is None else seen[1])
+        self.date = reply.date
         if reply.status is Status.NOT_MODIFIED and seen is not None:
             return seen
         if not reply.ok or reply.etag is None:

@@ -8,7 +8,7 @@ from akidb.wal.appender import Appender
 from akidb.wal.collect import collect
 from akidb.wal.log import Log
 from akidb.wal.queue import Check
-from akidb.wal.record import Batch, Delete, Entry, Operation, Patch, Seal, Upsert
+from akidb.wal.record import Batch, Delete, Entry, Once, Operation, Patch, Seal, Upsert
 from akidb.wal.slot import CHAIN_START, Slot, decode_slot, encode_slot
 from akidb.wal.tail import State
 
@@ -20,6 +20,7 @@ __all__ = [
     "Delete",
     "Entry",
     "Log",
+    "Once",
     "Operation",
     "Patch",
     "Seal",

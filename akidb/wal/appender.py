@@ -18,7 +18,7 @@ import itertools
 import random
 import time
 from collections.abc import Sequence
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from akidb.codec.frame import Buffer
 from akidb.config import Settings
@@ -59,6 +59,7 @@ class Appender:
         deadline: float,
         check: Check | None = None,
         exact: bool = False,
+        uuid: UUID | None = None,
     ) -> Lsn:
         """Makes the operations durable as one batch; returns its LSN, with the batch applied to the state.
 
@@ -68,6 +69,8 @@ class Appender:
                 state that holds all acknowledged before this call is raised here and nothing is written. Other batches
                 of its group may come before this one in the slot, but none that writes a point of this one.
             exact: none at all may: all that `check` saw is what this batch is applied to. Costs each a slot.
+            uuid: the batch's; of a request that may be sent again always the same. `check` must then refuse it where
+                the state holds it already.
 
         Raises:
             InvalidInputError: the operations can't be encoded, or are more than BATCH_BYTES_MAX.
@@ -78,7 +81,16 @@ class Appender:
             StorageFullError: nothing was written.
             CorruptionError: the log can't be continued; names the object.
         """
-        request = await self._prepare(list(operations), deadline, check, exact)
+        batch = Batch(uuid or uuid4(), list(operations))
+        encoded = await self._encode_operations(batch.operations)
+        size = sum(memoryview(part).nbytes for parts in encoded for part in parts)
+        if size > BATCH_BYTES_MAX:
+            raise InvalidInputError(
+                f"a batch of {size:,} bytes, expected at most {BATCH_BYTES_MAX:,}; send it in parts",
+                code="batch_too_large",
+            )
+        done: asyncio.Future[Lsn] = asyncio.get_running_loop().create_future()
+        request = Request(batch, encoded, size, deadline, check, exact, done)
         self._queue.add(request)
         if self._task is None:
             self._task = asyncio.create_task(self._run())
@@ -119,20 +131,12 @@ class Appender:
             await asyncio.wait({self._task})
         await self._probe.close()
 
-    async def _prepare(self, operations: list[Operation], deadline: float, check: Check | None, exact: bool) -> Request:
+    async def _encode_operations(self, operations: Sequence[Operation]) -> list[list[Buffer]]:
         def encode() -> list[list[Buffer]]:
             return [encode_operation(operation) for operation in operations]
 
         large = sum(map(estimate_bytes, operations)) >= THREAD_BYTES_MIN
-        encoded = await asyncio.to_thread(encode) if large else encode()
-        size = sum(memoryview(part).nbytes for parts in encoded for part in parts)
-        if size > BATCH_BYTES_MAX:
-            raise InvalidInputError(
-                f"a batch of {size:,} bytes, expected at most {BATCH_BYTES_MAX:,}; send it in parts",
-                code="batch_too_large",
-            )
-        done: asyncio.Future[Lsn] = asyncio.get_running_loop().create_future()
-        return Request(Batch(uuid4(), operations), encoded, size, deadline, check, exact, done)
+        return await asyncio.to_thread(encode) if large else encode()
 
     # The one task that puts.
 
@@ -227,7 +231,7 @@ class Appender:
                     await self._decided(slot, group)
                     return True
                 case Slot() as found:
-                    if any(batch.uuid == batches[0].uuid for batch in found.batches):
+                    if found.digest == slot.digest:
                         await self._decided(slot, group)
                         return True
                     await self._tail.apply(found)

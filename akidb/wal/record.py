@@ -59,7 +59,15 @@ class Entry:
     json: bytes
 
 
-Operation: TypeAlias = Upsert | Delete | Patch | Seal | Entry
+@dataclass(frozen=True, slots=True)
+class Once:
+    """Says of its batch, whose first operation it is, that it is a request which may be sent again and is done once:
+    the batch's uuid is the request's, and `fingerprint` (16 bytes) tells it from another under the same key."""
+
+    fingerprint: bytes
+
+
+Operation: TypeAlias = Upsert | Delete | Patch | Seal | Entry | Once
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +77,16 @@ class Batch:
     uuid: UUID
     operations: Sequence[Operation]
 
+    @property
+    def once(self) -> Once | None:
+        """What tells the request apart, if it may be sent again."""
+        first = self.operations[0] if self.operations else None
+        return first if isinstance(first, Once) else None
 
+
+_FINGERPRINT_BYTES = 16
 _HEAD = struct.Struct("<IIIIQQ")
-_UPSERT, _DELETE, _PATCH, _SEAL, _ENTRY = range(1, 6)
+_UPSERT, _DELETE, _PATCH, _SEAL, _ENTRY, _ONCE = range(1, 7)
 _NOTHING = np.zeros((0, 0), np.float32)
 
 
@@ -99,6 +114,8 @@ def encode_operation(operation: Operation) -> list[Buffer]:
             return _encode(_SEAL, (), None)
         case Entry(json):
             return [_HEAD.pack(_ENTRY, 0, 0, 0, 0, len(json)), json]
+        case Once(fingerprint):
+            return [_HEAD.pack(_ONCE, 0, 0, 0, 0, _FINGERPRINT_BYTES), fingerprint]
 
 
 def estimate_bytes(operation: Operation) -> int:
@@ -110,7 +127,7 @@ def estimate_bytes(operation: Operation) -> int:
             return 256 * len(ids)
         case Entry(json):
             return len(json)
-        case Seal():
+        case Seal() | Once():
             return 0
 
 
@@ -152,7 +169,7 @@ def decode_operation(section: memoryview) -> Operation:
     if len(section) < _HEAD.size:
         raise CorruptionError(f"an operation of {len(section)} bytes")
     kind, rows, dim, reserved, id_size, blob_size = _HEAD.unpack_from(section)
-    if not _UPSERT <= kind <= _ENTRY or reserved or (dim and kind != _UPSERT):
+    if not _UPSERT <= kind <= _ONCE or reserved or (dim and kind != _UPSERT):
         raise CorruptionError(f"an operation of unknown kind {kind}")
     with_payloads = kind in (_UPSERT, _PATCH)
     offsets_size = 4 * (rows + 1) * (1 + with_payloads) if rows else 0
@@ -164,6 +181,10 @@ def decode_operation(section: memoryview) -> Operation:
         return Seal()
     if kind == _ENTRY:
         return Entry(bytes(section[at_ids:]))
+    if kind == _ONCE:
+        if blob_size != _FINGERPRINT_BYTES:
+            raise CorruptionError(f"a fingerprint of {blob_size} bytes, expected {_FINGERPRINT_BYTES}")
+        return Once(bytes(section[at_ids:]))
     offsets = np.frombuffer(section[at_offsets:at_ids], "<u4").astype(np.uint64).reshape(-1, rows + 1) if rows else None
     ids = [] if offsets is None else unpack_text(offsets[0], section[at_ids : at_ids + id_size])
     if kind == _DELETE:

@@ -57,7 +57,8 @@ def encode_slot(
     for operations in encoded:
         for parts in operations:
             sections[f"{len(sections):08x}"] = parts
-    body = frame.encode(kind, slot.shard, sections, alignment=_ALIGNMENT)
+    features = frame.REQUESTS if any(batch.once is not None for batch in slot.batches) else 0
+    body = frame.encode(kind, slot.shard, sections, alignment=_ALIGNMENT, must_understand=features)
     return body, replace(slot, digest=xxh3_128_digest(body))
 
 

@@ -1,4 +1,4 @@
-"""Conditional writes over REST: where they are said, and how a condition that does not hold is told."""
+"""Conditional and repeated writes over REST: where they are said, and how a refusal is told."""
 
 import pytest
 
@@ -52,3 +52,35 @@ async def test_an_upsert_whose_condition_does_not_hold_changes_nothing(filled, b
 )
 async def test_other_writes_whose_condition_does_not_hold(filled, method, path, body, status, code, loc):
     await filled.refused(method, VECTORS + path, body, status=status, code=code, says="", loc=loc)
+
+
+async def test_a_request_sent_again_under_its_key_is_done_once_and_answered_as_before(filled):
+    calls = [
+        ("POST", VECTORS, {"vectors": [{"id": "east", "vector": [1, 1], "payload": {"kind": "new"}}]}),
+        ("PATCH", f"{VECTORS}/east", {"payload": {"n": 5}}),
+        ("POST", f"{VECTORS}/delete", {"filter": {"field": "kind", "match": "new"}}),
+        ("POST", f"{VECTORS}/delete", {"ids": ["north"]}),
+        ("DELETE", f"{VECTORS}/north-east", None),
+    ]
+
+    async def send():
+        found = []
+        for n, (method, path, body) in enumerate(calls):
+            answer = await filled.call(method, path, body, Idempotency_Key=f"k{n}")
+            found.append((answer.status, answer.body, answer.headers["X-AkiDB-Token"]))
+        return found
+
+    first = await send()
+    assert [status for status, _, _ in first] == [200, 200, 200, 200, 204]
+    assert first[2][1]["deleted"] == 1
+    assert await send() == first
+    assert (await filled.get("/collections/compass")).body["lsn"] == 6
+
+
+async def test_another_request_under_a_key_is_refused(filled):
+    await filled.call("DELETE", f"{VECTORS}/nobody", Idempotency_Key="k")
+    says = "was used for another request, at log position 2"
+    status, code = 422, "idempotency_key_reused"
+    await filled.refused("DELETE", f"{VECTORS}/east", status=status, code=code, says=says, Idempotency_Key="k")
+    says, code = "printable ASCII", "invalid_idempotency_key"
+    await filled.refused("DELETE", f"{VECTORS}/east", status=status, code=code, says=says, Idempotency_Key="k k")

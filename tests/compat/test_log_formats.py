@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -11,8 +12,9 @@ import pytest
 
 from akidb.codec import encode
 from akidb.codec.frame import KIND_FORMAT
-from akidb.manifest import Head, SegmentRef, decode_head, encode_head
-from akidb.wal import CHAIN_START, Batch, Slot, Upsert, decode_slot, encode_slot
+from akidb.collection.requests import RequestsObject, Written, decode_requests, encode_requests
+from akidb.manifest import Head, RequestsRef, SegmentRef, decode_head, encode_head
+from akidb.wal import CHAIN_START, Batch, Once, Slot, Upsert, decode_slot, encode_slot
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"
@@ -28,15 +30,24 @@ def _head() -> Head:
     return Head(1, commits[1], commits, (SEGMENT,), folded=2, garbage=1, chain=chain, live_count=1)
 
 
+REQUEST = RequestsRef(UUID(int=0x77), 1, 1_700_000_000)
+DONE = Written(1, 1, bytes(range(16)))
+ONCE = Slot(1, SHARD, WRITER, CHAIN_START, [Batch(BATCH, [Once(DONE.fingerprint), UPSERT])])
+
+
 def _written() -> dict[str, bytes]:
+    requests = RequestsObject.of({BATCH: DONE})
     return {
+        "requests": encode_requests(requests, uuid=REQUEST.uuid),
+        "slot-once": encode_slot(ONCE)[0],
+        "head-requests": encode_head(replace(_head(), requests=(REQUEST,)), shard=SHARD),
         "frame": encode(KIND_FORMAT, SHARD, {"format": b"{}"}),
         "slot": encode_slot(SLOT)[0],
         "head": encode_head(_head(), shard=SHARD),
     }
 
 
-@pytest.mark.parametrize("name", ["frame", "slot", "head"])
+@pytest.mark.parametrize("name", ["frame", "slot", "head", "requests"])
 def test_the_worked_example_is_what_is_written(name: str) -> None:
     text = (ROOT / "docs" / "formats" / f"{name}.md").read_text()
     (dump,) = re.findall(r"```\n(0000 .*?)```", text, re.DOTALL)
@@ -64,6 +75,15 @@ def test_head_1_0_is_read() -> None:
     assert decode_head(body, shard=SHARD, name="head-1.0.bin") == _head()
 
 
-@pytest.mark.parametrize("name", ["slot", "head"])
+def test_requests_1_0_are_read() -> None:
+    slot = decode_slot((GOLDEN / "slot-once-1.0.bin").read_bytes(), lsn=1, shard=SHARD, name="x")
+    assert (slot.batches[0].uuid, slot.batches[0].once) == (BATCH, Once(DONE.fingerprint))
+    head = decode_head((GOLDEN / "head-requests-1.0.bin").read_bytes(), shard=SHARD, name="x")
+    assert head == replace(_head(), requests=(REQUEST,))
+    requests = decode_requests((GOLDEN / "requests-1.0.bin").read_bytes(), REQUEST, name="x")
+    assert requests.find(BATCH) == DONE
+
+
+@pytest.mark.parametrize("name", ["slot", "slot-once", "head", "head-requests", "requests"])
 def test_golden_files_of_this_version_are_what_is_written(name: str) -> None:
     assert (GOLDEN / f"{name}-1.0.bin").read_bytes() == _written()[name]

@@ -8,7 +8,7 @@ from aiohttp import web
 from akidb.api import body as bodies
 from akidb.api import consistency, points, schemas
 from akidb.api.errors import refuse
-from akidb.api.route import Parameter, Route, json_response
+from akidb.api.route import KEY_HEADER, Parameter, Route, json_response
 from akidb.api.routes.collections import CONSISTENCY
 from akidb.api.service import SERVICE
 from akidb.errors import ConflictError, InvalidInputError, NotFoundError
@@ -31,7 +31,12 @@ async def upsert(request: web.Request) -> web.Response:
     batch = await service.parse(body, lambda: points.parse_batch(body, collection.spec))
     try:
         lsn = await collection.upsert(
-            batch.ids, batch.vectors, batch.payloads, if_absent=batch.if_absent, if_version=batch.if_version
+            batch.ids,
+            batch.vectors,
+            batch.payloads,
+            if_absent=batch.if_absent,
+            if_version=batch.if_version,
+            idempotency_key=request.headers.get(KEY_HEADER),
         )
     except InvalidInputError as error:
         raise points.in_request(error) from None
@@ -75,7 +80,8 @@ async def get_many(request: web.Request) -> web.Response:
 
 async def delete_one(request: web.Request) -> web.Response:
     collection = await request.app[SERVICE].collection(request)
-    lsn = await collection.delete([_id(request)], if_version=_version(request))
+    key = request.headers.get(KEY_HEADER)
+    lsn = await collection.delete([_id(request)], if_version=_version(request), idempotency_key=key)
     return web.Response(status=204, headers=consistency.token(collection, lsn))
 
 
@@ -88,13 +94,13 @@ async def delete_many(request: web.Request) -> web.Response:
     if wanted.filter is not None and wanted.if_version is not None:
         raise refuse("invalid_condition", ("if_version",), "goes with ids, not with filter")
     collection = await service.collection(request)
-    deleted = None
+    deleted, key = None, request.headers.get(KEY_HEADER)
     if wanted.ids is not None:
-        lsn = await collection.delete(wanted.ids, if_version=wanted.if_version)
+        lsn = await collection.delete(wanted.ids, if_version=wanted.if_version, idempotency_key=key)
     else:
         chosen = service.filter(wanted.filter, collection)
         assert chosen is not None
-        deleted, lsn = await collection.delete_where(chosen)
+        deleted, lsn = await collection.delete_where(chosen, idempotency_key=key)
     return json_response(
         schemas.Deleted(collection.spec.name, deleted, lsn), headers=consistency.token(collection, lsn)
     )
@@ -103,7 +109,12 @@ async def delete_many(request: web.Request) -> web.Response:
 async def patch_one(request: web.Request) -> web.Response:
     collection = await request.app[SERVICE].collection(request)
     wanted = bodies.decode(_PATCH, await bodies.read(request))
-    lsn = await collection.patch(_id(request), bytes(wanted.payload), if_version=wanted.if_version)
+    lsn = await collection.patch(
+        _id(request),
+        bytes(wanted.payload),
+        if_version=wanted.if_version,
+        idempotency_key=request.headers.get(KEY_HEADER),
+    )
     return json_response(schemas.Written(collection.spec.name, lsn), headers=consistency.token(collection, lsn))
 
 
@@ -182,7 +193,7 @@ _ONE = "/collections/{name}/vectors/{id}"
 ROUTES = (
     Route(
         "POST", "/collections/{name}/vectors", upsert, "Store points, all or nothing; 200 when durable", "vectors",
-        body=schemas.Upsert, answer=schemas.Upserted, problems=(404, 409, 412, 422, 507),
+        body=schemas.Upsert, answer=schemas.Upserted, problems=(404, 409, 412, 422, 507), once=True,
     ),
     Route(
         "POST", "/collections/{name}/vectors/get", get_many, "Read points by id", "vectors",
@@ -190,7 +201,7 @@ ROUTES = (
     ),
     Route(
         "POST", "/collections/{name}/vectors/delete", delete_many, "Delete points by ids or by a filter", "vectors",
-        body=schemas.DeletePoints, answer=schemas.Deleted, problems=(404, 412, 422, 507),
+        body=schemas.DeletePoints, answer=schemas.Deleted, problems=(404, 412, 422, 507), once=True,
     ),
     Route(
         "GET", _ONE, get_one, "Read a point", "vectors",
@@ -198,11 +209,11 @@ ROUTES = (
     ),
     Route(
         "DELETE", _ONE, delete_one, "Delete a point; one that is not there is no error", "vectors",
-        status=204, parameters=(_IF_VERSION,), problems=(404, 412, 422, 507),
+        status=204, parameters=(_IF_VERSION,), problems=(404, 412, 422, 507), once=True,
     ),
     Route(
         "PATCH", _ONE, patch_one, "Merge into a point's payload", "vectors",
-        body=schemas.PatchPoint, answer=schemas.Written, problems=(404, 412, 422, 507),
+        body=schemas.PatchPoint, answer=schemas.Written, problems=(404, 412, 422, 507), once=True,
     ),
     Route(
         "POST", "/collections/{name}/count", count, "Count points, all or those that match", "vectors",

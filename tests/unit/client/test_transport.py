@@ -51,6 +51,37 @@ async def test_a_lost_answer_to_a_write_is_told_and_not_repeated(server: Scripte
     await transport.close()
 
 
+async def test_a_write_under_a_key_is_sent_again_under_it_until_its_outcome_is_known(server: ScriptedServer) -> None:
+    server.answers = [None, problem(503, "storage_unavailable", retry_after="0"), problem(504, "outcome_unknown"), {}]
+    transport = Transport(server.url)
+    assert (await transport.exchange("POST", "/x", {}, repeatable=False, key="k")).body == b"{}"
+    assert [headers["Idempotency-Key"] for headers in server.headers] == ["k"] * 4
+    await transport.close()
+
+
+async def test_what_is_left_of_an_unknown_outcome_is_that_it_is_unknown(server: ScriptedServer) -> None:
+    server.answers = [None, *(problem(503, "storage_unavailable", retry_after="0") for _ in range(9))]
+    transport = Transport(server.url)
+    with pytest.raises(DeadlineExceededError) as caught:
+        await transport.exchange("POST", "/x", {}, repeatable=False, key="k")
+    assert caught.value.code == "outcome_unknown"
+    assert len(server.asked) == ATTEMPTS_MAX
+    server.answers = [problem(504, "deadline_exceeded")]
+    with pytest.raises(DeadlineExceededError) as late:
+        await transport.exchange("POST", "/x", {}, repeatable=False, key="k")
+    assert late.value.code == "deadline_exceeded"
+    await transport.close()
+
+
+@pytest.mark.parametrize("key", ["", "é", "a\nb", 7])
+async def test_a_key_that_no_header_carries_is_refused(server: ScriptedServer, key: object) -> None:
+    transport = Transport(server.url)
+    with pytest.raises(InvalidInputError) as caught:
+        await transport.exchange("POST", "/x", {}, repeatable=False, key=key)  # type: ignore[arg-type]
+    assert caught.value.code == "invalid_idempotency_key"
+    await transport.close()
+
+
 async def test_a_lost_answer_to_a_read_is_asked_for_again(server: ScriptedServer) -> None:
     server.answers = [None, {"count": 3}]
     transport = Transport(server.url)

@@ -35,3 +35,29 @@ def test_conditions_hold_everywhere(place: tuple[str, Settings | None]) -> None:
         assert both.value.code == "invalid_condition"
         collection.delete(["a"], if_version=second)
         assert [point.id for point in collection.scroll()] == ["b", "c"]
+
+
+def test_a_request_sent_again_is_done_once_everywhere(place: tuple[str, Settings | None]) -> None:
+    where, settings = place
+    with akidb.connect(where, settings=settings) as database:
+        collection = database.create_collection("c", DIM, metric="l2")
+
+        def write() -> list[int]:
+            return [
+                collection.upsert(["a", "b", "c"], np.eye(3, DIM), [{"n": 1}, None, None], idempotency_key="1"),
+                collection.patch("b", {"n": 1}, idempotency_key="2"),
+                collection.delete_where({"field": "n", "match": 1}, idempotency_key="3"),
+                collection.delete(["x"], idempotency_key="4"),
+            ]
+
+        first = write()
+        assert first == [1, 2, 2, 4]
+        collection.upsert(["a"], np.eye(1, DIM), [{"n": 1}])
+        assert write() == first
+        assert [point.id for point in collection.scroll()] == ["a", "c"]
+        with pytest.raises(InvalidInputError) as other:
+            collection.delete(["a"], idempotency_key="1")
+        assert other.value.code == "idempotency_key_reused"
+        with pytest.raises(InvalidInputError) as bad:
+            collection.delete(["a"], idempotency_key="a b")
+        assert bad.value.code == "invalid_idempotency_key"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from akidb.codec import decode, encode
 from akidb.codec.frame import HEADER, KIND_CATALOGUE_HEAD, KIND_HEAD, crc32c
 from akidb.errors import CorruptionError
-from akidb.manifest import Head, SegmentRef, decode_head, encode_head
+from akidb.manifest import Head, RequestsRef, SegmentRef, decode_head, encode_head
 
 SHARD = UUID(int=5)
 u64 = st.integers(0, 2**64 - 1)
@@ -43,6 +43,7 @@ heads = st.builds(
     live_count=u64,
     live_sum=st.binary(min_size=16, max_size=16),
     sealed=st.booleans(),
+    requests=st.lists(st.builds(RequestsRef, uuid=st.uuids(), count=u64, written=u64), max_size=3).map(tuple),
 )
 
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from akidb.manifest import INVARIANTS, Head, SegmentRef, broken
+from akidb.manifest import INVARIANTS, Head, RequestsRef, SegmentRef, broken
 
 CHAIN = bytes(range(16))
 REF = SegmentRef(UUID(int=100), "p/seg/0-a", rows=10, live=9, bytes=4096, lsn_max=4)
@@ -51,6 +51,7 @@ BREAKS: dict[str, Callable[[], tuple[Head, Head]]] = {
     "live_rows_are_rows": lambda: (OLD, _next(OLD, **{**FOLDED, "segments": (replace(REF, live=14),)})),
     "live_count_adds_up": lambda: (OLD, _next(OLD, **{**FOLDED, "live_count": 13})),
     "live_count_moves_with_folded": lambda: (OLD, _next(OLD, segments=(replace(REF, live=8),), live_count=8)),
+    "requests_move_with_folded": lambda: (OLD, _next(OLD, requests=(RequestsRef(UUID(int=7), 1, 0),))),
     "seal_is_final": lambda: (replace(OLD, sealed=True), _next(OLD)),
     "epochs_never_fall": lambda: (OLD, _next(OLD, gc_epoch=1)),
 }

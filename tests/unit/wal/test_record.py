@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as npst
 
 from akidb.errors import CorruptionError, InvalidInputError
 from akidb.wal import record
-from akidb.wal.record import Delete, Entry, Operation, Patch, Seal, Upsert, decode_operation, encode_operation
+from akidb.wal.record import Delete, Entry, Once, Operation, Patch, Seal, Upsert, decode_operation, encode_operation
 
 texts = st.text(max_size=20)
 payloads = st.none() | st.binary(min_size=1, max_size=30)
@@ -33,7 +33,12 @@ def patches(draw: st.DrawFn) -> Patch:
 
 
 operations = st.one_of(
-    upserts(), patches(), st.builds(Delete, st.lists(texts, max_size=8)), st.just(Seal()), st.builds(Entry, st.binary())
+    upserts(),
+    patches(),
+    st.builds(Delete, st.lists(texts, max_size=8)),
+    st.just(Seal()),
+    st.builds(Entry, st.binary()),
+    st.builds(Once, st.binary(min_size=16, max_size=16)),
 )
 
 
