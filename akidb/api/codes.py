@@ -45,6 +45,7 @@ CODES: dict[str, str] = {
     "batch_too_large": "One write is larger than 64 MiB, vectors counted as float32; send it in parts.",
     "invalid_consistency": "The consistency is none of the four.",
     "invalid_token": "The session token is none that AkiDB gave for a write to this collection.",
+    "session_not_reached": "The log did not reach the session's write in time: the store is an older copy, or lags.",
     "deadline_exceeded": "Time ran out; the work has stopped.",
     "outcome_unknown": "Time ran out while a write was under way: it may or may not have happened. Read to find out.",
     "storage_unavailable": "The store does not answer. Try again after Retry-After.",

@@ -21,7 +21,7 @@ from akidb.collection.requests import open_requests
 from akidb.collection.state import LiveSegment, ShardState
 from akidb.collection.token import lsn_for
 from akidb.config import Settings
-from akidb.errors import CorruptionError, InvalidInputError, NotFoundError, UnavailableError
+from akidb.errors import CorruptionError, DeadlineExceededError, NotFoundError, UnavailableError
 from akidb.manifest import Head, HeadStore, SegmentRef
 from akidb.query import Snapshot
 from akidb.segment import Mask, Segment, decode_deletes
@@ -36,6 +36,9 @@ INLINE_ROWS = 512
 """Slots with more rows than this are applied in a thread: it takes longer than the event loop may stand still."""
 
 OPEN_TRIES = 3
+
+SESSION_LOOK_SECS_MIN, SESSION_LOOK_SECS_MAX = 0.05, 1.0
+"""Pauses between looks for a write that a session knows of and the log does not hold yet."""
 
 
 @dataclass(frozen=True)
@@ -280,12 +283,25 @@ class Shard:
         """Brings the state to what `consistency` asks for, with no request to the store where it is there already.
 
         Raises:
-            InvalidInputError: `invalid_token`: no write of this collection gave the session's token.
+            InvalidInputError: `invalid_token`: the session's token is of another collection.
+            DeadlineExceededError: the store did not answer, or (`session_not_reached`) the log did not reach the
+                session's write.
         """
         self._refuse_sealed()
         wanted = self._asked_for(consistency)
-        if _suffices(consistency, wanted, self.applied, self.last_caught_up):
-            return
+        pause = SESSION_LOOK_SECS_MIN
+        while not _suffices(consistency, wanted, self.applied, self.last_caught_up):
+            await self._catch_up(deadline)
+            if self.applied >= wanted:
+                return
+            # Tokens are of acknowledged writes, so what this store's log lacks is on its way to it, or lost with it.
+            if time.monotonic() + pause >= deadline:
+                msg = f"the session is of slot {wanted}, the log ends at {self.applied}: it was not there in time"
+                raise DeadlineExceededError(msg, code="session_not_reached")
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, SESSION_LOOK_SECS_MAX)
+
+    async def _catch_up(self, deadline: float) -> None:
         began = time.monotonic()
         try:
             await self.appender.catch_up(deadline=deadline)
@@ -294,8 +310,6 @@ class Shard:
             raise
         self.last_caught_up, self.last_answer = began, time.monotonic()
         self._refuse_sealed()
-        if self.applied < wanted:  # tokens come from acknowledged writes, so the log would reach it
-            raise InvalidInputError("the session token is of a write beyond the log's end", code="invalid_token")
 
     def snapshot_now(self, consistency: Consistency) -> Snapshot | None:
         """A snapshot that `consistency` allows, if there is one that needs no waiting and no change of the state.
