@@ -79,7 +79,7 @@ class Maintenance:
         self._merging: list[LiveSegment] = []
         self._merged_share = 0.0
         self._errors: dict[str, AkiDBError] = {}
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._under_way: dict[asyncio.Task[None], None] = {}  # in order, so that a simulation repeats itself
         self._closed = False
         shard.on_applied, shard.on_adopted = self._applied, self._looked_again
         self._looked_again()
@@ -330,13 +330,15 @@ class Maintenance:
             work.close()
             raise self._closing()
         task = asyncio.create_task(work)
-        self._under_way.add(task)
+        self._under_way[task] = None
         task.add_done_callback(self._ended)
         await asyncio.wait({task})
+        if task.cancelled():  # by `close`; who waits was not cancelled
+            raise self._closing()
         task.result()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._under_way.discard(task)
+        self._under_way.pop(task, None)
         if not task.cancelled():
             task.exception()  # heard, though who asked may be gone
 

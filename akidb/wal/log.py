@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from uuid import UUID
 
@@ -13,6 +14,9 @@ from akidb.types import Lsn
 from akidb.wal.slot import Slot, decode_slot
 
 READS_AT_ONCE = 64
+DAMAGED_READS_MAX = 3
+"""Reads of a slot that fails its checks before it is taken for damaged in the store."""
+
 READ_BYTES_AT_ONCE = 64 << 20
 THREAD_BYTES_MIN = 256 << 10
 """Larger slots are packed and checked in a thread: it takes longer than the event loop may stand still."""
@@ -39,9 +43,15 @@ class Log:
         """The slot, or None if the store has none there (now: it may have been folded and deleted).
 
         Raises:
-            CorruptionError: it is not what was put there; names the object.
+            CorruptionError: it is not what was put there, however often it is read; names the object.
             UnavailableError: the store is away.
         """
+        for _ in range(DAMAGED_READS_MAX - 1):
+            with contextlib.suppress(CorruptionError):  # on the way here, perhaps
+                return await self._read(lsn)
+        return await self._read(lsn)
+
+    async def _read(self, lsn: Lsn) -> Slot | None:
         key = self.key(lsn)
         reply = await self.store.get(key)
         if reply.status is Status.NOT_FOUND:

@@ -51,7 +51,7 @@ class Probe:
     async def close(self) -> None:
         """Ends what is under way; who still waits, and who comes later, gets UnavailableError."""
         self._closed = True
-        tasks = {task for task in (self._running, self._queued) if task is not None}
+        tasks = [task for task in (self._running, self._queued) if task is not None]
         for task in tasks:
             task.cancel()
         if tasks:

@@ -276,3 +276,17 @@ async def test_who_waits_for_a_graph_is_told_of_the_closing(
     with pytest.raises(UnavailableError, match="is being closed") as refused:
         await waiting
     assert refused.value.code == "closing"
+
+
+async def test_who_waits_for_work_that_close_stops_is_told_so_and_not_cancelled(
+    database: Database, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintenance, "CLOSE_TIMEOUT_SECS", 0.0)
+    collection = await database.create_collection(SPEC)
+    await Oracle().upsert(collection, range(3))
+    store.pause_at = ("put", "/seg/")
+    folding = asyncio.create_task(collection._maintenance.fold())
+    await store.paused.wait()
+    await collection._maintenance.close()
+    with pytest.raises(UnavailableError, match="is being closed"):
+        await folding

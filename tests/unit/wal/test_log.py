@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -48,6 +49,17 @@ async def test_a_slot_under_another_slots_key_is_corruption() -> None:
     store, filled, _ = await _filled(2)
     await store.put(filled.key(1), (await store.get(filled.key(2))).body)
     with pytest.raises(CorruptionError, match=f"object {filled.key(1)}: it says it is slot 2"):
+        await filled.read(1)
+
+
+async def test_a_slot_that_was_damaged_on_its_way_is_read_again() -> None:
+    store, filled, slots = await _filled(1)
+    whole = await store.get(filled.key(1))
+    damaged = replace(whole, body=whole.body[:-1])
+    store.faults["get"] = [damaged, damaged]
+    assert await filled.read(1) == slots[0]
+    store.faults["get"] = [damaged] * log.DAMAGED_READS_MAX
+    with pytest.raises(CorruptionError, match=f"object {filled.key(1)}"):
         await filled.read(1)
 
 

@@ -1,0 +1,319 @@
+"""Clients of a simulation: they read and write through any node, and note what they were told."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias, TypeVar
+from uuid import UUID
+
+import numpy as np
+
+from akidb import query
+from akidb.collection import Collection
+from akidb.collection.requests import Request
+from akidb.database import Database
+from akidb.errors import (
+    AkiDBError,
+    ConflictError,
+    CorruptionError,
+    DeadlineExceededError,
+    NotFoundError,
+    UnavailableError,
+)
+from akidb.filter import parse
+from akidb.query import SearchQuery
+from akidb.types import EVENTUAL, STRONG, CollectionSpec, Consistency, IndexParams, Metric
+from tests.simulation.history import MARK, History, Missing, Read, Write
+from tests.simulation.node import CrashedError, Node
+
+T = TypeVar("T")
+
+DIM = 2
+NAME = "points"
+SPEC = CollectionSpec(NAME, DIM, Metric.EUCLIDEAN, IndexParams(m=4, ef_construction=16, min_vectors_threshold=8))
+IDS = [f"p{n:02}" for n in range(24)]
+ODD = parse({"must": [{"field": "odd", "match": True}]})
+Call: TypeAlias = Callable[[Collection, str | None], Awaitable[int]]
+"""A write to a collection, under a key or without; its log position."""
+
+CALL_SECS = 45.0
+"""How long a client waits: longer than a node's own limit for a write."""
+
+TRIES = 4
+
+
+class Client:
+    """One caller. What it saw last it uses for conditions and sessions."""
+
+    def __init__(self, name: str, nodes: list[Node], history: History, rng: random.Random) -> None:
+        self.name = name
+        self._nodes, self._history, self._rng = nodes, history, rng
+        self._loop = asyncio.get_running_loop()
+        self._seen: dict[str, int] = {}
+        self._of: UUID | None = None
+        self._token: tuple[UUID, str, int] | None = None
+        self._calls = 0
+        self._sent: list[tuple[Write, Call, str]] = []
+        self._near: Node | None = None
+
+    async def live(self, calls: int) -> None:
+        actions = (
+            (self.upsert, 5), (self.delete, 2), (self.patch, 2), (self.delete_where, 1), (self.read, 9),
+            (self.burst, 2), (self.again, 2), (self.tidy, 2), (self.drop, 0.15),
+        )  # fmt: skip
+        for _ in range(calls):
+            (action,) = self._rng.choices([a for a, _ in actions], [weight for _, weight in actions])
+            await action()
+            await asyncio.sleep(self._rng.choice((0.0, 0.02, 0.5)) * self._rng.random())
+
+    async def upsert(self) -> None:
+        ids = self._rng.sample(IDS, self._rng.randint(1, 6))
+        vectors = np.array([[self._rng.random() for _ in range(DIM)] for _ in ids], np.float32)
+        mark = self._mark()
+        payloads = [{"m": mark, "odd": self._rng.random() < 0.5} for _ in ids]
+        condition = self._condition(ids)
+
+        async def write(collection: Collection, key: str | None) -> int:
+            versions = [condition.get(id_) for id_ in ids] if condition else None
+            return await collection.upsert(ids, vectors, payloads, if_version=versions, idempotency_key=key)
+
+        lsn = await self._write(mark, write, condition)
+        if lsn:
+            self._seen.update(dict.fromkeys(ids, lsn))
+
+    async def delete(self) -> None:
+        ids = self._rng.sample(IDS, self._rng.randint(1, 3))
+        mark, condition = self._mark(), self._condition(ids)
+
+        async def write(collection: Collection, key: str | None) -> int:
+            versions = [*(condition.get(id_) for id_ in ids), None] if condition else None
+            return await collection.delete([*ids, mark], if_version=versions, idempotency_key=key)
+
+        if await self._write(mark, write, condition):
+            self._seen.update(dict.fromkeys(ids, 0))
+
+    async def patch(self) -> None:
+        (id_,) = self._rng.sample(IDS, 1)
+        mark = self._mark()
+        condition = {id_: self._seen[id_]} if self._seen.get(id_) and self._rng.random() < 0.5 else {}
+
+        change = {"m": mark, "odd": self._rng.random() < 0.5}
+
+        async def write(collection: Collection, key: str | None) -> int:
+            return await collection.patch(id_, change, if_version=condition.get(id_), idempotency_key=key)
+
+        lsn = await self._write(mark, write, condition)
+        if lsn:
+            self._seen[id_] = lsn
+
+    async def delete_where(self) -> None:
+        deleted: list[int] = []
+
+        async def write(collection: Collection, key: str | None) -> int:
+            count, lsn = await collection.delete_where(ODD, idempotency_key=key)
+            deleted[:] = [count]
+            return lsn
+
+        await self._write(self._mark(), write, {}, keyed=True, deleted=deleted)
+
+    async def burst(self) -> None:
+        """Several writes at once, most of them to one node, where they share slots."""
+        self._near = self._rng.choice(self._nodes)
+        await asyncio.gather(*(self.upsert() for _ in range(self._rng.randint(2, 4))))
+        self._near = None
+
+    async def again(self) -> None:
+        """Sends a request again that was answered long ago. It must not be done again, and be answered as then."""
+        if not self._sent:
+            return
+        write, call, key = self._rng.choice(self._sent)
+        node = self._node()
+        found = await self._collection(node)
+        if found is None or found.uuid != write.collection:
+            return
+        try:
+            lsn = await node.run(call(found, key), CALL_SECS)  # type: ignore[arg-type]
+        except (CrashedError, TimeoutError, UnavailableError, DeadlineExceededError, CorruptionError):
+            return
+        except AkiDBError as error:
+            if not found.sealed:
+                self._history.failures.append(f"{write.mark}, done in slot {write.lsn}, is refused now: {error}")
+            return
+        if lsn != write.lsn:
+            self._history.failures.append(f"{write.mark}, done in slot {write.lsn}, is now answered with {lsn}")
+
+    def _mark(self) -> str:
+        self._calls += 1
+        return f"{MARK}{self.name}-{self._calls}"
+
+    def _condition(self, ids: list[str]) -> dict[str, int]:
+        """Versions as last seen, of some of the points."""
+        if self._rng.random() < 0.5:
+            return {}
+        return {id_: self._seen.get(id_, 0) for id_ in ids if self._rng.random() < 0.7}
+
+    async def _write(
+        self,
+        mark: str,
+        call: Call,
+        expected: dict[str, int],
+        *,
+        keyed: bool | None = None,
+        deleted: list[int] | None = None,
+    ) -> int:
+        """Writes, under a key again and again to one node after the other while the outcome is unknown."""
+        if keyed is None:
+            keyed = self._rng.random() < 0.5
+        request = Request.of(mark if keyed else None)
+        noted: Write | None = None
+        for _ in range(TRIES if keyed else 1):
+            node = self._node()
+            found = await self._collection(node)
+            if found is None or (noted is not None and found.uuid != noted.collection):
+                continue
+            if self._of != found.uuid:  # versions of another collection mean nothing here
+                self._of, self._seen = found.uuid, {}
+                if noted is None:
+                    expected.clear()
+            if noted is None:
+                noted = Write(str(request.uuid) if request else mark, found.uuid, self._loop.time(), expected=expected)
+                self._history.writes.append(noted)
+            if await self._attempt(node, found, noted, call, mark if keyed else None):
+                break
+        if noted is None:
+            return 0
+        noted.ended = self._loop.time()
+        if noted.outcome == "done" and deleted:
+            noted.deleted = deleted[0]
+        if noted.outcome == "done" and keyed:
+            self._sent.append((noted, call, mark))
+        return noted.lsn
+
+    async def _attempt(
+        self,
+        node: Node,
+        found: Collection,
+        noted: Write,
+        call: Call,
+        key: str | None,
+    ) -> bool:
+        """One try; whether its outcome is certain. What an earlier try may have done no refusal of a later undoes,
+        unless the store itself was looked at under the key."""
+        first = noted.refusal == ""
+        noted.refusal = "tried"
+        try:
+            noted.lsn = await node.run(call(found, key), CALL_SECS)  # type: ignore[arg-type]
+            noted.outcome = "done"
+            if self._rng.random() < 0.5:
+                self._token = (found.uuid, found.token(noted.lsn), noted.lsn)
+            return True
+        except (ConflictError, NotFoundError) as refusal:
+            noted.outcome = "refused"
+            noted.refusal = "condition" if isinstance(refusal, ConflictError) else "missing"
+            return True
+        except (CrashedError, TimeoutError, CorruptionError):
+            noted.outcome = "unknown"
+            return False
+        except AkiDBError as failed:
+            certain = first and failed.code != "outcome_unknown"
+            noted.outcome = "refused" if certain else "unknown"
+            noted.refusal = "" if certain else "tried"
+            return False
+
+    async def read(self) -> None:
+        node = self._node()
+        found = await self._collection(node)
+        if found is None:
+            return
+        wanted, least = self._consistency(found)
+        began = self._loop.time()
+        least = max(least, self._bounded(wanted, found.uuid, began))
+        try:
+            snapshot = await node.run(self._snapshot(found, wanted), CALL_SECS)
+        except (CrashedError, TimeoutError, AkiDBError):
+            return  # an error is no answer, so it can't be a wrong one
+        ended = self._loop.time()
+        target = np.array([self._rng.random() for _ in range(DIM)], np.float32)
+        (hits,) = query.execute(snapshot, [SearchQuery(target, top_k=5, exact=True)])
+        points = query.scroll(snapshot, limit=len(IDS) + 1, with_vector=True)
+        self._history.reads.append(
+            Read(
+                found.uuid, wanted.mode, began, ended, snapshot.lsn, least, points, snapshot.live_rows,
+                [(hit.id, hit.score) for hit in hits], target, query.count(snapshot, ODD),
+                query.fetch(snapshot, IDS[:5]),
+            )
+        )  # fmt: skip
+        if self._of == found.uuid and self._rng.random() < 0.5:
+            versions = {point.id: point.version for point in points}
+            self._seen = {id_: versions.get(id_, 0) for id_ in IDS}
+
+    @staticmethod
+    async def _snapshot(found: Collection, wanted: Consistency) -> query.Snapshot:
+        return await found.snapshot(wanted)
+
+    def _consistency(self, found: Collection) -> tuple[Consistency, int]:
+        kind = self._rng.choice(("strong", "strong", "strong", "session", "bounded", "eventual"))
+        if kind == "session" and self._token is not None and self._token[0] == found.uuid:
+            return Consistency("session", token=self._token[1]), self._token[2]
+        if kind == "bounded":
+            return Consistency("bounded", bounded_ms=self._rng.choice((0, 200, 5000))), 0
+        return (EVENTUAL if kind == "eventual" else STRONG), 0
+
+    def _bounded(self, wanted: Consistency, uuid: UUID, began: float) -> int:
+        """What a read bounded by an age must see at least, if no node's clock is more than a tenth off."""
+        if wanted.mode != "bounded":
+            return 0
+        since = began - 1.1 * wanted.bounded_ms / 1000
+        done = [write for write in self._history.writes if write.outcome == "done" and write.collection == uuid]
+        return max((write.lsn for write in done if write.ended < since), default=0)
+
+    async def tidy(self) -> None:
+        """Folds, or builds what is to be built: work that any node may do at any time."""
+        node = self._node()
+        found = await self._collection(node)
+        if found is None or found._maintenance is None:
+            return
+        work: Any = found._maintenance.fold() if self._rng.random() < 0.7 else found.wait_indexed(5000)
+        await self._try(node, work)
+
+    async def drop(self) -> None:
+        """Drops the collection and makes it anew."""
+        node = self._node()
+        if node.database is not None:
+            await self._try(node, node.database.drop_collection(NAME))
+            await self.create()
+
+    async def create(self) -> None:
+        node = self._node()
+        if node.database is not None:
+            await self._try(node, node.database.create_collection(SPEC))
+
+    async def _try(self, node: Node, work: Awaitable[T]) -> T | None:
+        try:
+            return await node.run(work, CALL_SECS)  # type: ignore[arg-type]
+        except (CrashedError, TimeoutError, AkiDBError):
+            return None
+
+    async def _collection(self, node: Node) -> Collection | None:
+        began, database = self._loop.time(), node.database
+        if database is None:
+            await asyncio.sleep(0.1)
+            return None
+        at_hand = self._rng.random() < 0.5
+        try:
+            return await node.run(_look(database, at_hand), CALL_SECS)
+        except NotFoundError:
+            self._history.missing.append(Missing(began, self._loop.time()))
+            await self.create()
+        except (CrashedError, TimeoutError, AkiDBError):
+            pass
+        return None
+
+    def _node(self) -> Node:
+        return self._near if self._near is not None and self._rng.random() < 0.8 else self._rng.choice(self._nodes)
+
+
+async def _look(database: Database, at_hand: bool) -> Collection:
+    return await database.collection(NAME, at_hand=at_hand)

@@ -1,0 +1,84 @@
+"""What clients asked and were told, in the simulation's time; and marks by which their writes are found in the log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from uuid import UUID
+
+from akidb.types import Lsn, Point
+from akidb.wal import Batch, Delete, Patch, Upsert
+
+Outcome = Literal["done", "refused", "unknown"]
+"""Told so: it happened; nothing was written; it may have happened (also: no answer ever came)."""
+
+MARK = "mark-"
+
+
+@dataclass(eq=False)
+class Write:
+    """One write as its caller knows it. A request that is sent again is one write, from first call to last answer."""
+
+    mark: str
+    collection: UUID
+    began: float
+    ended: float = float("inf")
+    outcome: Outcome = "unknown"
+    lsn: Lsn = 0
+    expected: Mapping[str, int] = field(default_factory=dict)
+    refusal: str = ""
+    deleted: int | None = None
+
+
+@dataclass(eq=False)
+class Read:
+    """One read: all that a snapshot told, at the log position it says."""
+
+    collection: UUID
+    consistency: str
+    began: float
+    ended: float
+    lsn: Lsn
+    least: Lsn
+    points: Sequence[Point]
+    count: int
+    nearest: Sequence[tuple[str, float]]
+    query: Any
+    matching: int
+    picked: Sequence[Point | None]
+
+
+@dataclass(eq=False)
+class Missing:
+    """A call that was told that there is no such collection."""
+
+    began: float
+    ended: float
+
+
+@dataclass
+class History:
+    writes: list[Write] = field(default_factory=list)
+    reads: list[Read] = field(default_factory=list)
+    missing: list[Missing] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+
+def marks(batch: Batch) -> set[str]:
+    """The marks of the writes that a batch of the log comes from: one, if all is well."""
+    found = {str(batch.uuid)} if batch.once is not None else set()
+    for operation in batch.operations:
+        match operation:
+            case Upsert(_, _, payloads):
+                found |= {mark for payload in payloads if payload and (mark := _mark_in(payload))}
+            case Patch(_, patches):
+                found |= {mark for patch in patches if (mark := _mark_in(patch))}
+            case Delete(ids):
+                found |= {id_ for id_ in ids if id_.startswith(MARK)}
+    return found
+
+
+def _mark_in(text: bytes) -> str:
+    at = text.find(b'"' + MARK.encode())
+    return "" if at < 0 else text[at + 1 : text.index(b'"', at + 1)].decode()

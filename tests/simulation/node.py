@@ -1,0 +1,94 @@
+"""A node of a simulation: a database over the bucket, which may stand still, die, and begin anew with nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Coroutine
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+from akidb.config.settings import Hnsw, Index, ManifestRetry, Retry, Settings, Storage
+from akidb.database import Database
+from akidb.errors import AkiDBError
+from akidb.storage.retrying import Backoff, RetryingStore
+from tests.simulation.bucket import Bucket, NodeStore, Weather
+from tests.simulation.loop import Host, SimLoop
+
+T = TypeVar("T")
+
+SETTINGS = Settings(
+    storage=Storage(
+        retry=Retry(max_attempts=4, initial_backoff_ms=50, max_backoff_ms=1000),
+        manifest_retry=ManifestRetry(max_attempts=8, initial_backoff_ms=50, max_backoff_ms=500),
+    ),
+    index=Index(hnsw=Hnsw(m=4, ef_construction=16, ef_search=16, min_vectors_threshold=8)),
+)
+
+
+class CrashedError(Exception):
+    """The node died before it answered."""
+
+
+class Node:
+    """One place where a process runs. `database` is None while there is none."""
+
+    def __init__(self, loop: SimLoop, bucket: Bucket, weather: Weather, rng: random.Random, name: str, folder: Path):
+        self.name = name
+        self.database: Database | None = None
+        self.opening: asyncio.Task[Database] | None = None
+        self._loop, self._bucket, self._weather, self._rng, self._folder = loop, bucket, weather, rng, folder
+        self._lives = 0
+        self._past: list[tuple[Host, NodeStore]] = []
+        self._begin()
+
+    def _begin(self) -> None:
+        """A new process: nothing of the one before is known to it, and its clock has another beginning."""
+        self._lives += 1
+        offset, rate = self._rng.uniform(0, 1e6), self._rng.uniform(0.95, 1.05)
+        self.host = Host(self._loop, f"{self.name}.{self._lives}", offset=offset, rate=rate)
+        folder = self._folder / self.host.name
+        folder.mkdir()
+        self._store = NodeStore(self._bucket, self._weather, self.host, folder, self.crash)
+        self._past.append((self.host, self._store))
+        self.crashed: asyncio.Future[None] = self._loop.create_future()
+
+    def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Work of this node's process."""
+        return self._loop.create_task(work, context=self.host.context)  # type: ignore[return-value]
+
+    async def run(self, work: Coroutine[Any, Any, T], secs: float) -> T:
+        """The result of work on this node, for a caller elsewhere. Raises CrashedError, TimeoutError."""
+        crashed, task = self.crashed, self.start(work)
+        await asyncio.wait({task, crashed}, timeout=secs, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise CrashedError if crashed.done() else TimeoutError
+
+    async def open(self) -> None:
+        """Opens the database, as often as that takes."""
+        backoff = Backoff(**asdict(SETTINGS.storage.retry))
+        while self.database is None and not self.crashed.done():
+            try:
+                self.database = await self.run(Database.open(RetryingStore(self._store, backoff), SETTINGS), 120.0)
+            except (AkiDBError, CrashedError, TimeoutError):
+                await asyncio.sleep(0.5)
+
+    def crash(self) -> None:
+        """The process is gone, wherever it was. What it sent is on its way."""
+        if not self.crashed.done():
+            self.crashed.set_result(None)
+            self.database = None
+            self.host.halted = True
+            self._bucket.note("crash", self.host.name)
+
+    async def restart(self) -> None:
+        self._begin()
+        await self.open()
+
+    def bury(self) -> None:
+        """Lets the tasks of crashed processes end, once nothing of what they do counts any more."""
+        for host, store in self._past:
+            store.ended = True
+            host.resume()

@@ -1,0 +1,190 @@
+"""What must hold of a history, judged by the log that the bucket holds in the end.
+
+The slots are the truth: each was created at one moment, nothing takes one away, and their order is the order of all
+writes. So a history is right if every answer fits the state after some slot that existed at the right time.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import msgspec
+import numpy as np
+
+from akidb.codec.frame import KIND_CATALOGUE_SLOT, KIND_SLOT
+from akidb.segment import merge_patch
+from akidb.types import Lsn, Point
+from akidb.wal import Delete, Entry, Patch, Seal, Slot, Upsert, decode_slot
+from tests.simulation.bucket import Bucket
+from tests.simulation.history import History, Missing, Read, Write, marks
+from tests.simulation.loop import EPOCH
+
+State = dict[str, Point]
+
+
+@dataclass
+class Log:
+    """One log as the bucket has it: `times[k]` is when slot k + 1 came to be, `states[k]` the points after slot k."""
+
+    times: list[float] = field(default_factory=list)
+    states: list[State] = field(default_factory=lambda: [{}])
+    at: dict[str, list[Lsn]] = field(default_factory=dict)
+    deleted: dict[str, int] = field(default_factory=dict)
+    sealed: float = float("inf")
+
+    def length_at(self, time: float) -> Lsn:
+        return bisect_right(self.times, time)
+
+
+def _slots(bucket: Bucket, prefix: str, shard: UUID, kind: int) -> Iterator[tuple[Slot, float]]:
+    keys = sorted(key for key in bucket.objects if key.startswith(f"{prefix}/wal/"))
+    chain = bytes(16)
+    for lsn, key in enumerate(keys, 1):
+        stored = bucket.objects[key]
+        assert stored == bucket.created[key], f"slot {key} was written twice"
+        slot = decode_slot(stored.body, lsn=lsn, shard=shard, name=key, kind=kind)
+        assert slot.prev_hash == chain, f"slot {key} does not continue the one before"
+        chain = slot.digest
+        yield slot, stored.at - EPOCH
+
+
+def read_log(bucket: Bucket, prefix: str, shard: UUID) -> Log:
+    """Replays a collection's log, one dictionary after the other."""
+    log, seen = Log(), set()
+    for slot, time in _slots(bucket, prefix, shard, KIND_SLOT):
+        state, written = dict(log.states[-1]), set[str]()
+        for batch in slot.batches:
+            assert batch.uuid not in seen, f"batch {batch.uuid} is in the log twice, again in slot {slot.lsn}"
+            seen.add(batch.uuid)
+            found = marks(batch)
+            for mark in found:
+                log.at.setdefault(mark, []).append(slot.lsn)
+                log.deleted[mark] = sum(len(named.ids) for named in batch.operations if isinstance(named, Delete))
+            for operation in batch.operations:
+                ids = set(getattr(operation, "ids", ()))
+                assert not ids & written, f"slot {slot.lsn} writes {ids & written} twice: its version has two contents"
+                written |= ids
+                if log.sealed == float("inf"):
+                    _apply(operation, state, slot.lsn, log, time)
+        log.times.append(time)
+        log.states.append(state)
+    return log
+
+
+def _apply(operation: object, state: State, lsn: Lsn, log: Log, time: float) -> None:
+    match operation:
+        case Upsert(ids, vectors, payloads):
+            for id_, vector, payload in zip(ids, vectors, payloads, strict=True):
+                state[id_] = Point(id_, vector, payload, lsn)
+        case Delete(ids):
+            for id_ in ids:
+                state.pop(id_, None)
+        case Patch(ids, patches):
+            for id_, patch in zip(ids, patches, strict=True):
+                if id_ in state:
+                    old = state[id_]
+                    state[id_] = Point(id_, old.vector, merge_patch(old.payload_json, patch), lsn)
+        case Seal():
+            log.sealed = time
+
+
+class Oracle:
+    """Judges a history by the logs of the bucket. Raises AssertionError with what was wrong."""
+
+    def __init__(self, bucket: Bucket, catalogue: str, tenant: UUID) -> None:
+        self.logs: dict[UUID, Log] = {}
+        self.alive: list[tuple[float, float]] = []
+        for slot, time in _slots(bucket, catalogue, tenant, KIND_CATALOGUE_SLOT):
+            for batch in slot.batches:
+                for operation in batch.operations:
+                    assert isinstance(operation, Entry)
+                    change = msgspec.json.decode(operation.json)
+                    uuid = UUID(change["uuid"])
+                    if change["op"] == "create":
+                        self.logs[uuid] = log = read_log(bucket, f"t/{tenant}/c/{uuid}/0000", uuid)
+                        self.alive.append((time, log.sealed))
+
+    def judge(self, history: History) -> None:
+        for write in history.writes:
+            if write.collection in self.logs:
+                self._write(write, self.logs[write.collection])
+        self._order(history.writes)
+        for read in history.reads:
+            self._read(read, self.logs[read.collection], history)
+        for missing in history.missing:
+            self._missing(missing)
+        assert not history.failures, history.failures
+
+    def _write(self, write: Write, log: Log) -> None:
+        where = log.at.get(write.mark, [])
+        told = f"write {write.mark} ({write.began:.3f} to {write.ended:.3f}), told {write.outcome} {write.lsn}"
+        assert len(where) <= 1, f"{told}, is in the log {where}"
+        if write.outcome == "done":
+            assert where == [write.lsn], f"{told}, is in the log {where}"
+            for id_, version in write.expected.items():
+                point = log.states[write.lsn - 1].get(id_)
+                is_now = 0 if point is None else point.version
+                assert is_now == version, f"{told}: {id_} had version {is_now}, the write expected {version}"
+            assert write.deleted in (None, log.deleted.get(write.mark)), f"{told}: {write.deleted} deleted"
+        if write.outcome == "refused":
+            assert where == [], f"{told}, is in the log {where}"
+        if write.refusal == "condition":
+            self._refusal(write, log, told)
+        for lsn in where:
+            assert log.times[lsn - 1] >= write.began, f"{told}: it is in the log before it was asked for"
+            assert write.outcome != "done" or log.times[lsn - 1] <= write.ended, f"{told}: acknowledged before it was"
+
+    def _refusal(self, write: Write, log: Log, told: str) -> None:
+        """Some state that there was during the call must have refused it, after all acknowledged before the call."""
+        states = log.states[log.length_at(write.began) : log.length_at(write.ended) + 1]
+
+        def refuses(state: State) -> bool:
+            return any((state[id_].version if id_ in state else 0) != seen for id_, seen in write.expected.items())
+
+        assert any(map(refuses, states)), f"{told}: its condition {write.expected} held all the time"
+
+    def _order(self, writes: list[Write]) -> None:
+        """Of two acknowledged writes of which one ended before the other began, it comes first."""
+        done = sorted((write for write in writes if write.outcome == "done"), key=lambda write: write.began)
+        for i, later in enumerate(done):
+            for earlier in done[:i]:
+                if earlier.collection == later.collection and earlier.ended < later.began:
+                    assert earlier.lsn < later.lsn, f"{later.mark} at {later.lsn} is before {earlier.mark}"
+
+    def _read(self, read: Read, log: Log, history: History) -> None:
+        told = f"{read.consistency} read ({read.began:.3f} to {read.ended:.3f}) of slot {read.lsn}"
+        assert read.lsn <= log.length_at(read.ended), f"{told}: there was no such slot yet"
+        assert read.lsn >= read.least, f"{told}: it asked for slot {read.least}"
+        if read.consistency == "strong":
+            others = [write.lsn for write in history.writes if write.outcome == "done" and _before(write, read)]
+            others += [other.lsn for other in history.reads if _before(other, read)]
+            assert read.lsn >= max(others, default=0), f"{told}: slot {max(others)} was known to somebody before"
+        state = log.states[read.lsn]
+        expected = [state[id_] for id_ in sorted(state)]
+        assert read.count == len(state), f"{told}: counted {read.count} points, there are {len(state)}"
+        assert list(map(_told, read.points)) == list(map(_told, expected)), f"{told}: other points than the log"
+        matching = sum(1 for point in expected if (point.payload or {}).get("odd") is True)
+        assert read.matching == matching, f"{told}: {read.matching} points match, of the log {matching}"
+        distances = sorted((float(np.linalg.norm(point.vector - read.query)), point.id) for point in expected)
+        assert [id_ for id_, _ in read.nearest] == [id_ for _, id_ in distances[: len(read.nearest)]], told
+        assert len(read.nearest) == min(5, len(state)), told
+
+    def _missing(self, missing: Missing) -> None:
+        """There must have been a moment without a collection."""
+        at = missing.began
+        for born, gone in sorted(self.alive):
+            if born <= at < gone:
+                at = gone
+        assert at <= missing.ended, f"a collection was there from {missing.began:.3f} to {missing.ended:.3f}"
+
+
+def _before(earlier: Write | Read, read: Read) -> bool:
+    return earlier.collection == read.collection and earlier.ended < read.began
+
+
+def _told(point: Point) -> tuple[str, bytes, bytes | None, int]:
+    assert point.vector is not None
+    return point.id, point.vector.tobytes(), point.payload_json, point.version

@@ -1,0 +1,82 @@
+"""Simulations by the seed. `python -m tests.simulation --seed N` runs one alone; N and the commit say all of it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from akidb.collection import fold, shard
+from akidb.collection.requests import Requests
+from akidb.collection.state import LiveSegment
+from akidb.errors import AkiDBError
+from akidb.wal.appender import Appender
+from akidb.wal.queue import Group, Request
+from tests.simulation.bucket import FAULTS
+from tests.simulation.world import simulate
+
+FEW, MANY = 12, 200
+SEEDS_TO_FIND = 60
+PER_TEST = 20
+
+
+@pytest.mark.parametrize("seed", range(FEW))
+def test_a_simulation_is_right(seed: int) -> None:
+    simulate(seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(FEW, MANY, PER_TEST))
+def test_simulations_are_right_and_meet_every_fault(first: int) -> None:
+    fired = set()
+    for seed in range(first, min(first + PER_TEST, MANY)):
+        fired |= set(simulate(seed).faults)
+    assert fired >= {*FAULTS, "pause", "cut off", "killed"}
+
+
+def test_a_seed_is_the_same_run_again() -> None:
+    """Also in another process, where other things have other addresses and hashes."""
+    report = str(simulate(5))
+    again = subprocess.run(
+        [sys.executable, "-m", "tests.simulation", "--seed", "5"], capture_output=True, text=True, check=True
+    )
+    assert again.stdout.splitlines()[0] == report
+    assert report != str(simulate(6))
+
+
+async def _forgotten(*arguments: object) -> dict:
+    return {}
+
+
+async def _refuses_at_once(self: Appender, group: Group) -> bool:
+    group.current = True  # as if its state were that of the end of the log
+    return await _recheck(self, group)
+
+
+_recheck = Appender._recheck
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("where", "name", "instead"),
+    [
+        (shard, "_suffices", lambda consistency, *_: consistency.mode != "strong"),
+        (fold, "put_requests", _forgotten),
+        (Requests, "find", lambda self, uuid: None),
+        (Request, "ids", property(lambda self: iter(()))),
+        (Appender, "_recheck", _refuses_at_once),
+        (LiveSegment, "kill", lambda self, ids: None),
+    ],
+    ids=["any state suffices", "folds forget requests", "requests are not looked for", "a point twice in a slot",
+         "a state behind refuses", "segments keep what was replaced"],
+)  # fmt: skip
+def test_a_planted_bug_is_found(where: object, name: str, instead: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(where, name, instead)
+    with pytest.raises((AssertionError, AkiDBError)):
+        _some_seeds()
+
+
+def _some_seeds() -> None:
+    for seed in range(SEEDS_TO_FIND):
+        simulate(seed)

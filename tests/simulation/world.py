@@ -1,0 +1,191 @@
+"""One simulation: nodes, clients, what goes wrong; then all is mended, and everything must come to rest, right."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import tempfile
+from collections import Counter
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from akidb import query
+from akidb.collection import Collection
+from akidb.database.database import TENANT
+from akidb.query import SearchQuery
+from akidb.storage import probe
+from akidb.types import STRONG
+from tests.simulation.bucket import LOCATION, Bucket, Weather
+from tests.simulation.client import DIM, IDS, NAME, ODD, Client
+from tests.simulation.history import History, Read
+from tests.simulation.loop import SimLoop, simulated
+from tests.simulation.node import Node
+from tests.simulation.oracle import Oracle
+
+CALLS = 14
+DECIDED_SECS = 30.0
+"""After healing, every node answers a strong read, which comes behind every pending write of its own, within this."""
+
+TIDY_SECS = 60.0
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one run was: equal seeds give equal reports."""
+
+    seed: int
+    trace: str
+    secs: float
+    requests: int
+    writes: Counter[str]
+    reads: int
+    faults: Counter[str]
+
+    def __str__(self) -> str:
+        writes = ", ".join(f"{count} {outcome}" for outcome, count in sorted(self.writes.items()))
+        return (
+            f"seed {self.seed}: {self.secs:.0f} s simulated, {self.requests} requests, writes {writes}, "
+            f"{self.reads} reads, {sum(self.faults.values())} faults, trace {self.trace}"
+        )
+
+
+def simulate(seed: int) -> Report:
+    """Runs one simulation. Raises AssertionError with what was wrong."""
+    probe._probed.add(LOCATION)  # the bucket keeps conditions; the probe would take a fault for a refusal of them
+    with simulated(seed) as loop, tempfile.TemporaryDirectory(prefix="akidb-simulation-") as folder:
+        world = World(loop, random.Random(seed), Path(folder))
+        try:
+            loop.run_until_complete(world.run())
+        finally:
+            loop.run_until_complete(world.end())
+        history, bucket = world.history, world.bucket
+        Oracle(bucket, f"t/{TENANT}/cat", TENANT).judge(history)
+        return Report(
+            seed,
+            bucket.trace.hexdigest()[:16],
+            loop.now,
+            bucket.requests,
+            Counter(write.outcome for write in history.writes),
+            len(history.reads),
+            world.fired,
+        )
+
+
+class World:
+    """The parts of a run. `rng` decides everything that is not the product's own."""
+
+    def __init__(self, loop: SimLoop, rng: random.Random, folder: Path) -> None:
+        self.loop, self.rng = loop, rng
+        self.bucket = Bucket(loop)
+        self.weather = Weather.of(random.Random(rng.getrandbits(64)))
+        self.history = History()
+        self.fired: Counter[str] = self.weather.fired
+        self.nodes = [
+            Node(loop, self.bucket, self.weather, random.Random(rng.getrandbits(64)), f"node{n}", folder)
+            for n in range(rng.randint(3, 5))
+        ]
+        self._troubles = rng.sample(("pause", "cut off", "crash"), rng.randint(0, 3))
+
+    async def run(self) -> None:
+        await asyncio.gather(*(node.open() for node in self.nodes))
+        clients = [
+            Client(f"c{n}", self.nodes, self.history, random.Random(self.rng.getrandbits(64)))
+            for n in range(self.rng.randint(2, 5))
+        ]
+        trouble = asyncio.create_task(self._trouble())
+        await asyncio.gather(*(client.live(CALLS) for client in clients))
+        trouble.cancel()
+        await asyncio.gather(trouble, return_exceptions=True)
+        await self._heal()
+        await self._come_to_rest()
+
+    async def _trouble(self) -> None:
+        """Stands nodes still, cuts them off, kills them, one at a time; and starts the dead again."""
+        while True:
+            await asyncio.sleep(self.rng.uniform(0.1, 4.0))
+            dead = [node for node in self.nodes if node.crashed.done()]
+            if dead and self.rng.random() < 0.7:
+                await self.rng.choice(dead).restart()
+            node = self.rng.choice(self.nodes)
+            match self.rng.choice(self._troubles) if self._troubles else "":
+                case "crash" if not node.crashed.done():
+                    self.fired["killed"] += 1
+                    node.crash()
+                case "pause" if not node.crashed.done():
+                    self.fired["pause"] += 1
+                    node.host.halted = True
+                    await asyncio.sleep(self.rng.choice((0.05, 1.0, 20.0)) * self.rng.random())
+                    if not node.crashed.done():
+                        node.host.resume()
+                case "cut off":
+                    self.fired["cut off"] += 1
+                    self.weather.cut_off.add(node.host)
+                    await asyncio.sleep(self.rng.uniform(0.1, 8.0))
+                    self.weather.cut_off.discard(node.host)
+
+    async def _heal(self) -> None:
+        self.weather.heal()
+        for node in self.nodes:
+            if node.host.halted and not node.crashed.done():
+                node.host.resume()
+            if node.database is None:
+                begin = node.restart() if node.crashed.done() else node.open()
+                await self._within(DECIDED_SECS, begin, f"{node.name} does not begin again")
+
+    async def _come_to_rest(self) -> None:
+        """Everything is decided, folded and indexed in time, and all nodes tell the same."""
+        first = self.nodes[0]
+        client = Client("last", [first], self.history, random.Random(0))
+        for _ in range(5):  # where it was dropped last, it is made again
+            await client._collection(first)
+        for node in self.nodes:
+            await self._read(node, f"{node.name} does not answer after healing")
+        await self._within(TIDY_SECS, first.run(_tidy(await self._opened(first)), TIDY_SECS), "the tail is not folded")
+        for node in self.nodes:
+            await self._read(node, f"{node.name} does not answer after the last fold")
+        await first.restart()  # what a process sees that has nothing but the bucket
+        await self._read(first, "a fresh node does not answer")
+
+    async def _opened(self, node: Node) -> Collection:
+        assert node.database is not None
+        return await self._within(DECIDED_SECS, node.run(node.database.collection(NAME), DECIDED_SECS), "no collection")
+
+    async def _read(self, node: Node, or_else: str) -> None:
+        opened, began = await self._opened(node), self.loop.time()
+        snapshot = await self._within(DECIDED_SECS, node.run(opened.snapshot(STRONG), DECIDED_SECS), or_else)
+        ended, target = self.loop.time(), np.zeros(DIM, np.float32)
+        (hits,) = query.execute(snapshot, [SearchQuery(target, top_k=5, exact=True)])
+        points = query.scroll(snapshot, limit=len(IDS) + 1, with_vector=True)
+        self.history.reads.append(
+            Read(
+                opened.uuid, "strong", began, ended, snapshot.lsn, 0, points, snapshot.live_rows,
+                [(hit.id, hit.score) for hit in hits], target, query.count(snapshot, ODD), [],
+            )
+        )  # fmt: skip
+
+    async def _within(self, secs: float, work: Awaitable[object], or_else: str) -> object:
+        try:
+            return await asyncio.wait_for(work, secs)  # type: ignore[arg-type]
+        except TimeoutError:
+            raise AssertionError(f"{or_else}, {secs:.0f} s after everything was mended") from None
+
+    async def end(self) -> None:
+        """Lets go of everything, so that nothing is left of one run for the next."""
+        self.loop.until = float("inf")
+        for node in self.nodes:
+            node.bury()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _tidy(opened: Collection) -> None:
+    """Folds and builds until nothing is left to do; another node may be quicker, which costs one more try."""
+    assert opened._maintenance is not None
+    while opened._shard.state.slots_in_tail or opened._maintenance.index_state().pending:
+        await opened._maintenance.fold()
+        await opened.wait_indexed()
