@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs tests/cpp compiled for 64-bit ARM: cross-built, linked statically, under qemu's user emulation, once per processor below, and
-# where a processor has several levels of AKIDB_SIMD_LEVEL, once per level.
+# where a processor has several levels of AKIDB_SIMD_LEVEL, once per level. Then counts the instructions of every kernel
+# (scripts/count_instructions.py).
 # It proves results, not speed, and not memory ordering: qemu is as strict as the machine it runs on (ThreadSanitizer is for that).
 #   scripts/test-arm.sh [build folder, default build/arm]
 # Exit: 0 passed, 1 failed, 77 tools are missing (1 instead where CI=true).
@@ -30,6 +31,7 @@ command -v cmake >/dev/null || missing+=("cmake (apt: cmake; or pip install cmak
 command -v aarch64-linux-gnu-g++ >/dev/null || missing+=("aarch64-linux-gnu-g++ (apt: g++-aarch64-linux-gnu)")
 emulator=$(command -v qemu-aarch64-static || command -v qemu-aarch64 || true)
 [ -n "$emulator" ] || missing+=("qemu-aarch64-static (apt: qemu-user-static)")
+command -v qemu-aarch64 >/dev/null || missing+=("qemu-aarch64, which unlike the static one takes plugins (apt: qemu-user)")
 if [ ${#missing[@]} -gt 0 ]; then
   echo "test-arm: NOT RUN, the kernels for ARM stay untested on this machine. Missing:" >&2
   printf '  %s\n' "${missing[@]}" >&2
@@ -38,7 +40,7 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 
 cmake -S . -B "$build" -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake -DCMAKE_CROSSCOMPILING_EMULATOR="$emulator" \
-  -DCMAKE_EXE_LINKER_FLAGS=-static -DAKIDB_BUILD_TESTS=ON >/dev/null
+  -DCMAKE_EXE_LINKER_FLAGS=-static -DAKIDB_BUILD_TESTS=ON -DAKIDB_BUILD_BENCH=ON >/dev/null
 jobs=${AKIDB_BUILD_JOBS:-$(nproc)}
 cmake --build "$build" --parallel "$jobs"
 
@@ -57,3 +59,4 @@ done <<<"$processors"
 for level in scalar neon neon_dotprod neon_i8mm; do
   AKIDB_SIMD_LEVEL=$level run max,sve-default-vector-length=32 sve256 -R '^(hnsw/(index|serialize)|quantization)'
 done
+python3 scripts/count_instructions.py "$build"
