@@ -7,7 +7,7 @@ CPP := build/cpp
 PYTEST := $(BIN)/python -m pytest
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 
-.PHONY: help run develop test test-fast test-ci test-s3 test-cpp test-sanitizers test-arm lint lint-cpp format clean distclean
+.PHONY: help run develop test test-fast test-ci test-s3 test-cpp test-sanitizers test-arm report-arm lint lint-cpp format clean distclean
 .PHONY: bench-ann bench-api bench-scale bench-codec bench-filter bench-kernels
 
 help: ## list the targets
@@ -49,6 +49,9 @@ test-sanitizers: ## the C++ tests under ASan, UBSan and TSan
 test-arm: ## the C++ tests for ARM, emulated: every kind of processor, every level
 	@scripts/setup.sh
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/test-arm.sh
+
+report-arm: test-arm ## write the table of docs/arm.md: cycles of the ARM kernels' loops (needs llvm-mca of LLVM 19)
+	$(BIN)/python scripts/report_arm_kernels.py
 
 lint: ## formatters, linters, types and layers; changes nothing
 	@scripts/setup.sh test lint

@@ -2,9 +2,9 @@
 
     scripts/count_instructions.py [--record] [build folder, default build/arm]
 
-The build is one of scripts/test-arm.sh. A kernel that takes over 3 % more than bench/kernels/instructions.json says, or is
-not in it, fails; --record writes the file anew. Counts are exact and repeatable, and say nothing of time: a processor may
-execute more instructions faster. They belong to a compiler: those of another are shown, not compared.
+The build is one of scripts/test-arm.sh. A kernel that takes over 3 % more than bench/kernels/instructions.json says, or
+is not in it, fails; --record writes the file anew. Counts are exact and repeatable, and say nothing of time: a
+processor may execute more instructions faster. They belong to a compiler: those of another are shown, not compared.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ struct QuadCodes {
   AKIDB_INLINE static Codes load(const std::uint8_t* p) { return vld1q_u8(p); }
   AKIDB_INLINE static Query load_query(const std::int8_t* p) { return vld1q_s8(p); }
   AKIDB_INLINE static Sum zero() { return vdupq_n_s32(0); }
+  AKIDB_INLINE static Sum add(Sum a, Sum b) { return vaddq_s32(a, b); }
   AKIDB_INLINE static int8x16_t low(Codes c) { return vreinterpretq_s8_u8(vandq_u8(c, vdupq_n_u8(15))); }
   AKIDB_INLINE static int8x16_t high(Codes c) { return vreinterpretq_s8_u8(vshrq_n_u8(c, 4)); }
   AKIDB_INLINE static Sum dot8(Sum sum, Codes c, Query q) {

@@ -38,6 +38,7 @@ struct Bytes {
   AKIDB_INLINE static Codes load(const std::uint8_t* p) { return p; }
   AKIDB_INLINE static Query load_query(const std::int8_t* p) { return p; }
   AKIDB_INLINE static Sum zero() { return 0; }
+  AKIDB_INLINE static Sum add(Sum a, Sum b) { return a + b; }
   AKIDB_INLINE static Sum dot8(Sum sum, Codes c, Query q) {
     for (std::size_t i = 0; i < kBytes; ++i) sum += c[i] * q[i];
     return sum;

@@ -46,6 +46,7 @@ struct SveCodes {
   AKIDB_INLINE static Codes load(const std::uint8_t* p) { return svld1_u8(svptrue_b8(), p); }
   AKIDB_INLINE static Query load_query(const std::int8_t* p) { return svld1_s8(svptrue_b8(), p); }
   AKIDB_INLINE static Sum zero() { return svdup_n_s32(0); }
+  AKIDB_INLINE static Sum add(Sum a, Sum b) { return svadd_s32_x(svptrue_b32(), a, b); }
   AKIDB_INLINE static Sum dot8(Sum sum, Codes c, Query q) { return svusdot_s32(sum, c, q); }
   AKIDB_INLINE static Sum dot4(Sum sum, Codes c, Query q_low, Query q_high) {
     const Codes low = svand_n_u8_x(svptrue_b8(), c, 15);

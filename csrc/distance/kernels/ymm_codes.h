@@ -24,6 +24,7 @@ struct YmmCodes {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
   }
   AKIDB_INLINE static Sum zero() { return _mm256_setzero_si256(); }
+  AKIDB_INLINE static Sum add(Sum a, Sum b) { return _mm256_add_epi32(a, b); }
   AKIDB_INLINE static Codes low(Codes c) { return _mm256_and_si256(c, _mm256_set1_epi8(15)); }
   AKIDB_INLINE static Codes high(Codes c) { return low(_mm256_srli_epi16(c, 4)); }
   // vpmaddubsw saturates at 2 * 255 * 128 > 32767, so the products are made of 16 bits.

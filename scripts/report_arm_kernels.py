@@ -1,0 +1,175 @@
+"""Writes the table of docs/arm.md: cycles of the ARM kernels' inner loops beside the limit of loads and arithmetic.
+
+    scripts/report_arm_kernels.py [--check] [build folder, default build/arm]
+
+The loops are those of the objects that scripts/test-arm.sh builds, disassembled; the cycles are llvm-mca's (LLVM 19 or
+newer, whose models of Neoverse N1, V1 and V2 come from Arm's guides), with every load a hit in L1. Estimates, not
+measurements. --check writes nothing and fails where a loop is over 1.15 times its limit and not in ARGUED.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENT = ROOT / "docs/arm.md"
+BEGIN, END = "<!-- kernels: scripts/report_arm_kernels.py -->", "<!-- kernels end -->"
+UNITS = {"neon": ("n1", "v1", "v2"), "neon_dotprod": ("n1", "v1", "v2"), "neon_i8mm": ("v1", "v2"), "sve256": ("v1",)}
+# Per cycle: loads, and vector arithmetic, of 128 bits and of 256 (SVE on V1). As LLVM's models have them.
+LIMITS = {"n1": (2, 2), "v1": (3, 4), "v2": (3, 4)}
+LIMITS_SVE256 = {"v1": (2, 2)}
+# What half of the pipes take: multiplications of integers one half, shifts and pairwise sums the other.
+MULTIPLY = r"[su]ml[as]l2?|[su]mull2?|mul|mla"
+SHIFT = r"[su]shll?2?|[su]xtl2?|[su]shr|lsr|[su]adalp"
+WORST = 1.15
+SINGLE_U4 = (
+    "both halves of a register of codes go to one sum; a sum for each would cost every call more additions than the "
+    "rare single row gains: walks compare rows in fours, which are at the limit"
+)
+ARGUED = {f"{level} dot_u4": SINGLE_U4 for level in ("neon_dotprod", "neon_i8mm", "sve256")}
+
+
+@dataclass(frozen=True)
+class Loop:
+    kernel: str
+    lines: list[str]
+
+    def count(self, wanted: str) -> int:
+        return sum(1 for line in self.lines if re.match(wanted, line))
+
+    @property
+    def loads(self) -> int:
+        return self.count(r"(ldr|ldur)\s+q|ld1[bhw]\b|ldr\s+z") + 2 * self.count(r"ldp\s+q")
+
+    @property
+    def arithmetic(self) -> int:
+        return len(self._vector())
+
+    def _vector(self, wanted: str = r"\w+") -> list[str]:
+        names = [line.split()[0] for line in self.lines if re.search(r"\b[vz]\d", line)]
+        return [name for name in names if not re.match(r"ld|mov|st", name) and re.fullmatch(wanted, name)]
+
+    def limit(self, core: str, sve: bool) -> float:
+        loads, pipes = (LIMITS_SVE256 if sve else LIMITS)[core]
+        return max(
+            self.loads / loads,
+            self.arithmetic / pipes,
+            len(self._vector(MULTIPLY)) / (pipes / 2),
+            len(self._vector(SHIFT)) / (pipes / 2),
+        )
+
+
+def functions(unit: Path) -> dict[str, list[str]]:
+    shown = subprocess.run(
+        ["aarch64-linux-gnu-objdump", "-dC", "--no-show-raw-insn", unit], check=True, capture_output=True, text=True
+    ).stdout
+    out: dict[str, list[str]] = {}
+    lines: list[str] = []
+    for line in shown.splitlines():
+        if line.endswith(">:"):
+            lines = out.setdefault(name_of(line), [])
+        elif re.match(r" +[0-9a-f]+:\t", line):
+            lines.append(line.strip())
+    return out
+
+
+def name_of(symbol: str) -> str:
+    """l2, dot_batch4, dot_u8 … of a demangled name."""
+    plain = symbol.replace("akidb::(anonymous namespace)::", "")
+    template = re.search(r"(single|batch4)<\w+, (\w+)(?:<\w+>)?>", plain)
+    if template:
+        operation = {"SquaredL2": "l2", "Dot": "dot"}.get(template[2], template[2])
+        return operation if template[1] == "single" else f"{operation}_batch4"
+    found = re.search(r"(\w+)<", plain)
+    return found[1] if found else plain
+
+
+def main_loop(kernel: str, lines: list[str]) -> Loop | None:
+    """Of the innermost loops, the one with most vector arithmetic."""
+    addresses = [int(line.split(":")[0], 16) for line in lines]
+    best: Loop | None = None
+    for end, line in enumerate(lines):
+        branch = re.search(r"\t(?:b\.\w+|cbn?z|tbn?z)\t(?:.*, )?([0-9a-f]+) <", line)
+        if not branch or int(branch[1], 16) > addresses[end] or int(branch[1], 16) not in addresses:
+            continue
+        begin = addresses.index(int(branch[1], 16))
+        body = [
+            re.sub(r"\s*(//|<).*", "", text.split("\t", 1)[1]).replace("\t", " ") for text in lines[begin : end + 1]
+        ]
+        if any(re.match(r"b\.|cb|tb|ret", text) for text in body[:-1]):
+            continue
+        loop = Loop(kernel, body)
+        if loop.loads and (best is None or loop.arithmetic > best.arithmetic):
+            best = loop
+    return best
+
+
+def cycles(loop: Loop, core: str, mca: str) -> float:
+    body = re.sub(r"[0-9a-f]+$", "loop", loop.lines[-1])
+    text = "loop:\n" + "\n".join([*loop.lines[:-1], body]) + "\n"
+    iterations = 500
+    target = ["-mtriple=aarch64-linux-gnu", f"-mcpu=neoverse-{core}", "-mattr=+sve,+i8mm,+dotprod"]
+    told = subprocess.run(
+        [mca, *target, f"-iterations={iterations}"], input=text, check=True, capture_output=True, text=True
+    ).stdout
+    found = re.search(r"Total Cycles:\s+(\d+)", told)
+    assert found, told
+    return int(found[1]) / iterations
+
+
+def find_mca() -> str:
+    for name in ("llvm-mca-22", "llvm-mca-21", "llvm-mca-20", "llvm-mca-19"):
+        if shutil.which(name):
+            return name
+    sys.exit("report_arm_kernels: llvm-mca of LLVM 19 or newer is missing (apt: llvm-19)")
+
+
+def rows(build: Path, mca: str) -> tuple[list[str], list[str]]:
+    """Lines of the table, and the loops that are over the limit without an argument."""
+    table, over = [], []
+    for unit, cores in UNITS.items():
+        made = build / f"csrc/distance/CMakeFiles/akidb_kernels_{unit}.dir/kernels/{unit}.cc.o"
+        for kernel, lines in functions(made).items():
+            loop = main_loop(kernel, lines)
+            if loop is None:
+                continue
+            cells = []
+            for core in ("n1", "v1", "v2"):
+                if core not in cores:
+                    cells.append("")
+                    continue
+                took, limit = cycles(loop, core, mca), loop.limit(core, unit == "sve256")
+                cells.append(f"{took:.1f} / {limit:.1f} = {took / limit:.2f}")
+                if took / limit > WORST and f"{unit} {kernel}" not in ARGUED:
+                    over.append(f"{unit} {kernel} on {core}: {took / limit:.2f}")
+            table.append(f"| {unit} | {kernel} | {loop.loads} | {loop.arithmetic} | {' | '.join(cells)} |")
+    return table, over
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing, fail where a loop is over the limit")
+    parser.add_argument("build", nargs="?", type=Path, default=ROOT / "build/arm")
+    arguments = parser.parse_args()
+    table, over = rows(arguments.build, find_mca())
+    if arguments.check:
+        print("\n".join(over) or "report_arm_kernels: every loop is within its limit or argued")
+        return 1 if over else 0
+    head = [
+        "| level | kernel | loads | arithmetic | Neoverse N1 | Neoverse V1 | Neoverse V2 |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    before, rest = DOCUMENT.read_text().split(BEGIN)
+    argued = [f"- `{name}`: {why}" for name, why in ARGUED.items()]
+    DOCUMENT.write_text("\n".join([before + BEGIN, *head, *table, "", *argued, END + rest.split(END)[1]]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
