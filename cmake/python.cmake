@@ -2,6 +2,12 @@
 # Each appears in the build when its sources do.
 find_package(Python 3.11 REQUIRED COMPONENTS Interpreter Development.Module)
 
+# Kernels with pages of 16 KiB (Raspberry Pi 5, Apple) and 64 KiB (RHEL, Jetson) map a segment of a module only where it is aligned
+# to that; x86-64's linkers align to 4 KiB. Without a page between code and data of its own each, lest a module grow by 64 KiB a time.
+if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
+  add_link_options(-Wl,-z,max-page-size=65536 -Wl,-z,noseparate-code)
+endif()
+
 if(EXISTS ${PROJECT_SOURCE_DIR}/csrc/bindings)
   find_package(pybind11 2.13 CONFIG REQUIRED)
   file(GLOB binding_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/csrc/bindings/*.cc)
