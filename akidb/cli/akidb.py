@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from akidb import __version__
+from akidb.cli.doctor import doctor
 from akidb.cli.store import store
 
 
@@ -14,6 +15,7 @@ def main() -> None:
     """Tools around AkiDB; `akidb-api` serves, `akidb-ingest` loads files."""
 
 
+main.add_command(doctor)
 main.add_command(store)
 
 if __name__ == "__main__":

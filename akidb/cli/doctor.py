@@ -1,0 +1,199 @@
+"""akidb doctor: is this machine fit for AkiDB, and what will it use of it?"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import mmap
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+
+import akidb
+from akidb.config import Settings, load
+from akidb.errors import AkiDBError
+from akidb.storage import open_store, require_conditional_puts
+from akidb.telemetry import logging as logs
+
+EXIT_UNFIT = 1
+CLOCK_SKEW_SECS_MAX = 60.0
+_WRITE_BYTES = 64 << 20
+_SYNCS = 20
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was looked at, whether it is well, the words for a person and the figures for a program."""
+
+    name: str
+    ok: bool
+    text: str
+    data: dict[str, object]
+
+
+@click.command(
+    epilog="Exit status: 0 all is well; 1 something is not, and is marked FAIL; 2 wrong arguments or configuration."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs and bug reports.")
+@click.option("--config", metavar="FILE", help="YAML file with settings, as for akidb-api.")
+def doctor(as_json: bool, config: str | None) -> None:
+    """Look at this machine and the configured store: processor, kernels, pages, memory, disk, store, clock.
+
+    Writes 64 MiB to the folder of the store, or of temporary files where the store is remote, and removes them.
+    """
+    logs.configure("error", "text", stream=sys.stderr)
+    try:
+        settings = load(config=config).settings
+    except AkiDBError as error:
+        click.echo(f"akidb doctor: {error}", err=True)
+        sys.exit(2)
+    findings = [_tried(name, look, settings) for name, look in LOOKS.items()]
+    fit = all(finding.ok for finding in findings)
+    if as_json:
+        looked = {finding.name: {"ok": finding.ok, "text": finding.text, **finding.data} for finding in findings}
+        click.echo(json.dumps({"version": akidb.__version__, "ok": fit, **looked}, indent=2))
+    else:
+        for finding in findings:
+            click.echo(f"{'ok  ' if finding.ok else 'FAIL'} {finding.name}: {finding.text}")
+    sys.exit(0 if fit else EXIT_UNFIT)
+
+
+def _tried(name: str, look: Callable[[Settings], Finding], settings: Settings) -> Finding:
+    """A fault of one look must not hide the others."""
+    try:
+        return look(settings)
+    except (AkiDBError, OSError) as error:
+        return Finding(name, False, str(error), {"error": str(error)})
+
+
+def _processor(_: Settings) -> Finding:
+    info = akidb.simd_info()
+    data: dict[str, object] = {"machine": platform.machine(), "system": platform.platform(), **info}
+    data |= {"python": platform.python_version(), "features": _features()}
+    lowered = "" if info["level"] == info["detected"] else f" (lowered from {info['detected']} by AKIDB_SIMD_LEVEL)"
+    text = (
+        f"{platform.machine()}, {info['threads']} threads, kernels at {info['level']}{lowered}, {platform.platform()}"
+    )
+    return Finding("processor", True, text, data)
+
+
+def _features() -> list[str]:
+    """What Linux says the processor has; nothing on other systems."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return []
+    pairs = (line.partition(":") for line in lines)
+    return next((words.split() for key, _, words in pairs if key.strip() in ("flags", "Features")), [])
+
+
+def _kernels(_: Settings) -> Finding:
+    """Whole numbers, whose distances are exact, so that the kernels must agree with NumPy to the last bit."""
+    random = np.random.default_rng(1)
+    wrong = []
+    for dim in (1, 7, 64, 100, 768):
+        rows = random.integers(-8, 9, (200, dim)).astype(np.float32)
+        index = akidb.FlatIndex(dim, "l2")
+        index.add(np.arange(200), rows)
+        found = index.search(rows[:20], 10)
+        exact = np.sort(((rows[:20, None, :].astype(np.float64) - rows) ** 2).sum(axis=2), axis=1)[:, :10]
+        if not np.array_equal(found.distances, exact.astype(np.float32)):
+            wrong.append(dim)
+    text = f"wrong distances at dimensions {wrong}: report this machine" if wrong else "distances are exact"
+    return Finding("kernels", not wrong, text, {"wrong_dimensions": wrong})
+
+
+def _memory(_: Settings) -> Finding:
+    page = mmap.PAGESIZE
+    total = os.sysconf("SC_PHYS_PAGES") * page
+    data: dict[str, object] = {"page_bytes": page, "total_bytes": total}
+    text = f"{total // _MIB} MiB, pages of {page // 1024} KiB"
+    try:
+        free = os.sysconf("SC_AVPHYS_PAGES") * page
+    except ValueError:  # macOS does not tell
+        return Finding("memory", True, text, data)
+    return Finding("memory", True, f"{text}, {free // _MIB} MiB unused", {**data, "unused_bytes": free})
+
+
+def _disk(settings: Settings) -> Finding:
+    """Speed of writing and syncing where durable writes go: a local commit costs a sync."""
+    folder = _folder(settings)
+    with tempfile.NamedTemporaryFile(dir=folder, prefix="akidb-doctor-") as file:
+        block = os.urandom(_MIB)
+        began = time.perf_counter()
+        for _ in range(_WRITE_BYTES // _MIB):
+            file.write(block)
+        file.flush()
+        os.fsync(file.fileno())
+        write_mib_per_sec = _WRITE_BYTES / _MIB / (time.perf_counter() - began)
+        syncs = []
+        for _ in range(_SYNCS):
+            began = time.perf_counter()
+            file.write(block[:4096])
+            file.flush()
+            os.fsync(file.fileno())
+            syncs.append((time.perf_counter() - began) * 1000)
+    free = os.statvfs(folder)
+    free_bytes = free.f_bavail * free.f_frsize
+    data = {"folder": str(folder), "write_mib_per_sec": round(write_mib_per_sec, 1)}
+    data |= {"fsync_ms_median": round(float(np.median(syncs)), 3), "fsync_ms_max": round(max(syncs), 3)}
+    text = f"{folder}: writes {write_mib_per_sec:.0f} MiB/s, fsync {np.median(syncs):.2f} ms (at most {max(syncs):.2f})"
+    return Finding("disk", True, f"{text}, {free_bytes // _MIB} MiB free", {**data, "free_bytes": free_bytes})
+
+
+def _folder(settings: Settings) -> Path:
+    """Of the local store, or the nearest folder above it that is there; of temporary files for a remote store."""
+    if settings.storage.s3_endpoint or settings.storage.use_memory_backend:
+        return Path(tempfile.gettempdir())
+    folder = Path(settings.storage.data_dir).absolute()
+    while not folder.is_dir():
+        folder = folder.parent
+    return folder
+
+
+def _store(settings: Settings) -> Finding:
+    """Three conditional puts on a key of its own; also tells the store's clock from ours."""
+    folder = Path(settings.storage.data_dir)
+    if not settings.storage.s3_endpoint and not settings.storage.use_memory_backend and not folder.exists():
+        return Finding(
+            "store", True, f"{folder.absolute()} is not there yet; the first start makes it", {"location": None}
+        )
+    return asyncio.run(_probe(settings))
+
+
+async def _probe(settings: Settings) -> Finding:
+    store = open_store(settings)
+    try:
+        began = time.perf_counter()
+        await require_conditional_puts(store)
+        took_ms = (time.perf_counter() - began) * 1000
+        dated = (await store.get("probe/doctor")).date
+    finally:
+        await store.close()
+    data: dict[str, object] = {"location": store.location, "probe_ms": round(took_ms, 1)}
+    text = f"{store.location} keeps conditional writes (probe {took_ms:.0f} ms; `akidb store check` tries all rules)"
+    if dated is None:
+        return Finding("store", True, text, data)
+    skew = time.time() - dated
+    data["clock_skew_secs"] = round(skew, 1)
+    if abs(skew) > CLOCK_SKEW_SECS_MAX:
+        return Finding("store", False, f"{text}; our clock is {skew:+.0f} s off the store's: set it by NTP", data)
+    return Finding("store", True, f"{text}; clocks agree within {abs(skew) + 1:.0f} s", data)
+
+
+LOOKS: dict[str, Callable[[Settings], Finding]] = {
+    "processor": _processor,
+    "kernels": _kernels,
+    "memory": _memory,
+    "disk": _disk,
+    "store": _store,
+}
