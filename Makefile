@@ -7,8 +7,8 @@ CPP := build/cpp
 PYTEST := $(BIN)/python -m pytest
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 
-.PHONY: help run develop test test-fast test-ci test-s3 test-cpp test-sanitizers test-arm report-arm lint lint-cpp format clean distclean
-.PHONY: bench-ann bench-api bench-scale bench-codec bench-filter bench-kernels
+.PHONY: help run develop test test-fast test-ci test-s3 test-cpp test-sanitizers test-arm report-arm test-arm-wheel lint lint-cpp format clean distclean
+.PHONY: bench-ann bench-api bench-scale bench-codec bench-filter bench-kernels bench-edge
 
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z0-9-]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | tr '@' '\t' | expand -t 26
@@ -49,6 +49,10 @@ test-sanitizers: ## the C++ tests under ASan, UBSan and TSan
 test-arm: ## the C++ tests for ARM, emulated: every kind of processor, every level
 	@scripts/setup.sh
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/test-arm.sh
+
+test-arm-wheel: ## the aarch64 wheel in an emulated CPython (Debian 12; downloads 150 MB the first time)
+	@scripts/setup.sh
+	scripts/test-arm-wheel.sh
 
 report-arm: test-arm ## write the table of docs/arm.md: cycles of the ARM kernels' loops (needs llvm-mca of LLVM 19)
 	$(BIN)/python scripts/report_arm_kernels.py
@@ -100,6 +104,10 @@ bench-kernels: ## the distance kernels at every instruction set
 	PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S . -B build/bench -DAKIDB_BUILD_BENCH=ON >/dev/null
 	PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/bench --parallel $(JOBS)
 	build/bench/bench/kernels/bench_kernels
+
+bench-edge: ## this board in one JSON file and a report: kernels, index, joules (minutes; nothing else should run)
+	@scripts/setup.sh bench
+	$(BIN)/python -m bench.edge
 
 clean: ## remove what was built; data and .venv stay
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .venv/.akidb-build

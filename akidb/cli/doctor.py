@@ -86,6 +86,13 @@ def _processor(_: Settings) -> Finding:
     return Finding("processor", True, text, data)
 
 
+def look_at_machine() -> dict[str, object]:
+    """What doctor tells of processor and memory, without touching disk or store; for benchmarks."""
+    settings = Settings()
+    processor, memory = _processor(settings), _memory(settings)
+    return {"text": f"{processor.text}; {memory.text}", "akidb": akidb.__version__, **processor.data, **memory.data}
+
+
 def _features() -> list[str]:
     """What Linux says the processor has; nothing on other systems."""
     try:

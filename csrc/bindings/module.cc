@@ -43,6 +43,12 @@ void translate(std::exception_ptr pointer) {  // NOLINT(performance-unnecessary-
 
 }  // namespace akidb::bindings
 
+// Free-threaded CPython needs no GIL for this module. What threads share, and what guards it: the kernels in use, a
+// static set once (distance.cc); the pool's queue, a mutex, and its threads' scratch space, theirs alone
+// (thread_pool.cc, walk.h); an HnswIndex, a writer's mutex and a reader's lock (index.h), tried by
+// tests/cpp/hnsw/test_index.cc under ThreadSanitizer; a GraphIndex and an array given to a call, never written to here.
+// NumPy arrays that the caller changes during a call are read torn, as by any other library. The codecs (akidb/codec,
+// Cython) keep no state at all.
 PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   using namespace akidb::bindings;
   pybind11::register_local_exception_translator(translate);
