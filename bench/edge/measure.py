@@ -1,0 +1,136 @@
+"""What bench.edge measures on one machine, as one JSON object."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+import akidb
+from akidb.cli.doctor import look_at_machine
+from bench.data import clustered
+from bench.edge.power import metered
+
+EFS = (16, 32, 64, 128, 256)
+SECONDS = 2.0
+BANDWIDTH_BYTES = 512 << 20
+
+
+def machine() -> dict[str, object]:
+    facts = look_at_machine()
+    facts["model"] = _model()
+    return facts
+
+
+def _model() -> str:
+    """Board or computer, where the system tells."""
+    for path in ("/proc/device-tree/model", "/sys/devices/virtual/dmi/id/product_name"):
+        if Path(path).exists():
+            return Path(path).read_text().strip("\0\n ")
+    return platform.node() if platform.system() == "Darwin" else platform.processor()
+
+
+def rate(call: Callable[[], object], seconds: float = SECONDS) -> float:
+    """Calls per second: the best of three runs, since what disturbs a run only makes it slower."""
+    call()
+    best = 0.0
+    for _ in range(3):
+        calls, began = 0, time.perf_counter()
+        while (elapsed := time.perf_counter() - began) < seconds / 3 or calls == 0:
+            call()
+            calls += 1
+        best = max(best, calls / elapsed)
+    return best
+
+
+def bandwidth_gb_per_sec() -> float:
+    """Bytes read and written by copying half a GiB on one thread."""
+    source = np.ones(BANDWIDTH_BYTES // 8, np.uint64)
+    target = np.empty_like(source)
+    return 2 * source.nbytes * rate(lambda: np.copyto(target, source)) / 1e9
+
+
+def scan(dim: int, bandwidth: float) -> list[dict[str, object]]:
+    """Exact search: one pass of the float32 kernel over rows that lie in L2, and in memory."""
+    found: list[dict[str, object]] = []
+    for place, size in (("L2", 256 << 10), ("memory", 256 << 20)):
+        rows = max(64, size // (4 * dim))
+        index = akidb.FlatIndex(dim, "l2")
+        index.add(np.arange(rows), np.random.default_rng(2).random((rows, dim), np.float32))
+        query = np.random.default_rng(3).random((1, dim), np.float32)
+        for threads in (1, 0):
+            passes = rate(lambda query=query, threads=threads, index=index: index.search(query, 10, threads=threads))
+            gb_per_sec = passes * rows * dim * 4 / 1e9
+            share = gb_per_sec / bandwidth if place == "memory" else None
+            found.append(
+                {"dim": dim, "rows_in": place, "threads": threads, "gb_per_sec": gb_per_sec, "of_bandwidth": share}
+            )
+    return found
+
+
+def recall(found: npt.NDArray[np.int64], truth: npt.NDArray[np.int64]) -> float:
+    return float(np.mean([len(np.intersect1d(a, b)) / truth.shape[1] for a, b in zip(found, truth, strict=True)]))
+
+
+def graph(rows: int, dim: int) -> dict[str, object]:
+    """Build, seal, and searches of one query at a time on one thread."""
+    data = clustered(rows, dim, queries=500)
+    exact = akidb.FlatIndex(dim, "l2")
+    exact.add(np.arange(rows), data.base)
+    truth = exact.search(data.queries, 10).ids
+    index = akidb.HnswIndex(dim, "l2", 16, 200)
+    with metered() as building:
+        began = time.perf_counter()
+        index.add(np.arange(rows), data.base)
+        build_secs = time.perf_counter() - began
+    sealed = index.seal()
+    searches = []
+    for ef in EFS:
+        with metered() as energy:
+            began, done = time.perf_counter(), 0
+            while (elapsed := time.perf_counter() - began) < SECONDS:
+                sealed.search(data.queries[done % 500 : done % 500 + 1], 10, ef_search=ef, threads=1)
+                done += 1
+        searches.append(
+            {
+                "ef": ef,
+                "recall_at_10": recall(sealed.search(data.queries, 10, ef_search=ef).ids, truth),
+                "queries_per_sec": done / elapsed,
+                "joules_per_query": None if energy.joules is None else energy.joules / done,
+            }
+        )
+    return {
+        "rows": rows,
+        "dim": dim,
+        "build_secs": build_secs,
+        "build_joules": building.joules,
+        "energy_source": building.source,
+        "resident_bytes": resident_bytes(),
+        "searches": searches,
+    }
+
+
+def resident_bytes() -> int:
+    """Now on Linux, the most so far on macOS."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmRSS"))
+        return int(line.split()[1]) * 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def measure(rows: int, dims: tuple[int, ...]) -> dict[str, object]:
+    bandwidth = bandwidth_gb_per_sec()
+    return {
+        "version": 1,
+        "machine": machine(),
+        "bandwidth_gb_per_sec": bandwidth,
+        "scans": [row for dim in dims for row in scan(dim, bandwidth)],
+        "graphs": [graph(rows, dim) for dim in dims],
+    }
