@@ -71,21 +71,21 @@ struct Data {
   std::vector<std::size_t> order;
 };
 
-double single_seconds(const Data& data, float (*kernel)(const float*, const float*, std::size_t)) {
+double single_seconds(const Data& data, const Kernel& kernel) {
   return best_seconds([&] {
     float sum = 0;
-    for (std::size_t i = 0; i < data.rows; ++i) sum += kernel(data.query(), data.row(i), data.dim);
+    for (std::size_t i = 0; i < data.rows; ++i) sum += kernel.single(data.query(), data.row(i), data.dim);
     sink = sum;
   });
 }
 
-double batch_seconds(const Data& data, void (*kernel)(const float*, const float* const[4], std::size_t, float[4])) {
+double batch_seconds(const Data& data, const Kernel& kernel) {
   return best_seconds([&] {
     float sum = 0;
     for (std::size_t i = 0; i < data.rows; i += 4) {
-      const float* const four[4] = {data.row(i), data.row(i + 1), data.row(i + 2), data.row(i + 3)};
+      const void* const four[4] = {data.row(i), data.row(i + 1), data.row(i + 2), data.row(i + 3)};
       float out[4];
-      kernel(data.query(), four, data.dim, out);
+      kernel.batch4(data.query(), four, data.dim, out);
       sum += out[0] + out[1] + out[2] + out[3];
     }
     sink = sum;
@@ -111,10 +111,12 @@ void kernels_table() {
       for (const SimdLevel level : kSimdLevels) {
         const Kernels* table = kernels_at(level);
         if (table == nullptr) continue;
-        print_row(table->name, "l2", data, place.name, single_seconds(data, table->l2));
-        print_row(table->name, "dot", data, place.name, single_seconds(data, table->dot));
-        print_row(table->name, "l2_batch4", data, place.name, batch_seconds(data, table->l2_batch4));
-        print_row(table->name, "dot_batch4", data, place.name, batch_seconds(data, table->dot_batch4));
+        const Kernel& l2 = table->l2(ElementType::kFloat32);
+        const Kernel& dot = table->dot(ElementType::kFloat32);
+        print_row(table->name, "l2", data, place.name, single_seconds(data, l2));
+        print_row(table->name, "dot", data, place.name, single_seconds(data, dot));
+        print_row(table->name, "l2_batch4", data, place.name, batch_seconds(data, l2));
+        print_row(table->name, "dot_batch4", data, place.name, batch_seconds(data, dot));
       }
     }
   }

@@ -34,6 +34,25 @@ inline Metric parse_metric(const std::string& word) {
   throw_invalid("metric is '" + word + "', expected cosine, l2 or ip");
 }
 
+inline ElementType parse_type(const std::string& word) {
+  constexpr const char* kWords[kElementTypes] = {"float32", "float16", "bfloat16", "int8", "uint8", "binary"};
+  for (std::size_t i = 0; i < kElementTypes; ++i) {
+    if (word == kWords[i]) return static_cast<ElementType>(i);
+  }
+  throw_invalid("dtype is '" + word + "', expected float32, float16, bfloat16, int8, uint8 or binary");
+}
+
+// Numpy has no bfloat16 and no bits: uint16 and uint8 stand for them.
+inline py::dtype dtype_of(ElementType type) {
+  constexpr const char* kDtypes[kElementTypes] = {"float32", "float16", "uint16", "int8", "uint8", "uint8"};
+  return py::dtype(kDtypes[static_cast<std::size_t>(type)]);
+}
+
+// Elements of a row of such an array.
+inline std::size_t width_of(ElementType type, std::size_t dim) {
+  return type == ElementType::kBinary ? vector_bytes(type, dim) : dim;
+}
+
 // Nothing: what serves.
 inline std::optional<quantization::CodeBits> parse_code_bits(std::optional<unsigned> bits) {
   if (!bits) return std::nullopt;
@@ -56,12 +75,21 @@ inline const char* to_word(Metric metric) {
   return metric == Metric::kCosine ? "cosine" : metric == Metric::kL2 ? "l2" : "ip";
 }
 
-// Rows of a two-dimensional array whose rows have `dim` values.
-inline std::size_t rows_of(const FloatArray& array, std::size_t dim, const char* name) {
-  if (array.ndim() != 2 || static_cast<std::size_t>(array.shape(1)) != dim) {
-    throw_invalid(std::string(name) + ": expected shape (n, " + std::to_string(dim) + ")");
-  }
+// Rows of a two-dimensional array of vectors close together.
+inline std::size_t rows_of(const py::array& array, ElementType type, const char* name) {
+  if (!array.dtype().is(dtype_of(type)) && !array.dtype().equal(dtype_of(type)))
+    throw_invalid(std::string(name) + ": expected dtype " + std::string(py::str(dtype_of(type))));
+  if (array.ndim() != 2) throw_invalid(std::string(name) + ": expected shape (n, dim)");
+  if ((array.flags() & py::array::c_style) == 0) throw_invalid(std::string(name) + ": expected C order");
   return static_cast<std::size_t>(array.shape(0));
+}
+
+inline std::size_t rows_of(const py::array& array, ElementType type, std::size_t dim, const char* name) {
+  const std::size_t width = width_of(type, dim);
+  const std::size_t rows = rows_of(array, type, name);
+  if (static_cast<std::size_t>(array.shape(1)) != width)
+    throw_invalid(std::string(name) + ": expected shape (n, " + std::to_string(width) + ")");
+  return rows;
 }
 
 inline std::size_t length_of(const py::array& array, const char* name) {

@@ -3,6 +3,7 @@
 #include "cpu/simd_level.h"
 #include "flat/flat.h"
 #include "hnsw/checksum.h"
+#include "hnsw/vectors.h"
 
 namespace akidb::bindings {
 
@@ -21,16 +22,27 @@ py::dict simd_info() {
   return info;
 }
 
-FloatArray inverse_norms(const FloatArray& vectors, unsigned threads) {
-  if (vectors.ndim() != 2) throw_invalid("vectors: expected shape (n, dim)");
-  const auto count = static_cast<std::size_t>(vectors.shape(0));
+FloatArray inverse_norms(const py::array& vectors, unsigned threads, const std::string& dtype) {
+  const ElementType type = parse_type(dtype);
+  if (type == ElementType::kBinary) throw_invalid("binary vectors have no norms");
+  const std::size_t count = rows_of(vectors, type, "vectors");
   const auto dim = static_cast<std::size_t>(vectors.shape(1));
   FloatArray out(static_cast<py::ssize_t>(count));
-  const float* in = vectors.data();
+  const void* in = vectors.data();
   float* to = out.mutable_data();
   const py::gil_scoped_release release;
-  flat::inverse_norms(in, count, dim, threads, to);
+  flat::inverse_norms(type, in, count, dim, threads, to);
   return out;
+}
+
+void check_vectors(const py::array& vectors, std::size_t dim, const std::string& metric, const std::string& what,
+                   const std::string& dtype) {
+  const ElementType type = parse_type(dtype);
+  const std::size_t count = rows_of(vectors, type, dim, "vectors");
+  const void* in = vectors.data();
+  const Metric parsed = parse_metric(metric);
+  const py::gil_scoped_release release;
+  hnsw::check_vectors(type, in, count, dim, parsed, what.c_str());
 }
 
 std::uint32_t crc32c(const py::buffer& bytes, std::uint32_t crc) {
@@ -45,7 +57,10 @@ std::uint32_t crc32c(const py::buffer& bytes, std::uint32_t crc) {
 void bind_distance(py::module_& module) {
   module.def("simd_info", simd_info);
   module.def("crc32c", crc32c, py::arg("bytes"), py::arg("crc") = 0);
-  module.def("inverse_norms", inverse_norms, py::arg("vectors").noconvert(), py::kw_only(), py::arg("threads"));
+  module.def("check_vectors", check_vectors, py::arg("vectors").noconvert(), py::arg("dim"), py::arg("metric"),
+             py::arg("what"), py::kw_only(), py::arg("dtype") = "float32");
+  module.def("inverse_norms", inverse_norms, py::arg("vectors").noconvert(), py::kw_only(), py::arg("threads"),
+             py::arg("dtype") = "float32");
 }
 
 }  // namespace akidb::bindings

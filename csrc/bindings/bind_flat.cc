@@ -5,15 +5,16 @@ namespace akidb::bindings {
 
 namespace {
 
-py::tuple scan(const FloatArray& vectors, const std::string& metric, const FloatArray& queries, std::size_t k,
+py::tuple scan(const py::array& vectors, const std::string& metric, const py::array& queries, std::size_t k,
                const std::optional<MaskArray>& allowed, std::optional<double> seconds, unsigned threads,
-               const std::optional<FloatArray>& inverse_norms) {
-  if (vectors.ndim() != 2) throw_invalid("vectors: expected shape (n, dim)");
+               const std::optional<FloatArray>& inverse_norms, const std::string& dtype) {
   flat::Rows rows;
+  rows.type = parse_type(dtype);
+  rows.count = rows_of(vectors, rows.type, "vectors");
   rows.vectors = vectors.data();
-  rows.count = static_cast<std::size_t>(vectors.shape(0));
-  rows.dim = static_cast<std::size_t>(vectors.shape(1));
+  rows.dim = static_cast<std::size_t>(vectors.shape(1)) * (rows.type == ElementType::kBinary ? 8 : 1);
   rows.metric = parse_metric(metric);
+  if (rows.type == ElementType::kBinary && rows.metric != Metric::kL2) throw_invalid("metric: binary vectors have l2");
   if (inverse_norms) {
     if (length_of(*inverse_norms, "inverse_norms") != rows.count)
       throw_invalid("inverse_norms: expected one per vector");
@@ -21,7 +22,7 @@ py::tuple scan(const FloatArray& vectors, const std::string& metric, const Float
   }
   flat::Request request;
   request.queries = queries.data();
-  request.query_count = rows_of(queries, rows.dim, "queries");
+  request.query_count = rows_of(queries, rows.type, rows.dim, "queries");
   request.k = k;
   if (allowed) {
     if (length_of(*allowed, "allowed") != rows.count) throw_invalid("allowed: expected one value per vector");
@@ -44,7 +45,7 @@ py::tuple scan(const FloatArray& vectors, const std::string& metric, const Float
 void bind_flat(py::module_& module) {
   module.def("scan", scan, py::arg("vectors").noconvert(), py::arg("metric"), py::arg("queries").noconvert(),
              py::arg("k"), py::kw_only(), py::arg("allowed").noconvert() = py::none(), py::arg("seconds") = py::none(),
-             py::arg("threads") = 1, py::arg("inverse_norms").noconvert() = py::none());
+             py::arg("threads") = 1, py::arg("inverse_norms").noconvert() = py::none(), py::arg("dtype") = "float32");
 }
 
 }  // namespace akidb::bindings

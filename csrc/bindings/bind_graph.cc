@@ -77,7 +77,7 @@ py::object build_graph(const FloatArray& array, const std::string& metric, unsig
   if (array.ndim() != 2) throw_invalid("vectors: expected shape (n, dim)");
   const auto count = static_cast<std::size_t>(array.shape(0));
   const auto dim = static_cast<std::size_t>(array.shape(1));
-  hnsw::Vectors vectors{array.data(), dim, dim, nullptr, parse_metric(metric)};
+  hnsw::Vectors vectors{ElementType::kFloat32, array.data(), dim * sizeof(float), dim, nullptr, parse_metric(metric)};
   const std::optional<quantization::CodeBits> bits = parse_code_bits(code_bits);
   const Parts reused(parts);
   if (!reused.span().empty() && reused.live() != count)
@@ -88,7 +88,7 @@ py::object build_graph(const FloatArray& array, const std::string& metric, unsig
     AlignedBuffer<float> norms;
     if (vectors.metric == Metric::kCosine) {
       norms = AlignedBuffer<float>(count);
-      flat::inverse_norms(vectors.data, count, dim, threads, norms.data());
+      flat::inverse_norms(vectors.type, vectors.data, count, dim, threads, norms.data());
       vectors.inverse_norms = norms.data();
     }
     const hnsw::Params params{m, ef_construction, seed};
@@ -108,8 +108,8 @@ py::object build_graph(const FloatArray& array, const std::string& metric, unsig
 
 class GraphIndex {
  public:
-  GraphIndex(FloatArray vectors, const py::buffer& graph, const std::string& metric,
-             std::optional<FloatArray> inverse_norms, std::optional<IdArray> ids)
+  GraphIndex(py::array vectors, const py::buffer& graph, const std::string& metric,
+             std::optional<FloatArray> inverse_norms, std::optional<IdArray> ids, const std::string& dtype)
       : array_(std::move(vectors)), norms_(std::move(inverse_norms)), ids_(std::move(ids)), buffer_(graph.request()) {
     if (!PyBuffer_IsContiguous(buffer_.view(), 'C')) throw_invalid("graph: expected bytes in C order");
     bytes_ = static_cast<const std::uint8_t*>(buffer_.ptr);
@@ -118,16 +118,17 @@ class GraphIndex {
     codes_ = hnsw::open_codes(bytes_, info_);
     calibration_ = hnsw::read_calibration(bytes_, info_);
     if (ids_ && length_of(*ids_, "ids") != info_.count) throw_invalid("ids: expected one per vector");
-    if (array_.ndim() != 2) throw_invalid("vectors: expected shape (n, dim)");
-    dim_ = static_cast<std::size_t>(array_.shape(1));
-    if (info_.count != static_cast<std::size_t>(array_.shape(0)) || info_.dim != dim_ ||
-        info_.metric != parse_metric(metric)) {
+    const ElementType type = parse_type(dtype);
+    const std::size_t count = rows_of(array_, type, "vectors");
+    const auto width = static_cast<std::size_t>(array_.shape(1));
+    if (info_.count != count || width_of(type, info_.dim) != width || info_.metric != parse_metric(metric)) {
       throw Error(ErrorKind::kCorruption, "the graph was built over " + std::to_string(info_.count) + " vectors of " +
                                               std::to_string(info_.dim) + " dimensions under " + to_word(info_.metric) +
-                                              ", not over these " + std::to_string(array_.shape(0)) + " of " +
-                                              std::to_string(dim_) + " under " + metric);
+                                              ", not over these " + std::to_string(count) + " of " +
+                                              std::to_string(width) + " under " + metric);
     }
-    vectors_ = {array_.data(), dim_, dim_, nullptr, info_.metric, hnsw::open_order(bytes_, info_)};
+    vectors_ = {type,    array_.data(), vector_bytes(type, info_.dim),  info_.dim,
+                nullptr, info_.metric,  hnsw::open_order(bytes_, info_)};
     if (info_.metric != Metric::kCosine) return;
     if (norms_) {
       if (length_of(*norms_, "inverse_norms") != info_.count) throw_invalid("inverse_norms: expected one per vector");
@@ -135,16 +136,16 @@ class GraphIndex {
     } else {
       own_norms_ = AlignedBuffer<float>(info_.count);
       const py::gil_scoped_release release;
-      flat::inverse_norms(vectors_.data, info_.count, dim_, 0, own_norms_.data());
+      flat::inverse_norms(type, vectors_.data, count, info_.dim, 0, own_norms_.data());
       vectors_.inverse_norms = own_norms_.data();
     }
   }
 
-  py::tuple search(const FloatArray& queries, std::size_t k, std::size_t ef_search,
+  py::tuple search(const py::array& queries, std::size_t k, std::size_t ef_search,
                    const std::optional<MaskArray>& allowed, std::optional<double> seconds, unsigned threads) const {
     hnsw::Request request;
     request.queries = queries.data();
-    request.query_count = rows_of(queries, dim_, "queries");
+    request.query_count = rows_of(queries, vectors_.type, vectors_.dim, "queries");
     request.k = k;
     request.ef = ef_search;
     if (codes_) request.codes = &codes_.value();
@@ -160,7 +161,7 @@ class GraphIndex {
     float* distances = answer.distances.mutable_data();
     {
       const py::gil_scoped_release release;
-      hnsw::check_vectors(request.queries, request.query_count, dim_, info_.metric, "query");
+      hnsw::check_vectors(vectors_.type, request.queries, request.query_count, vectors_.dim, info_.metric, "query");
       hnsw::search(view_, vectors_, request, ids, distances);
       name_rows(ids, request.query_count * k);
     }
@@ -214,7 +215,7 @@ class GraphIndex {
     }
   }
 
-  FloatArray array_;  // these four keep the memory alive
+  py::array array_;  // these four keep the memory alive
   std::optional<FloatArray> norms_;
   std::optional<IdArray> ids_;
   py::buffer_info buffer_;
@@ -223,7 +224,6 @@ class GraphIndex {
   hnsw::GraphView view_;
   std::optional<quantization::Codes> codes_;
   hnsw::Calibration calibration_;
-  std::size_t dim_ = 0;
   hnsw::Vectors vectors_;
   AlignedBuffer<float> own_norms_;
 };
@@ -235,10 +235,11 @@ void bind_graph(py::module_& module) {
              py::arg("ef_construction"), py::arg("parts"), py::arg("threads"), py::arg("seed"), py::arg("code_bits"),
              py::arg("progress"), py::arg("stop"));
   py::class_<GraphIndex>(module, "GraphIndex")
-      .def(py::init<FloatArray, const py::buffer&, const std::string&, std::optional<FloatArray>,
-                    std::optional<IdArray>>(),
+      .def(py::init<py::array, const py::buffer&, const std::string&, std::optional<FloatArray>, std::optional<IdArray>,
+                    const std::string&>(),
            py::arg("vectors").noconvert(), py::arg("graph"), py::arg("metric"),
-           py::arg("inverse_norms").noconvert() = py::none(), py::arg("ids").noconvert() = py::none())
+           py::arg("inverse_norms").noconvert() = py::none(), py::arg("ids").noconvert() = py::none(),
+           py::arg("dtype") = "float32")
       .def("search", &GraphIndex::search, py::arg("queries").noconvert(), py::arg("k"), py::kw_only(),
            py::arg("ef_search"), py::arg("allowed").noconvert() = py::none(), py::arg("seconds") = py::none(),
            py::arg("threads") = 1)

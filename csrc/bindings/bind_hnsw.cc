@@ -10,9 +10,9 @@ namespace {
 
 using hnsw::Index;
 
-Index::Rows rows(const Index& index, const std::optional<IdArray>& ids, const FloatArray& vectors) {
+Index::Rows rows(const Index& index, const std::optional<IdArray>& ids, const py::array& vectors) {
   Index::Rows rows;
-  rows.count = rows_of(vectors, index.dim(), "vectors");
+  rows.count = rows_of(vectors, index.space().type, index.space().dim, "vectors");
   rows.vectors = vectors.data();
   if (ids) {
     if (length_of(*ids, "ids") != rows.count) {
@@ -23,13 +23,13 @@ Index::Rows rows(const Index& index, const std::optional<IdArray>& ids, const Fl
   return rows;
 }
 
-void add(Index& index, const std::optional<IdArray>& ids, const FloatArray& vectors, unsigned threads,
+void add(Index& index, const std::optional<IdArray>& ids, const py::array& vectors, unsigned threads,
          py::object progress) {
   const Index::Rows in = rows(index, ids, vectors);
   Watch(std::move(progress), py::none()).run([&](const hnsw::Progress& watch) { index.add(in, threads, watch); });
 }
 
-void update(Index& index, const IdArray& ids, const FloatArray& vectors, unsigned threads, py::object progress) {
+void update(Index& index, const IdArray& ids, const py::array& vectors, unsigned threads, py::object progress) {
   const Index::Rows in = rows(index, ids, vectors);
   Watch(std::move(progress), py::none()).run([&](const hnsw::Progress& watch) { index.update(in, threads, watch); });
 }
@@ -41,12 +41,12 @@ void remove(Index& index, const IdArray& ids) {
   index.remove(data, count);
 }
 
-py::tuple search(const Index& index, const FloatArray& queries, std::size_t k, std::size_t ef_search,
+py::tuple search(const Index& index, const py::array& queries, std::size_t k, std::size_t ef_search,
                  const std::optional<IdArray>& allowed_ids, const std::optional<MaskArray>& id_mask,
                  std::optional<double> seconds, unsigned threads) {
   Index::Query query;
   query.queries = queries.data();
-  query.query_count = rows_of(queries, index.dim(), "queries");
+  query.query_count = rows_of(queries, index.space().type, index.space().dim, "queries");
   query.k = k;
   query.ef = ef_search;
   query.filtered = allowed_ids || id_mask;
@@ -64,11 +64,12 @@ py::tuple search(const Index& index, const FloatArray& queries, std::size_t k, s
   return answer.tuple();
 }
 
-FloatArray get(const Index& index, const IdArray& ids) {
+py::array get(const Index& index, const IdArray& ids) {
   const std::size_t count = length_of(ids, "ids");
-  FloatArray out({static_cast<py::ssize_t>(count), static_cast<py::ssize_t>(index.dim())});
+  const hnsw::Space& space = index.space();
+  py::array out(dtype_of(space.type), {count, width_of(space.type, space.dim)});
   const std::int64_t* in = ids.data();
-  float* to = out.mutable_data();
+  void* to = out.mutable_data();
   const py::gil_scoped_release release;
   index.get(in, count, to);
   return out;
@@ -81,15 +82,16 @@ IdArray ids(const Index& index) {
 
 // Arrays over the index's own memory, kept alive by it.
 py::dict arrays(std::unique_ptr<Index::Parts> parts, const Index& index) {
-  constexpr auto kFloatBytes = static_cast<py::ssize_t>(sizeof(float));
   const Index::Parts& p = *parts;
   const auto count = static_cast<py::ssize_t>(p.count);
-  const auto stride = static_cast<py::ssize_t>(p.stride);
+  const auto stride = static_cast<py::ssize_t>(p.stride_bytes);
+  const hnsw::Space& space = index.space();
+  const py::dtype dtype = dtype_of(space.type);
+  const auto width = static_cast<py::ssize_t>(width_of(space.type, space.dim));
   py::dict out;
   const py::capsule owner(parts.release(), [](void* held) { delete static_cast<Index::Parts*>(held); });
   out["ids"] = IdArray({count}, p.ids, owner);
-  out["vectors"] = py::array_t<float>({count, static_cast<py::ssize_t>(index.dim())},
-                                      {stride * kFloatBytes, kFloatBytes}, p.vectors, owner);
+  out["vectors"] = py::array(dtype, {count, width}, {stride, dtype.itemsize()}, p.vectors, owner);
   out["norms"] = FloatArray({p.inverse_norms == nullptr ? 0 : count}, p.inverse_norms, owner);
   out["graph"] = py::array_t<std::uint8_t>({static_cast<py::ssize_t>(p.graph.size())}, p.graph.data(), owner);
   return out;
@@ -127,14 +129,14 @@ py::dict seal(Index& index, std::optional<unsigned> code_bits) {
   return out;
 }
 
-void restore(Index& index, const IdArray& ids, const FloatArray& vectors, const py::buffer& graph) {
-  const std::size_t count = rows_of(vectors, index.dim(), "vectors");
+void restore(Index& index, const IdArray& ids, const py::array& vectors, const py::buffer& graph) {
+  const std::size_t count = rows_of(vectors, index.space().type, index.space().dim, "vectors");
   if (length_of(ids, "ids") != count) throw_invalid("ids: expected one per vector");
   const py::buffer_info bytes = graph.request();
   const std::span<const std::uint8_t> span(static_cast<const std::uint8_t*>(bytes.ptr),
                                            static_cast<std::size_t>(bytes.size * bytes.itemsize));
   const std::int64_t* id_data = ids.data();
-  const float* vector_data = vectors.data();
+  const void* vector_data = vectors.data();
   const py::gil_scoped_release release;
   index.restore(count, id_data, vector_data, span);
 }
@@ -158,10 +160,12 @@ py::dict validate(Index& index) {
 void bind_hnsw(py::module_& module) {
   py::class_<Index>(module, "HnswIndex")
       .def(py::init([](std::size_t dim, const std::string& metric, unsigned m, unsigned ef_construction,
-                       std::uint64_t seed) {
-             return std::make_unique<Index>(dim, parse_metric(metric), hnsw::Params{m, ef_construction, seed});
+                       std::uint64_t seed, const std::string& dtype) {
+             return std::make_unique<Index>(hnsw::Space{dim, parse_metric(metric), parse_type(dtype)},
+                                            hnsw::Params{m, ef_construction, seed});
            }),
-           py::arg("dim"), py::arg("metric"), py::arg("m"), py::arg("ef_construction"), py::arg("seed"))
+           py::arg("dim"), py::arg("metric"), py::arg("m"), py::arg("ef_construction"), py::arg("seed"),
+           py::arg("dtype") = "float32")
       .def("add", add, py::arg("ids").noconvert(), py::arg("vectors").noconvert(), py::arg("threads"),
            py::arg("progress"))
       .def("update", update, py::arg("ids").noconvert(), py::arg("vectors").noconvert(), py::arg("threads"),

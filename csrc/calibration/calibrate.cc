@@ -26,10 +26,11 @@ Sample::Sample(const hnsw::Vectors& vectors, std::size_t count, unsigned threads
   const std::size_t size = std::min(kQueriesMax, count / 10);
   for (std::size_t i = 0; i < size; ++i) {
     rows_.push_back(static_cast<Node>((2 * i + 1) * count / (2 * size)));
-    const float* row = vectors.row(rows_.back());
-    queries_.insert(queries_.end(), row, row + vectors.dim);
+    const auto* row = static_cast<const std::uint8_t*>(vectors.row(rows_.back()));
+    queries_.insert(queries_.end(), row, row + vectors.row_bytes());
   }
-  flat::Rows rows{vectors.data, vectors.inverse_norms, count, vectors.dim, vectors.metric, vectors.stride};
+  const flat::Rows rows{vectors.data, vectors.inverse_norms, count, vectors.dim, vectors.metric,
+                        vectors.type, vectors.stride_bytes};
   flat::Request request;
   request.queries = queries_.data();
   request.query_count = size;

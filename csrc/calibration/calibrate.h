@@ -1,6 +1,7 @@
 // Measuring what a search of a sealed graph finds. Above hnsw and flat, since the truth comes from exact search.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <vector>
 
@@ -38,8 +39,8 @@ class Sample {
   std::size_t count_;
   unsigned threads_;
   std::vector<hnsw::Node> rows_;
-  std::vector<float> queries_;  // rows_ x dim
-  std::vector<float> truth_;    // rows_ x the largest k: the distances of the nearest others, ascending
+  std::vector<std::uint8_t> queries_;  // rows_ x row_bytes
+  std::vector<float> truth_;           // rows_ x the largest k: the distances of the nearest others, ascending
 };
 
 }  // namespace akidb::calibration

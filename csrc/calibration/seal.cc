@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "calibration/calibrate.h"
+#include "common/error.h"
 #include "hnsw/serialize.h"
 
 namespace akidb::calibration {
@@ -29,8 +30,12 @@ class Sealing {
 
   void run(std::optional<CodeBits> wanted) {
     if (sample_.empty() && wanted.value_or(CodeBits::kNone) == CodeBits::kNone) return write_links_alone();
+    if (vectors_.type == ElementType::kBinary) {
+      if (wanted.value_or(CodeBits::kNone) != CodeBits::kNone) throw_invalid("binary vectors have no codes");
+      wanted = CodeBits::kNone;
+    }
     write(wanted.value_or(CodeBits::kFour));
-    if (!wanted && !serves()) write(CodeBits::kEight);
+    if (!wanted && !serves() && is_float(vectors_.type)) write(CodeBits::kEight);
     if (!wanted && !serves()) write(CodeBits::kNone);
     hnsw::set_calibration(bytes_, sample_.measure(view(), codes(), pause_));
   }

@@ -11,6 +11,8 @@
 #include <sys/prctl.h>
 #elif defined(__aarch64__) && defined(__APPLE__)
 #include <sys/sysctl.h>
+#elif defined(__x86_64__)
+#include <cpuid.h>
 #endif
 
 namespace akidb {
@@ -50,6 +52,15 @@ bool has_sve256() { return false; }
 bool has_dotprod() { return false; }
 bool has_i8mm() { return false; }
 bool has_sve256() { return false; }
+#elif defined(__x86_64__)
+// __builtin_cpu_supports knows the word "f16c" from GCC 11 and Clang 18 on only.
+bool has_f16c() {
+  unsigned a = 0;
+  unsigned b = 0;
+  unsigned c = 0;
+  unsigned d = 0;
+  return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+}
 #endif
 
 }  // namespace
@@ -84,7 +95,9 @@ SimdLevel detected_simd_level() {
 #elif defined(__x86_64__)
   // The builtins look at XGETBV too: a register set which the operating system does not save counts as absent.
   __builtin_cpu_init();
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  static const bool f16c = has_f16c();  // asked once: under a hypervisor the instruction takes microseconds
+  const bool avx2 =
+      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("popcnt") && f16c;
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
   if (avx512) return __builtin_cpu_supports("avx512vnni") ? SimdLevel::kAvx512Vnni : SimdLevel::kAvx512;

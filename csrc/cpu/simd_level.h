@@ -6,8 +6,9 @@
 
 namespace akidb {
 
-// Within one architecture a higher value contains the lower ones. kAvx512 means the server set F, BW, DQ and VL
-// together; kSve256 means SVE with registers of exactly 256 bits, beside i8mm: narrower ones gain nothing over NEON.
+// Within one architecture a higher value contains the lower ones. kAvx2 has FMA, F16C and POPCNT beside it, kAvx512
+// means the server set F, BW, DQ and VL together; kSve256 means SVE with registers of exactly 256 bits, beside i8mm:
+// narrower ones gain nothing over NEON.
 enum class SimdLevel : std::uint32_t {
   kScalar = 0,
   kNeon = 1,

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstdlib>
+#include <vector>
 
 #include "distance/kernels/levels.h"
 
@@ -42,12 +43,14 @@ const Kernels& kernels() {
   return chosen;
 }
 
-float inverse_norm(const float* vector, std::size_t dim) {
-  const float squared = kernels().dot(vector, vector, dim);
+float inverse_norm(ElementType type, const void* vector, std::size_t dim) {
+  const float squared = kernels().dot(type).single(vector, vector, dim);
   if (squared >= 1e-30F && squared <= 1e30F) return 1.0F / std::sqrt(squared);
   // Near the ends of float's range the squares overflow or lose their digits; double holds them all.
+  std::vector<float> values(dim);
+  decode(type, vector, dim, values.data());
   double sum = 0.0;
-  for (std::size_t i = 0; i < dim; ++i) sum += static_cast<double>(vector[i]) * vector[i];
+  for (const float value : values) sum += static_cast<double>(value) * static_cast<double>(value);
   return sum > 0.0 ? static_cast<float>(1.0 / std::sqrt(sum)) : 0.0F;
 }
 

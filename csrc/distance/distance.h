@@ -1,28 +1,44 @@
-// Distances between float32 vectors, and dot products with codes of them. Inside AkiDB smaller is nearer, for every
-// metric. README.md has the numeric contract.
+// Distances between vectors, and dot products with codes of them. Inside AkiDB smaller is nearer, for every metric.
+// README.md has the numeric contract.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
 #include "cpu/simd_level.h"
+#include "distance/element_type.h"
 
 namespace akidb {
 
 enum class Metric : std::uint32_t {
   kCosine = 0,        // 1 - cos(a, b), of stored inverse norms
-  kL2 = 1,            // squared Euclidean distance
+  kL2 = 1,            // squared Euclidean distance; of binary vectors the Hamming distance
   kInnerProduct = 2,  // -dot(a, b)
 };
 
-// The kernels of one SIMD level. Pointers need no alignment beyond float's; dim may be 0; nothing past dim is read.
-// A row's value does not depend on how it is asked for: l2_batch4 gives bit for bit what four calls of l2 give, so
-// equal vectors tie wherever they lie.
+constexpr std::size_t kTileSide = 4;
+
+// A sum over the elements of two vectors, and the ways to ask for it. Pointers need no alignment beyond the element's;
+// dim may be 0 and is at most 65536; nothing past a vector is read. A pair's value does not depend on how it is asked
+// for: batch4 and tile give bit for bit what calls of single give, so equal vectors tie wherever they lie.
+struct Kernel {
+  float (*single)(const void* a, const void* b, std::size_t dim);
+  void (*batch4)(const void* query, const void* const rows[4], std::size_t dim, float out[4]);
+  // Every query with every row: out[4 * q + r]. What is loaded serves four pairs, so arithmetic is the limit and not
+  // the caches.
+  void (*tile)(const void* const queries[kTileSide], const void* const rows[kTileSide], std::size_t dim,
+               float out[kTileSide * kTileSide]);
+};
+
+// The kernels of one type of element.
+struct TypeKernels {
+  Kernel l2;   // squared; of binary vectors the number of bits that differ
+  Kernel dot;  // none for binary vectors
+};
+
+// The kernels of one SIMD level.
 struct Kernels {
-  float (*l2)(const float* a, const float* b, std::size_t dim);  // squared
-  float (*dot)(const float* a, const float* b, std::size_t dim);
-  void (*l2_batch4)(const float* query, const float* const rows[4], std::size_t dim, float out[4]);
-  void (*dot_batch4)(const float* query, const float* const rows[4], std::size_t dim, float out[4]);
+  TypeKernels types[kElementTypes];  // by ElementType
 
   // Sums of query[i] * code[i], exact: codes are unsigned, dim is a multiple of kCodeBlock (what pads a vector is 0 in
   // the query) and at most 65536.
@@ -37,6 +53,11 @@ struct Kernels {
 
   SimdLevel level;
   const char* name;
+
+  const Kernel& l2(ElementType type) const { return types[static_cast<std::size_t>(type)].l2; }
+  const Kernel& dot(ElementType type) const { return types[static_cast<std::size_t>(type)].dot; }
+  // What a metric is computed from.
+  const Kernel& of(ElementType type, Metric metric) const { return metric == Metric::kL2 ? l2(type) : dot(type); }
 };
 
 constexpr std::size_t kCodeBlock = 64;
@@ -48,8 +69,11 @@ const Kernels& kernels();
 // The kernels of one level, or null where this machine can't run them.
 const Kernels* kernels_at(SimdLevel level);
 
-// 1 / |vector|, and 0 for the zero vector, whose cosine distance to everything is thereby 1.
-float inverse_norm(const float* vector, std::size_t dim);
+// 1 / |vector|, and 0 for the zero vector, whose cosine distance to everything is thereby 1. Not of binary vectors.
+float inverse_norm(ElementType type, const void* vector, std::size_t dim);
+inline float inverse_norm(const float* vector, std::size_t dim) {
+  return inverse_norm(ElementType::kFloat32, vector, dim);
+}
 
 inline float cosine_distance(float dot, float inverse_norm_a, float inverse_norm_b) {
   return 1.0F - dot * inverse_norm_a * inverse_norm_b;

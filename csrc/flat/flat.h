@@ -11,16 +11,17 @@ namespace akidb::flat {
 
 // The vectors to search, owned by the caller and not changed meanwhile.
 struct Rows {
-  const float* vectors = nullptr;        // count x dim
+  const void* vectors = nullptr;         // count vectors of `type`
   const float* inverse_norms = nullptr;  // count; used by kCosine only; null: computed while scanning
   std::size_t count = 0;
   std::size_t dim = 0;
   Metric metric = Metric::kCosine;
-  std::size_t stride = 0;  // floats from one row to the next; 0: dim
+  ElementType type = ElementType::kFloat32;
+  std::size_t stride_bytes = 0;  // from one row to the next; 0: the vectors lie close
 };
 
 struct Request {
-  const float* queries = nullptr;  // query_count x dim
+  const void* queries = nullptr;  // query_count vectors of the rows' type, close together
   std::size_t query_count = 0;
   std::size_t k = 0;
   const std::uint8_t* allowed = nullptr;  // count bytes, a row is searched where its byte is not 0; null: all rows
@@ -35,6 +36,7 @@ struct Request {
 void search(const Rows& rows, const Request& request, std::int64_t* out_rows, float* out_distances);
 
 // out[i] = inverse_norm(row i), count values.
-void inverse_norms(const float* vectors, std::size_t count, std::size_t dim, unsigned threads, float* out);
+void inverse_norms(ElementType type, const void* vectors, std::size_t count, std::size_t dim, unsigned threads,
+                   float* out);
 
 }  // namespace akidb::flat

@@ -36,6 +36,19 @@ class TopK {
     }
   }
 
+  // The same for many. Most lie beyond the k there are, and that is seen of sixteen at a time without a branch each.
+  void offer(const float* distances, const std::int64_t* rows, std::size_t count) {
+    constexpr std::size_t kStep = 16;
+    std::size_t i = 0;
+    for (; i < count && heap_.size() < k_; ++i) offer(distances[i], rows[i]);
+    for (; i + kStep <= count; i += kStep) {
+      unsigned near = 0;
+      for (std::size_t j = 0; j < kStep; ++j) near |= static_cast<unsigned>(distances[i + j] <= worst_);
+      for (std::size_t j = 0; near != 0 && j < kStep; ++j) offer(distances[i + j], rows[i + j]);
+    }
+    for (; i < count; ++i) offer(distances[i], rows[i]);
+  }
+
   const std::vector<Candidate>& unordered() const { return heap_; }
   void clear() {
     heap_.clear();

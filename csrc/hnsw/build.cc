@@ -27,7 +27,7 @@ class BuildCodes {
         centre_(vectors.dim),
         factors_(count),
         rows_(count * shape_.row_bytes()) {
-    const quantization::Source source{vectors.data, vectors.stride};
+    const quantization::Source source{vectors.type, vectors.data, vectors.stride_bytes};
     quantization::find_centre(shape_, source, count, centre_.data());
     quantization::encode(shape_, centre_.data(), source, count, threads, factors_.data(), rows_.data());
   }
@@ -50,7 +50,7 @@ class BuildCodes {
     std::size_t found = 0;
     for (std::size_t i = 0; i < kProbes; ++i) {
       const auto node = static_cast<Node>((2 * i + 1) * count / (2 * kProbes));
-      query.prepare(codes, vectors.row(node), vectors.inverse_norm(node));
+      query.prepare(codes, vectors.type, vectors.row(node), vectors.inverse_norm(node));
       Probe(vectors, node)(others.data(), kOthers, exact.data());
       const CodeProbe probe(codes, query);
       for (std::size_t j = 0; j < kOthers; ++j) coded[j] = probe(others[j]);
@@ -74,11 +74,12 @@ class BuildCodes {
 
 // Measured with m 16 and ef_construction 200 on two threads, CPU seconds with and without codes at equal recall:
 // 100,000 x 128 14.0 and 17.6; 39,000 x 384 8.5 and 13.3; 100,000 x 768 33.8 and 42.7. Codes of 4 bits gained little
-// more, and fail on more data. Encoding nodes that are there already pays only for many new ones.
-bool codes_pay(std::size_t dim, std::size_t before, std::size_t count) {
+// more, and fail on more data. Encoding nodes that are there already pays only for many new ones. Elements of a byte
+// and less are no longer than codes.
+bool codes_pay(const Vectors& vectors, std::size_t before, std::size_t count) {
   constexpr std::size_t kDimMin = 48;
   constexpr std::size_t kCountMin = 1000;
-  return dim >= kDimMin && count >= kCountMin && count >= before / 4;
+  return is_float(vectors.type) && vectors.dim >= kDimMin && count >= kCountMin && count >= before / 4;
 }
 
 // Nodes inserted at once. More would keep more threads busy, but each is compared with all others of its batch.
@@ -92,7 +93,7 @@ void insert_all(Graph& graph, const Vectors& vectors, std::size_t count, std::sp
   constexpr auto kProgressPeriod = std::chrono::milliseconds(50);
   std::optional<BuildCodes> made;
   std::optional<quantization::Codes> codes;
-  if (codes_pay(vectors.dim, count - joining.size(), joining.size())) {
+  if (codes_pay(vectors, count - joining.size(), joining.size())) {
     made.emplace(vectors, count, threads);
     if (made->serve(vectors, count)) codes = made->codes();
   }

@@ -29,8 +29,7 @@ std::shared_ptr<Store> without_removed(const Store& from, std::size_t capacity) 
     stay.push_back(node);
     levels.push_back(static_cast<std::uint8_t>(from.graph.level(node)));
   }
-  auto to =
-      std::make_shared<Store>(from.graph.params(), std::max(capacity, stay.size()), from.dim, from.metric, levels);
+  auto to = std::make_shared<Store>(from.graph.params(), std::max(capacity, stay.size()), from.space, levels);
   for (const Node node : stay) to->copy_node(from, node, new_number[node]);
   to->count = stay.size();
   if (stay.size() * 2 < count) {

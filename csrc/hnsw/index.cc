@@ -26,11 +26,13 @@ std::string at_position(std::int64_t id, std::size_t position) {
 
 }  // namespace
 
-Index::Index(std::size_t dim, Metric metric, const Params& params) : dim_(dim), metric_(metric), params_(params) {
-  if (dim < 1 || dim > kDimMax)
-    throw_invalid("dim is " + std::to_string(dim) + ", expected 1 to " + std::to_string(kDimMax));
+Index::Index(const Space& space, const Params& params) : space_(space), params_(params) {
+  if (space.dim < 1 || space.dim > kDimMax)
+    throw_invalid("dim is " + std::to_string(space.dim) + ", expected 1 to " + std::to_string(kDimMax));
+  if (space.type == ElementType::kBinary && space.metric != Metric::kL2)
+    throw_invalid("binary vectors are compared by their Hamming distance alone");
   params.check();
-  store_ = std::make_shared<Store>(params, 0, dim, metric);
+  store_ = std::make_shared<Store>(params, 0, space);
 }
 
 void Index::publish(std::shared_ptr<Store> store) {
@@ -63,7 +65,7 @@ void Index::check_existing(const std::int64_t* ids, std::size_t count) const {
 }
 
 void Index::add(const Rows& rows, unsigned threads, const Progress& progress) {
-  check_vectors(rows.vectors, rows.count, dim_, metric_, "vector");
+  check_vectors(space_.type, rows.vectors, rows.count, space_.dim, space_.metric, "vector");
   check_ids(rows);
   const std::lock_guard writing(writer_);
   for (std::size_t i = 0; rows.ids != nullptr && i < rows.count; ++i) {
@@ -74,7 +76,7 @@ void Index::add(const Rows& rows, unsigned threads, const Progress& progress) {
 }
 
 void Index::update(const Rows& rows, unsigned threads, const Progress& progress) {
-  check_vectors(rows.vectors, rows.count, dim_, metric_, "vector");
+  check_vectors(space_.type, rows.vectors, rows.count, space_.dim, space_.metric, "vector");
   check_ids(rows);
   const std::lock_guard writing(writer_);
   check_existing(rows.ids, rows.count);
@@ -92,7 +94,7 @@ void Index::append(const Rows& rows, bool replaces, unsigned threads, const Prog
     for (Node node = 0; node < first; ++node) next_id = std::max(next_id, store.ids[node] + 1);
   }
   for (Node node = first; node < end; ++node) {
-    store.set_vector(node, rows.vectors + std::size_t{node - first} * dim_);
+    store.set_vector(node, nth(rows.vectors, node - first));
     store.ids[node] = rows.ids == nullptr ? next_id + (node - first) : rows.ids[node - first];
     if (replaces) store.hide(node);
   }
@@ -170,7 +172,7 @@ std::vector<std::uint8_t> Index::allowed_nodes(const Query& query) const {
 }
 
 void Index::search(const Query& query, std::int64_t* out_ids, float* out_distances) const {
-  check_vectors(query.queries, query.query_count, dim_, metric_, "query");
+  check_vectors(space_.type, query.queries, query.query_count, space_.dim, space_.metric, "query");
   std::shared_ptr<const Store> store;
   std::vector<std::uint8_t> allowed;
   {
@@ -195,12 +197,13 @@ void Index::search(const Query& query, std::int64_t* out_ids, float* out_distanc
   }
 }
 
-void Index::get(const std::int64_t* ids, std::size_t count, float* out) const {
+void Index::get(const std::int64_t* ids, std::size_t count, void* out) const {
   const std::shared_lock lock(mapping_);
   check_existing(ids, count);
   for (std::size_t i = 0; i < count; ++i) {
     const std::size_t node = nodes_.find(ids[i], store_->ids.data());
-    std::memcpy(out + i * dim_, &store_->rows[node * store_->stride], dim_ * sizeof(float));
+    const std::size_t bytes = vector_bytes(space_.type, space_.dim);
+    std::memcpy(static_cast<std::uint8_t*>(out) + i * bytes, &store_->rows[node * store_->stride_bytes], bytes);
   }
 }
 
@@ -252,7 +255,7 @@ Index::Parts Index::parts(const Write& write) {
   const std::shared_ptr<const Store> store = store_;
   Parts parts;
   parts.count = store->count;
-  parts.stride = store->stride;
+  parts.stride_bytes = store->stride_bytes;
   parts.ids = store->ids.data();
   parts.vectors = store->rows.data();
   parts.inverse_norms = store->inverse_norms.data();
@@ -261,11 +264,11 @@ Index::Parts Index::parts(const Write& write) {
   return parts;
 }
 
-void Index::restore(std::size_t count, const std::int64_t* ids, const float* vectors,
+void Index::restore(std::size_t count, const std::int64_t* ids, const void* vectors,
                     std::span<const std::uint8_t> bytes) {
   const GraphInfo info = read_header(bytes.data(), bytes.size());
   check_body(bytes.data(), info);
-  if (info.count != count || info.dim != dim_ || info.metric != metric_) {
+  if (info.count != count || info.dim != space_.dim || info.metric != space_.metric) {
     throw Error(ErrorKind::kCorruption, "the graph was built over other vectors");
   }
   const GraphView view = open(bytes.data(), info);
@@ -274,10 +277,10 @@ void Index::restore(std::size_t count, const std::int64_t* ids, const float* vec
   order.check();
   std::vector<std::uint8_t> levels(count);
   for (Node node = 0; node < count; ++node) levels[order.row_of(node)] = static_cast<std::uint8_t>(view.level(node));
-  auto store = std::make_shared<Store>(params_, count, dim_, metric_, levels);
+  auto store = std::make_shared<Store>(params_, count, space_, levels);
   copy_links(view, order, store->graph);
   std::copy_n(ids, count, store->ids.data());
-  for (Node node = 0; node < count; ++node) store->set_vector(node, vectors + node * dim_);
+  for (Node node = 0; node < count; ++node) store->set_vector(node, nth(vectors, node));
   store->count = count;
   const std::lock_guard writing(writer_);
   publish(std::move(store));

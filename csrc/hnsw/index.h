@@ -27,11 +27,11 @@ namespace akidb::hnsw {
 // never waits for a writer.
 class Index {
  public:
-  Index(std::size_t dim, Metric metric, const Params& params);
+  Index(const Space& space, const Params& params);
 
   struct Rows {
     const std::int64_t* ids = nullptr;  // null: continue from the largest id so far, the first being 0
-    const float* vectors = nullptr;     // count x dim
+    const void* vectors = nullptr;      // count vectors of the index's type, close together
     std::size_t count = 0;
   };
   // Adds all rows or, if it throws, none. Error: kInvalidInput (negative, repeated or existing id; a vector with NaN
@@ -44,7 +44,7 @@ class Index {
   void remove(const std::int64_t* ids, std::size_t count);
 
   struct Query {
-    const float* queries = nullptr;  // query_count x dim
+    const void* queries = nullptr;  // query_count vectors of the index's type, close together
     std::size_t query_count = 0;
     std::size_t k = 0;
     std::size_t ef = 0;
@@ -58,14 +58,13 @@ class Index {
   // Ids nearest first and distances, query_count x k, padded with -1 and +inf.
   void search(const Query& query, std::int64_t* out_ids, float* out_distances) const;
 
-  // Copies the vectors of ids to out, count x dim. Error: kNotFound.
-  void get(const std::int64_t* ids, std::size_t count, float* out) const;
+  // Copies the vectors of ids to out, count x vector_bytes. Error: kNotFound.
+  void get(const std::int64_t* ids, std::size_t count, void* out) const;
   bool contains(std::int64_t id) const;
   std::vector<std::int64_t> ids() const;  // in the order of the nodes
   std::size_t size() const;
   std::size_t bytes() const;  // of memory held
-  std::size_t dim() const { return dim_; }
-  Metric metric() const { return metric_; }
+  const Space& space() const { return space_; }
   const Params& params() const { return params_; }
   // Waits for writers.
   Census validate();
@@ -74,9 +73,9 @@ class Index {
   struct Parts {
     std::shared_ptr<const void> keep_alive;
     std::size_t count = 0;
-    std::size_t stride = 0;  // floats per row of vectors
+    std::size_t stride_bytes = 0;  // of rows of vectors
     const std::int64_t* ids = nullptr;
-    const float* vectors = nullptr;        // count x stride
+    const void* vectors = nullptr;         // count x stride_bytes
     const float* inverse_norms = nullptr;  // null but for cosine
     std::vector<std::uint8_t> graph;
   };
@@ -85,9 +84,9 @@ class Index {
   // The same without the bytes of the graph: `write` is given the graph itself, no writer being at work.
   using Write = std::function<void(const Graph&, std::size_t count, const Vectors&)>;
   Parts parts(const Write& write);
-  // Fills an empty index with saved ids, vectors (count x dim) and graph, which are copied; the graph is checked
+  // Fills an empty index with saved ids, vectors (close together) and graph, which are copied; the graph is checked
   // whole. Error: kCorruption, kInvalidInput.
-  void restore(std::size_t count, const std::int64_t* ids, const float* vectors, std::span<const std::uint8_t> graph);
+  void restore(std::size_t count, const std::int64_t* ids, const void* vectors, std::span<const std::uint8_t> graph);
 
  private:
   void publish(std::shared_ptr<Store> store);
@@ -98,8 +97,11 @@ class Index {
   void connect_now_and_then(Store& store, std::size_t added);
   std::vector<std::uint8_t> allowed_nodes(const Query& query) const;
 
-  const std::size_t dim_;
-  const Metric metric_;
+  const void* nth(const void* vectors, std::size_t i) const {
+    return static_cast<const std::uint8_t*>(vectors) + i * vector_bytes(space_.type, space_.dim);
+  }
+
+  const Space space_;
   const Params params_;
   std::mutex writer_;                  // held by the one thread that writes
   std::size_t added_ = 0;              // nodes since all were connected

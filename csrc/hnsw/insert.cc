@@ -187,7 +187,7 @@ void Batch::insert(std::span<const Node> nodes, const HintOf& hint_of, const Pau
     if (codes_ == nullptr) {
       choose_neighbors(i, hint, Probe(vectors_, node), scratch);
     } else {
-      scratch.query.prepare(*codes_, vectors_.row(node), vectors_.inverse_norm(node));
+      scratch.query.prepare(*codes_, vectors_.type, vectors_.row(node), vectors_.inverse_norm(node));
       choose_neighbors(i, hint, CodeProbe(*codes_, scratch.query), scratch);
     }
     const std::size_t so_far = done.fetch_add(1, std::memory_order_relaxed) + 1;

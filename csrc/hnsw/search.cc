@@ -108,14 +108,14 @@ class Searcher {
   void operator()(std::size_t query, std::int64_t* out_rows, float* out_distances) const {
     request_.stop.check();
     Scratch& scratch = Scratch::of_this_thread();
-    const float* point = request_.queries + query * vectors_.dim;
-    const float norm = vectors_.metric == Metric::kCosine ? inverse_norm(point, vectors_.dim) : 0.0F;
+    const void* point = static_cast<const std::uint8_t*>(request_.queries) + query * vectors_.row_bytes();
+    const float norm = vectors_.metric == Metric::kCosine ? inverse_norm(vectors_.type, point, vectors_.dim) : 0.0F;
     const Probe probe(vectors_, point, norm);
     const Node left_out = request_.left_out == nullptr ? kNoNode : vectors_.order.node_of(request_.left_out[query]);
     if (request_.codes == nullptr) {
       write(find(probe, left_out, request_.k, scratch).candidates, out_rows, out_distances);
     } else {
-      scratch.query.prepare(*request_.codes, point, norm);
+      scratch.query.prepare(*request_.codes, vectors_.type, point, norm);
       const std::size_t kept = std::max(2 * ef_, 10 * request_.k);
       const Found found = find(CodeProbe(*request_.codes, scratch.query), left_out, kept, scratch);
       write(compare_exactly(probe, found, scratch.exact), out_rows, out_distances);

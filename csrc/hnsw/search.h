@@ -13,7 +13,7 @@
 namespace akidb::hnsw {
 
 struct Request {
-  const float* queries = nullptr;  // query_count x dim
+  const void* queries = nullptr;  // query_count vectors of the same type as those of the graph, close together
   std::size_t query_count = 0;
   std::size_t k = 0;
   std::size_t ef = 0;                          // raised to k where it is less

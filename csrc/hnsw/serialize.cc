@@ -177,9 +177,9 @@ void seal(const Graph& graph, std::span<const Node> order, const Vectors& vector
   header.code_bits = static_cast<std::uint32_t>(bits);
   if (bits != CodeBits::kNone) {
     auto* centre = reinterpret_cast<float*>(out + layout.centre);
-    quantization::find_centre(shape, {vectors.data, vectors.stride}, count, centre);
-    quantization::encode(shape, centre, {vectors.data, vectors.stride, order.data()}, count, threads,
-                         reinterpret_cast<quantization::Factors*>(out + layout.factors), out + layout.codes);
+    quantization::find_centre(shape, {vectors.type, vectors.data, vectors.stride_bytes}, count, centre);
+    quantization::encode(shape, centre, {vectors.type, vectors.data, vectors.stride_bytes, order.data()}, count,
+                         threads, reinterpret_cast<quantization::Factors*>(out + layout.factors), out + layout.codes);
   }
   finish(out, header);
 }

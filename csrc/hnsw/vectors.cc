@@ -1,6 +1,5 @@
 #include "hnsw/vectors.h"
 
-#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <string>
@@ -11,23 +10,46 @@ namespace akidb::hnsw {
 
 namespace {
 
-// Integer arithmetic, since the loop then needs no fixed order of additions and vectorises.
-bool is_finite(const float* vector, std::size_t dim) {
-  constexpr std::uint32_t kExponent = 0x7F800000U;
-  std::uint32_t bad = 0;
-  for (std::size_t i = 0; i < dim; ++i)
-    bad |= static_cast<std::uint32_t>((std::bit_cast<std::uint32_t>(vector[i]) & kExponent) == kExponent);
+// Whether no element has all bits of the exponent. Integer arithmetic, since the loop then needs no fixed order of
+// additions and vectorises.
+template <class Bits>
+bool is_finite(const void* vector, std::size_t dim, Bits exponent) {
+  const auto* elements = static_cast<const Bits*>(vector);
+  unsigned bad = 0;
+  for (std::size_t i = 0; i < dim; ++i) bad |= static_cast<unsigned>((elements[i] & exponent) == exponent);
   return bad == 0;
+}
+
+// What is wrong with a vector whatever the metric; null: nothing.
+const char* fault_of(ElementType type, const void* vector, std::size_t dim) {
+  constexpr const char* kNotFinite = "holds NaN or infinity";
+  switch (type) {
+    case ElementType::kFloat32:
+      return is_finite<std::uint32_t>(vector, dim, 0x7F800000U) ? nullptr : kNotFinite;
+    case ElementType::kFloat16:
+      return is_finite<std::uint16_t>(vector, dim, 0x7C00U) ? nullptr : kNotFinite;
+    case ElementType::kBFloat16:
+      return is_finite<std::uint16_t>(vector, dim, 0x7F80U) ? nullptr : kNotFinite;
+    case ElementType::kBinary: {
+      const unsigned past = dim % 8 == 0 ? 0U : 0xFFU >> dim % 8;
+      const bool has_more = (static_cast<const std::uint8_t*>(vector)[(dim - 1) / 8] & past) != 0;
+      return has_more ? "has bits set past the last dimension" : nullptr;
+    }
+    default:
+      return nullptr;
+  }
 }
 
 }  // namespace
 
-void check_vectors(const float* vectors, std::size_t count, std::size_t dim, Metric metric, const char* name) {
+void check_vectors(ElementType type, const void* vectors, std::size_t count, std::size_t dim, Metric metric,
+                   const char* name) {
   for (std::size_t i = 0; i < count; ++i) {
-    const float* vector = vectors + i * dim;
-    if (!is_finite(vector, dim)) throw_invalid(std::string(name) + " " + std::to_string(i) + " holds NaN or infinity");
+    const void* vector = static_cast<const std::uint8_t*>(vectors) + i * vector_bytes(type, dim);
+    if (const char* fault = fault_of(type, vector, dim))
+      throw_invalid(std::string(name) + " " + std::to_string(i) + " " + fault);
     if (metric != Metric::kCosine) continue;
-    const float norm = inverse_norm(vector, dim);
+    const float norm = inverse_norm(type, vector, dim);
     if (norm == 0.0F || !std::isfinite(norm)) {
       throw_invalid(std::string(name) + " " + std::to_string(i) + " is zero and has no direction, which cosine needs");
     }

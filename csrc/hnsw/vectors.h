@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <limits>
 
 #include "common/prefetch.h"
@@ -11,36 +12,48 @@
 
 namespace akidb::hnsw {
 
-// Rows of float32 where they lie; not owned.
+// What the vectors of an index are, and how they are compared.
+struct Space {
+  std::size_t dim = 0;
+  Metric metric = Metric::kCosine;
+  ElementType type = ElementType::kFloat32;
+};
+
+// Rows of vectors where they lie; not owned.
 struct Vectors {
-  const float* data = nullptr;
-  std::size_t stride = 0;  // floats from one row to the next, at least dim
+  ElementType type = ElementType::kFloat32;
+  const void* data = nullptr;
+  std::size_t stride_bytes = 0;  // from one row to the next, at least row_bytes()
   std::size_t dim = 0;
   const float* inverse_norms = nullptr;  // one per row under cosine, else unused
   Metric metric = Metric::kCosine;
   Order order = {};  // of the nodes that a graph knows them by
 
-  const float* row(Node node) const { return data + static_cast<std::size_t>(order.row_of(node)) * stride; }
+  std::size_t row_bytes() const { return vector_bytes(type, dim); }
+  const void* row(Node node) const {
+    return static_cast<const std::uint8_t*>(data) + static_cast<std::size_t>(order.row_of(node)) * stride_bytes;
+  }
   float inverse_norm(Node node) const { return inverse_norms == nullptr ? 0.0F : inverse_norms[order.row_of(node)]; }
 };
 
-// Error(kInvalidInput) naming the first of `count` x `dim` values that holds NaN or infinity or, under cosine, is zero.
-// `name` is what the message calls a vector.
-void check_vectors(const float* vectors, std::size_t count, std::size_t dim, Metric metric, const char* name);
+// Error(kInvalidInput) naming the first of `count` vectors that lie close together which holds NaN or infinity or bits
+// past dim or, under cosine, is zero. `name` is what the message calls a vector.
+void check_vectors(ElementType type, const void* vectors, std::size_t count, std::size_t dim, Metric metric,
+                   const char* name);
 
 // Distances from one point. The values equal those of exact search bit for bit: same kernels, same formula, same order
 // of operations.
 class Probe {
  public:
-  Probe(const Vectors& vectors, const float* point, float inverse_norm_of_point)
-      : vectors_(vectors), kernels_(kernels()), point_(point), inverse_norm_(inverse_norm_of_point) {}
+  // `point` is of the vectors' type.
+  Probe(const Vectors& vectors, const void* point, float inverse_norm_of_point)
+      : vectors_(vectors),
+        kernel_(kernels().of(vectors.type, vectors.metric)),
+        point_(point),
+        inverse_norm_(inverse_norm_of_point) {}
   Probe(const Vectors& vectors, Node node) : Probe(vectors, vectors.row(node), vectors.inverse_norm(node)) {}
 
-  float operator()(Node node) const {
-    const float* row = vectors_.row(node);
-    if (vectors_.metric == Metric::kL2) return number(kernels_.l2(point_, row, vectors_.dim));
-    return of_dot(kernels_.dot(point_, row, vectors_.dim), node);
-  }
+  float operator()(Node node) const { return distance(kernel_.single(point_, vectors_.row(node), vectors_.dim), node); }
 
   // out[i] = distance to nodes[i]. Rows in fours overlap their cache misses and share the loads of the point.
   void operator()(const Node* nodes, std::size_t count, float* out) const {
@@ -50,19 +63,14 @@ class Probe {
   }
 
   void four(const Node* nodes, float* out) const {
-    const float* rows[4] = {vectors_.row(nodes[0]), vectors_.row(nodes[1]), vectors_.row(nodes[2]),
-                            vectors_.row(nodes[3])};
-    if (vectors_.metric == Metric::kL2) {
-      kernels_.l2_batch4(point_, rows, vectors_.dim, out);
-      for (int i = 0; i < 4; ++i) out[i] = number(out[i]);
-    } else {
-      kernels_.dot_batch4(point_, rows, vectors_.dim, out);
-      for (int i = 0; i < 4; ++i) out[i] = of_dot(out[i], nodes[i]);
-    }
+    const void* const rows[4] = {vectors_.row(nodes[0]), vectors_.row(nodes[1]), vectors_.row(nodes[2]),
+                                 vectors_.row(nodes[3])};
+    kernel_.batch4(point_, rows, vectors_.dim, out);
+    for (int i = 0; i < 4; ++i) out[i] = distance(out[i], nodes[i]);
   }
 
   void prefetch_row(Node node) const {
-    prefetch_range(vectors_.row(node), vectors_.dim * sizeof(float));
+    prefetch_range(vectors_.row(node), vectors_.row_bytes());
     if (vectors_.metric == Metric::kCosine) prefetch(vectors_.inverse_norms + vectors_.order.row_of(node));
   }
 
@@ -72,14 +80,22 @@ class Probe {
     return distance == distance ? distance : std::numeric_limits<float>::infinity();
   }
 
-  float of_dot(float dot, Node node) const {
-    return number(vectors_.metric == Metric::kCosine ? cosine_distance(dot, inverse_norm_, vectors_.inverse_norm(node))
-                                                     : -dot);
+  // Of the kernel's sum.
+  float distance(float sum, Node node) const {
+    switch (vectors_.metric) {
+      case Metric::kL2:
+        return number(sum);
+      case Metric::kInnerProduct:
+        return number(-sum);
+      case Metric::kCosine:
+        break;
+    }
+    return number(cosine_distance(sum, inverse_norm_, vectors_.inverse_norm(node)));
   }
 
   const Vectors& vectors_;
-  const Kernels& kernels_;
-  const float* point_;
+  const Kernel& kernel_;
+  const void* point_;
   float inverse_norm_;
 };
 

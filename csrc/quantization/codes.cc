@@ -40,17 +40,12 @@ float largest_magnitude(const std::vector<float>& values) {
 
 // What a vector is multiplied with before the centre is taken away. Not the stored inverse norm, whose last bits depend
 // on the instruction set.
-float length_factor(const CodeShape& shape, const float* vector) {
+float length_factor(const CodeShape& shape, const std::vector<float>& vector) {
   if (shape.metric != Metric::kCosine) return 1.0F;
   double parts[4] = {};
   for (std::size_t i = 0; i < shape.dim; ++i) parts[i % 4] += static_cast<double>(vector[i]) * vector[i];
   const double squares = (parts[0] + parts[1]) + (parts[2] + parts[3]);
   return squares > 0.0 ? static_cast<float>(1.0 / std::sqrt(squares)) : 0.0F;
-}
-
-void centre_vector(const CodeShape& shape, const float* centre, const float* vector, float* out) {
-  const float length = length_factor(shape, vector);
-  for (std::size_t i = 0; i < shape.dim; ++i) out[i] = vector[i] * length - centre[i];
 }
 
 // What a thread needs to encode a vector.
@@ -59,8 +54,10 @@ class Encoder {
   explicit Encoder(const CodeShape& shape)
       : shape_(shape), grid_(grid_of(shape.bits)), z_(shape.dim), codes_(shape.dim), best_(shape.dim) {}
 
-  Factors operator()(const float* centre, const float* vector, std::uint8_t* row) {
-    centre_vector(shape_, centre, vector, z_.data());
+  Factors operator()(const float* centre, ElementType type, const void* vector, std::uint8_t* row) {
+    decode(type, vector, shape_.dim, z_.data());
+    const float length = length_factor(shape_, z_);
+    for (std::size_t i = 0; i < shape_.dim; ++i) z_[i] = z_[i] * length - centre[i];
     const float unit = scale_to_unit();
     const float squares = sum_of(shape_.dim, [this](std::size_t i) { return z_[i] * z_[i]; });
     const float product = fit(squares);
@@ -151,10 +148,10 @@ class Encoder {
 
 void find_centre(const CodeShape& shape, const Source& source, std::size_t count, float* centre) {
   std::vector<double> sums(shape.dim, 0.0);
+  std::vector<float> vector(shape.dim);
   const std::size_t used = std::min(count, kCentreRows);
   for (std::size_t i = 0; i < used; ++i) {
-    const std::size_t row = i * count / used;
-    const float* vector = source.data + row * source.stride;
+    decode(source.type, source.vector(i * count / used), shape.dim, vector.data());
     const auto length = static_cast<double>(length_factor(shape, vector));
     for (std::size_t d = 0; d < shape.dim; ++d) sums[d] += static_cast<double>(vector[d]) * length;
   }
@@ -168,19 +165,21 @@ void encode(const CodeShape& shape, const float* centre, const Source& source, s
   ThreadPool::shared().parallel_for(blocks, threads, [&](std::size_t block, unsigned) {
     Encoder encoder(shape);
     for (std::size_t row = block * kBlockRows; row < std::min(count, (block + 1) * kBlockRows); ++row) {
-      factors[row] = encoder(centre, source.vector(row), rows + row * shape.row_bytes());
+      factors[row] = encoder(centre, source.type, source.vector(row), rows + row * shape.row_bytes());
     }
   });
 }
 
-void CodedQuery::prepare(const Codes& codes, const float* point, float inverse_norm) {
+void CodedQuery::prepare(const Codes& codes, ElementType type, const void* point, float inverse_norm) {
   const CodeShape& shape = codes.shape;
   const bool is_l2 = shape.metric == Metric::kL2;
   centred_.resize(shape.dim);
   if (values_.size() < shape.padded_dim()) values_ = AlignedBuffer<std::int8_t>(shape.padded_dim());
   // L2 needs the centred query, since |x - q| = |z - (q - centre)|. A product is split instead: x.q = z.q + centre.q.
   const float length = shape.metric == Metric::kCosine ? inverse_norm : 1.0F;
-  for (std::size_t i = 0; i < shape.dim; ++i) centred_[i] = is_l2 ? point[i] - codes.centre[i] : point[i] * length;
+  decode(type, point, shape.dim, centred_.data());
+  for (std::size_t i = 0; i < shape.dim; ++i)
+    centred_[i] = is_l2 ? centred_[i] - codes.centre[i] : centred_[i] * length;
   const float largest = largest_magnitude(centred_);
   const float step = largest / 127.0F;
   const float inverse = largest > 0.0F ? 127.0F / largest : 0.0F;

@@ -49,13 +49,16 @@ struct Codes {
   const std::uint8_t* row(std::size_t i) const { return rows + i * shape.row_bytes(); }
 };
 
-// Float32 vectors to be encoded, `stride` floats from row to row. Where `order` is given, vector i is row order[i].
+// Vectors to be encoded by the values of their elements. Where `order` is given, vector i is row order[i].
 struct Source {
-  const float* data = nullptr;
-  std::size_t stride = 0;
+  ElementType type = ElementType::kFloat32;
+  const void* data = nullptr;
+  std::size_t stride_bytes = 0;  // from row to row
   const std::uint32_t* order = nullptr;
 
-  const float* vector(std::size_t i) const { return data + (order == nullptr ? i : order[i]) * stride; }
+  const void* vector(std::size_t i) const {
+    return static_cast<const std::uint8_t*>(data) + (order == nullptr ? i : order[i]) * stride_bytes;
+  }
 };
 
 // The mean of evenly spaced rows, 65,536 of them or all, to `centre` (dim).
@@ -70,7 +73,7 @@ void encode(const CodeShape& shape, const float* centre, const Source& source, s
 class CodedQuery {
  public:
   // inverse_norm: of the point, used under cosine.
-  void prepare(const Codes& codes, const float* point, float inverse_norm);
+  void prepare(const Codes& codes, ElementType type, const void* point, float inverse_norm);
 
   const std::int8_t* values() const { return values_.data(); }
   float distance(Factors factors, std::int32_t dot) const;

@@ -1,8 +1,9 @@
-// AVX2 with FMA: Haswell, Zen and later. Two loads per cycle feed one FMA per cycle of latency 4, so the four sums
-// of f32.h keep a single row busy; sixteen registers hold those of two rows.
+// AVX2 with FMA, F16C and POPCNT: Haswell, Zen and later. Two loads per cycle feed one FMA per cycle of latency 4, so
+// the four sums of floats.h keep a single row busy; sixteen registers hold those of two rows.
 #include <immintrin.h>
 
 #include "distance/kernels/table.h"
+#include "distance/kernels/words.h"
 #include "distance/kernels/xmm.h"
 #include "distance/kernels/ymm_codes.h"
 
@@ -12,9 +13,11 @@ namespace {
 alignas(32) constexpr int kTailMask[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
 
 struct Ymm {
+  using Element = float;
   using Reg = __m256;
   static constexpr std::size_t kLanes = 8;
   static constexpr int kRowsAtOnce = 2;
+  static constexpr int kTileQueries = 2;
 
   AKIDB_INLINE static Reg zero() { return _mm256_setzero_ps(); }
   AKIDB_INLINE static Reg load(const float* p) { return _mm256_loadu_ps(p); }
@@ -30,9 +33,75 @@ struct Ymm {
   }
 };
 
+struct YmmHalf : Ymm {
+  using Element = std::uint16_t;
+  AKIDB_INLINE static Reg load(const void* p) {
+    return _mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i*>(p)));
+  }
+  AKIDB_INLINE static Reg load_tail(const Element* p, std::size_t n) {
+    return load(Padded<16>(reinterpret_cast<const std::uint8_t*>(p), n * sizeof *p).bytes);
+  }
+};
+
+struct YmmBFloat : Ymm {
+  using Element = std::uint16_t;
+  AKIDB_INLINE static Reg load(const void* p) {
+    const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p)));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
+  }
+  AKIDB_INLINE static Reg load_tail(const Element* p, std::size_t n) {
+    return load(Padded<16>(reinterpret_cast<const std::uint8_t*>(p), n * sizeof *p).bytes);
+  }
+};
+
+// Bytes are widened to 16 bits: vpmaddubsw would saturate.
+struct YmmWords : WholeBytes {
+  static constexpr std::size_t kBytes = 16;
+  static constexpr int kTileQueries = 2;
+  using Reg = __m256i;
+  using Sum = __m256i;
+
+  AKIDB_INLINE static Sum zero() { return _mm256_setzero_si256(); }
+  AKIDB_INLINE static std::uint32_t total(Sum s) { return static_cast<std::uint32_t>(YmmCodes::total(s)); }
+};
+
+struct YmmInt8 : YmmWords {
+  AKIDB_INLINE static Reg load(const std::uint8_t* p) {
+    return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  AKIDB_INLINE static Reg load_tail(const std::uint8_t* p, std::size_t n) { return load(Padded<16>(p, n).bytes); }
+};
+
+struct YmmUint8 : YmmWords {
+  AKIDB_INLINE static Reg load(const std::uint8_t* p) {
+    return _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  AKIDB_INLINE static Reg load_tail(const std::uint8_t* p, std::size_t n) { return load(Padded<16>(p, n).bytes); }
+};
+
+template <class Byte>
+struct SquaredDifferences : Byte {
+  using Value = std::uint32_t;
+  AKIDB_INLINE static __m256i step(__m256i sum, __m256i a, __m256i b) {
+    const __m256i difference = _mm256_sub_epi16(a, b);
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(difference, difference));
+  }
+};
+
+template <class Byte, class Total>
+struct Products : Byte {
+  using Value = Total;
+  AKIDB_INLINE static __m256i step(__m256i sum, __m256i a, __m256i b) {
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b));
+  }
+};
+
 }  // namespace
 
 namespace avx2 {
-constexpr Kernels kKernels = table<Ymm, YmmCodes>(SimdLevel::kAvx2, "avx2");
+constexpr Kernels kKernels =
+    table<YmmCodes>(SimdLevel::kAvx2, "avx2", floats<Ymm>(), floats<YmmHalf>(), floats<YmmBFloat>(),
+                    bytes<SquaredDifferences<YmmInt8>, Products<YmmInt8, std::int32_t>>(),
+                    bytes<SquaredDifferences<YmmUint8>, Products<YmmUint8, std::uint32_t>>(), bits<WordBits>());
 }
 }  // namespace akidb

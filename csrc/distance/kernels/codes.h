@@ -1,5 +1,5 @@
-// The loops of all kernels over codes, written once over the registers of a level, as f32.h does for floats; the same
-// rules hold.
+// The loops of all kernels over codes, written once over the registers of a level, as floats.h does for floats; the
+// same rules hold.
 //
 // A level describes its registers in a struct V:
 //   kBytes                   of codes and of query values in a register: 16 or 32
@@ -20,7 +20,7 @@
 #include "distance/kernels/inline.h"
 
 namespace akidb {
-namespace {  // NOLINT(misc-anonymous-namespace-in-header): as in f32.h
+namespace {  // NOLINT(misc-anonymous-namespace-in-header): as in floats.h
 
 // A block of kCodeBlock codes of every row, at place i, its registers taking turns at the sums from `first` on.
 template <class V, int kRows, int kSums>

@@ -4,7 +4,7 @@
 #include "distance/kernels/quad_codes.h"
 
 namespace akidb {
-namespace {  // NOLINT(misc-anonymous-namespace-in-header): as in f32.h
+namespace {  // NOLINT(misc-anonymous-namespace-in-header): as in floats.h
 
 struct DotprodCodes : QuadCodes {
   // SDOT takes signed bytes on both sides, so a code counts as code - 128, and missing8 brings the rest. USDOT would

@@ -9,7 +9,7 @@
 #include "distance/kernels/inline.h"
 
 namespace akidb {
-namespace {  // NOLINT(misc-anonymous-namespace-in-header): as in f32.h
+namespace {  // NOLINT(misc-anonymous-namespace-in-header): as in floats.h
 
 struct QuadCodes {
   static constexpr std::size_t kBytes = 16;

@@ -1,4 +1,4 @@
-// Plain C++, for every machine, and the reference the other levels are tested against. A "register" is one float and
+// Plain C++, for every machine, and the reference the other levels are tested against. A "register" is one element and
 // the sums are independent of each other, which leaves the compiler free to use the base vector set of the architecture
 // for them.
 #include "distance/kernels/table.h"
@@ -7,9 +7,11 @@ namespace akidb {
 namespace {
 
 struct Float {
+  using Element = float;
   using Reg = float;
   static constexpr std::size_t kLanes = 1;
   static constexpr int kRowsAtOnce = 1;
+  static constexpr int kTileQueries = 1;
 
   AKIDB_INLINE static Reg zero() { return 0.0F; }
   AKIDB_INLINE static Reg load(const float* p) { return *p; }
@@ -28,8 +30,73 @@ struct Float {
   AKIDB_INLINE static float total(const Reg* r) { return (r[0] + r[1]) + (r[2] + r[3]); }
 };
 
+struct Half : Float {
+  using Element = std::uint16_t;
+  AKIDB_INLINE static Reg load(const Element* p) { return float_of_half(*p); }
+  AKIDB_INLINE static Reg load_tail(const Element*, std::size_t) { return 0.0F; }
+};
+
+struct BFloat : Float {
+  using Element = std::uint16_t;
+  AKIDB_INLINE static Reg load(const Element* p) { return float_of_bfloat(*p); }
+  AKIDB_INLINE static Reg load_tail(const Element*, std::size_t) { return 0.0F; }
+};
+
+template <class Byte>
+struct Integers : WholeBytes {
+  static constexpr std::size_t kBytes = 1;
+  static constexpr int kTileQueries = 1;
+  using Reg = std::int32_t;
+  using Sum = std::uint32_t;
+
+  AKIDB_INLINE static Reg load(const std::uint8_t* p) { return static_cast<Byte>(*p); }
+  AKIDB_INLINE static Reg load_tail(const std::uint8_t*, std::size_t) { return 0; }
+  AKIDB_INLINE static Sum zero() { return 0; }
+  AKIDB_INLINE static std::uint32_t total(Sum s) { return s; }
+};
+
+template <class Byte>
+struct SquaredDifferences : Integers<Byte> {
+  using Value = std::uint32_t;
+  AKIDB_INLINE static std::uint32_t step(std::uint32_t sum, std::int32_t a, std::int32_t b) {
+    return sum + static_cast<std::uint32_t>((a - b) * (a - b));
+  }
+};
+
+template <class Byte, class Total>
+struct Products : Integers<Byte> {
+  using Value = Total;
+  AKIDB_INLINE static std::uint32_t step(std::uint32_t sum, std::int32_t a, std::int32_t b) {
+    return sum + static_cast<std::uint32_t>(a * b);
+  }
+};
+
+struct DifferingBits : Bits {
+  static constexpr std::size_t kBytes = 8;
+  static constexpr int kTileQueries = 1;
+  using Reg = std::uint64_t;
+  using Sum = std::uint32_t;
+
+  AKIDB_INLINE static Reg load(const std::uint8_t* p) {
+    Reg word;
+    __builtin_memcpy(&word, p, sizeof word);
+    return word;
+  }
+  AKIDB_INLINE static Reg load_tail(const std::uint8_t* p, std::size_t n) { return load(Padded<8>(p, n).bytes); }
+  AKIDB_INLINE static Sum zero() { return 0; }
+  AKIDB_INLINE static std::uint32_t total(Sum s) { return s; }
+  // Pairs, nibbles and bytes are counted side by side (Warren, "Hacker's Delight", 5-1).
+  AKIDB_INLINE static Sum step(Sum sum, Reg a, Reg b) {
+    Reg x = a ^ b;
+    x -= x >> 1 & 0x5555555555555555U;
+    x = (x & 0x3333333333333333U) + (x >> 2 & 0x3333333333333333U);
+    x = (x + (x >> 4)) & 0x0F0F0F0F0F0F0F0FU;
+    return sum + static_cast<Sum>(x * 0x0101010101010101U >> 56);
+  }
+};
+
 // A "register" is the 32 bytes that hold a block of 4-bit codes: the compiler is left to see how best to go through it.
-struct Bytes {
+struct CodeBytes {
   static constexpr std::size_t kBytes = 32;
   using Codes = const std::uint8_t*;
   using Query = const std::int8_t*;
@@ -54,6 +121,9 @@ struct Bytes {
 }  // namespace
 
 namespace scalar {
-constexpr Kernels kKernels = table<Float, Bytes>(SimdLevel::kScalar, "scalar");
+constexpr Kernels kKernels = table<CodeBytes>(
+    SimdLevel::kScalar, "scalar", floats<Float>(), floats<Half>(), floats<BFloat>(),
+    bytes<SquaredDifferences<std::int8_t>, Products<std::int8_t, std::int32_t>>(),
+    bytes<SquaredDifferences<std::uint8_t>, Products<std::uint8_t, std::uint32_t>>(), bits<DifferingBits>());
 }
 }  // namespace akidb

@@ -2,12 +2,13 @@
 // in half the instructions and with a third more bytes loaded per cycle. At 128 bits (Neoverse V2, N2) NEON is as good,
 // so there is no unit for it.
 //
-// -msve-vector-bits=256 makes the types sized, as f32.h and codes.h need them; the level is detected by that length.
+// -msve-vector-bits=256 makes the types sized, as floats.h and codes.h need them; the level is detected by that length.
 #include <arm_sve.h>
 
 #include <cstddef>
 #include <cstdint>
 
+#include "distance/kernels/dotprod_bytes.h"
 #include "distance/kernels/table.h"
 
 namespace akidb {
@@ -19,9 +20,11 @@ using Values256 = svint8_t __attribute__((arm_sve_vector_bits(256)));
 using Words256 = svint32_t __attribute__((arm_sve_vector_bits(256)));
 
 struct Sve {
+  using Element = float;
   using Reg = Floats256;
   static constexpr std::size_t kLanes = 8;
   static constexpr int kRowsAtOnce = 4;
+  static constexpr int kTileQueries = 4;
 
   AKIDB_INLINE static Reg zero() { return svdup_n_f32(0.0F); }
   AKIDB_INLINE static Reg load(const float* p) { return svld1_f32(svptrue_b32(), p); }
@@ -35,6 +38,25 @@ struct Sve {
     const Reg four = svadd_f32_x(svptrue_b32(), *r, svext_f32(*r, *r, 4));
     return svaddv_f32(svptrue_pat_b32(SV_VL4), four);
   }
+};
+
+// LD1H puts elements of 16 bits into the lower halves of lanes of 32.
+struct SveHalf : Sve {
+  using Element = std::uint16_t;
+  AKIDB_INLINE static Reg some(svbool_t which, const Element* p) {
+    return svcvt_f32_f16_x(svptrue_b32(), svreinterpret_f16_u32(svld1uh_u32(which, p)));  // zero where inactive
+  }
+  AKIDB_INLINE static Reg load(const Element* p) { return some(svptrue_b32(), p); }
+  AKIDB_INLINE static Reg load_tail(const Element* p, std::size_t n) { return some(svwhilelt_b32_u64(0, n), p); }
+};
+
+struct SveBFloat : Sve {
+  using Element = std::uint16_t;
+  AKIDB_INLINE static Reg some(svbool_t which, const Element* p) {
+    return svreinterpret_f32_u32(svlsl_n_u32_x(svptrue_b32(), svld1uh_u32(which, p), 16));
+  }
+  AKIDB_INLINE static Reg load(const Element* p) { return some(svptrue_b32(), p); }
+  AKIDB_INLINE static Reg load_tail(const Element* p, std::size_t n) { return some(svwhilelt_b32_u64(0, n), p); }
 };
 
 struct SveCodes {
@@ -60,6 +82,9 @@ struct SveCodes {
 }  // namespace
 
 namespace sve256 {
-constexpr Kernels kKernels = table<Sve, SveCodes>(SimdLevel::kSve256, "sve256");
+constexpr Kernels kKernels =
+    table<SveCodes>(SimdLevel::kSve256, "sve256", floats<Sve>(), floats<SveHalf>(), floats<SveBFloat>(),
+                    bytes<DotprodInt8SquaredDifferences, DotprodInt8Products>(),
+                    bytes<DotprodUint8SquaredDifferences, DotprodUint8Products>(), bits<DotprodDifferingBits>());
 }
 }  // namespace akidb

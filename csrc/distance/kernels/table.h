@@ -1,19 +1,34 @@
-// The table of a level, from its registers of floats F and of codes C.
+// The table of a level, from the structs that describe its registers.
 #pragma once
 
+#include "distance/kernels/bytes.h"
 #include "distance/kernels/codes.h"
-#include "distance/kernels/f32.h"
+#include "distance/kernels/floats.h"
 #include "distance/kernels/levels.h"
 
 namespace akidb {
-namespace {  // NOLINT(misc-anonymous-namespace-in-header): as in f32.h
+namespace {  // NOLINT(misc-anonymous-namespace-in-header): as in floats.h
 
-template <class F, class C>
-constexpr Kernels table(SimdLevel level, const char* name) {
-  return {single<F, SquaredL2>,
-          single<F, Dot>,
-          batch4<F, SquaredL2>,
-          batch4<F, Dot>,
+template <class V>
+constexpr TypeKernels floats() {
+  return {FloatKernel<V, SquaredL2>::kernel(), FloatKernel<V, Dot>::kernel()};
+}
+
+template <class L2, class Product>
+constexpr TypeKernels bytes() {
+  return {ByteKernel<L2>::kernel(), ByteKernel<Product>::kernel()};
+}
+
+template <class Differing>
+constexpr TypeKernels bits() {
+  return {ByteKernel<Differing>::kernel(), {}};
+}
+
+// The types in the order of ElementType; C: registers of codes.
+template <class C>
+constexpr Kernels table(SimdLevel level, const char* name, TypeKernels float32, TypeKernels float16,
+                        TypeKernels bfloat16, TypeKernels int8, TypeKernels uint8, TypeKernels binary) {
+  return {{float32, float16, bfloat16, int8, uint8, binary},
           dot_u8<C>,
           dot_u4<C>,
           dot_u8_batch4<C>,

@@ -1,4 +1,4 @@
-// The last four partial sums on x86, added as f32.h says.
+// The last four partial sums on x86, added as floats.h says.
 #pragma once
 
 #include <immintrin.h>
@@ -6,7 +6,7 @@
 #include "distance/kernels/inline.h"
 
 namespace akidb {
-namespace {  // NOLINT(misc-anonymous-namespace-in-header): as in f32.h
+namespace {  // NOLINT(misc-anonymous-namespace-in-header): as in floats.h
 
 AKIDB_INLINE float total_of_four(__m128 four) {
   const __m128 two = _mm_add_ps(four, _mm_movehdup_ps(four));  // lane 0: 0 + 1, lane 2: 2 + 3

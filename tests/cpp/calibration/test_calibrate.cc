@@ -30,7 +30,9 @@ std::vector<float> values(std::size_t count, unsigned seed) {
 
 struct Sealed {
   Sealed()
-      : rows(values(kCount, 1)), vectors{rows.data(), kDim, kDim, nullptr, Metric::kL2}, graph({8, 60, 1}, kCount) {
+      : rows(values(kCount, 1)),
+        vectors{ElementType::kFloat32, rows.data(), kDim * sizeof(float), kDim, nullptr, Metric::kL2},
+        graph({8, 60, 1}, kCount) {
     hnsw::build(graph, vectors, 0, kCount, 2, {});
     calibration::seal(
         graph, kCount, vectors, std::nullopt, 2,
@@ -134,6 +136,6 @@ TEST(ef_is_read_off_the_curve) {
 
 TEST(too_few_vectors_are_not_measured) {
   const std::vector<float> rows = values(999, 3);
-  const hnsw::Vectors vectors{rows.data(), kDim, kDim, nullptr, Metric::kL2};
+  const hnsw::Vectors vectors{ElementType::kFloat32, rows.data(), kDim * sizeof(float), kDim, nullptr, Metric::kL2};
   CHECK(calibration::Sample(vectors, 999, 1).empty());
 }

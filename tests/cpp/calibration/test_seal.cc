@@ -36,8 +36,9 @@ std::vector<float> clustered(std::size_t dim) {
 std::uint32_t checksum(std::size_t dim, Metric metric, unsigned threads) {
   const std::vector<float> values = clustered(dim);
   AlignedBuffer<float> norms(kCount);
-  flat::inverse_norms(values.data(), kCount, dim, threads, norms.data());
-  const hnsw::Vectors vectors{values.data(), dim, dim, metric == Metric::kCosine ? norms.data() : nullptr, metric};
+  flat::inverse_norms(ElementType::kFloat32, values.data(), kCount, dim, threads, norms.data());
+  const float* inverse_norms = metric == Metric::kCosine ? norms.data() : nullptr;
+  const hnsw::Vectors vectors{ElementType::kFloat32, values.data(), dim * sizeof(float), dim, inverse_norms, metric};
   hnsw::Graph graph({6, 40, 5}, kCount);
   hnsw::build(graph, vectors, 0, kCount, threads, {});
   hnsw::connect(graph, vectors, kCount);

@@ -5,13 +5,12 @@
 #include <string>
 #include <vector>
 
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include "check.h"
 #include "distance/distance.h"
+#include "distance/guarded.h"
 
 using namespace akidb;
+using test::GuardedBytes;
 
 namespace {
 
@@ -21,30 +20,6 @@ std::vector<std::size_t> dims() {
   for (const std::size_t dim : {1536, 3072, 4096, 65536}) all.push_back(dim);
   return all;
 }
-
-// Bytes that end where the readable memory ends.
-class GuardedBytes {
- public:
-  explicit GuardedBytes(std::size_t capacity) {
-    const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
-    readable_ = (capacity + page - 1) / page * page;
-    mapped_ = readable_ + page;
-    base_ =
-        static_cast<std::uint8_t*>(mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-    CHECK(base_ != MAP_FAILED);
-    CHECK_EQ(0, mprotect(base_ + readable_, page, PROT_NONE));
-  }
-  GuardedBytes(const GuardedBytes&) = delete;
-  GuardedBytes& operator=(const GuardedBytes&) = delete;
-  ~GuardedBytes() { munmap(base_, mapped_); }
-
-  std::uint8_t* last(std::size_t count) const { return base_ + readable_ - count; }
-
- private:
-  std::size_t readable_ = 0;
-  std::size_t mapped_ = 0;
-  std::uint8_t* base_ = nullptr;
-};
 
 std::int64_t plain_u8(const std::int8_t* query, const std::uint8_t* codes, std::size_t dim) {
   std::int64_t sum = 0;

@@ -1,25 +1,26 @@
-// Every level this machine can run, against a sum in double.
+// Every kernel of floats at every level this machine can run, against a sum in double over the values that the elements
+// stand for.
 //
 // The bound. u = 2^-24. A term of dot carries one rounding (none where it is fused), a term of L2 two of its
 // subtraction, squared, and one more: at most 3u. A term passes through at most ceil(dim / 32) additions of its partial
 // sum, then through the tree over the 32, 5 more. So |error| <= (ceil(dim / 32) + 3 + 5) u * sum |term|, to first
-// order; one more u covers the second.
+// order; one more u covers the second. Elements of 16 bits become float32 exactly, so the same holds for them.
 //
 // Levels that round a multiply-add once agree to the bit. x86-64's scalar one rounds it twice; small integers make
 // every product and sum exact, so there all levels agree.
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <random>
 #include <vector>
 
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include "check.h"
 #include "distance/distance.h"
+#include "distance/guarded.h"
 
 using namespace akidb;
+using test::GuardedBytes;
 
 namespace {
 
@@ -30,6 +31,7 @@ constexpr bool kScalarFuses = true;
 #else
 constexpr bool kScalarFuses = false;
 #endif
+constexpr ElementType kFloats[] = {ElementType::kFloat32, ElementType::kFloat16, ElementType::kBFloat16};
 
 std::vector<std::size_t> dims() {
   std::vector<std::size_t> all;
@@ -46,43 +48,44 @@ std::vector<const Kernels*> levels() {
   return all;
 }
 
-// Floats that end where the readable memory ends: a kernel that reads one byte too many is killed.
-class GuardedFloats {
- public:
-  explicit GuardedFloats(std::size_t capacity) : capacity_(capacity) {
-    const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
-    readable_ = (capacity * sizeof(float) + page - 1) / page * page;
-    mapped_ = readable_ + page;
-    base_ = static_cast<char*>(mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-    CHECK(base_ != MAP_FAILED);
-    CHECK_EQ(0, mprotect(base_ + readable_, page, PROT_NONE));
+// An element near `value`. Halves are cut off, not rounded: any element serves.
+void put(ElementType type, std::uint8_t* vector, std::size_t i, float value) {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  std::uint16_t half = static_cast<std::uint16_t>(bits >> 16);
+  if (type == ElementType::kFloat32) {
+    std::memcpy(vector + i * sizeof bits, &bits, sizeof bits);
+    return;
   }
-  GuardedFloats(const GuardedFloats&) = delete;
-  GuardedFloats& operator=(const GuardedFloats&) = delete;
-  ~GuardedFloats() { munmap(base_, mapped_); }
-
-  // The last dim floats before the guard: aligned to nothing but float, as dim goes through the odd numbers.
-  float* last(std::size_t dim) const {
-    CHECK(dim <= capacity_);
-    return reinterpret_cast<float*>(base_ + readable_) - dim;
+  if (type == ElementType::kFloat16) {
+    const auto exponent = static_cast<int>(bits >> 23 & 0xFFU) - 112;
+    const std::uint32_t magnitude = exponent <= 0    ? 0
+                                    : exponent >= 31 ? 0x7C00U
+                                                     : ((bits & 0x7FFFFFFFU) - (112U << 23)) >> 13;
+    half = static_cast<std::uint16_t>((bits >> 16 & 0x8000U) | magnitude);
+    if (std::isnan(value)) half = 0x7E00U;
   }
+  std::memcpy(vector + i * sizeof half, &half, sizeof half);
+}
 
- private:
-  std::size_t capacity_;
-  std::size_t readable_ = 0;
-  std::size_t mapped_ = 0;
-  char* base_ = nullptr;
-};
+std::vector<std::uint8_t> encoded(ElementType type, const std::vector<float>& values) {
+  std::vector<std::uint8_t> out(vector_bytes(type, values.size()));
+  for (std::size_t i = 0; i < values.size(); ++i) put(type, out.data(), i, values[i]);
+  return out;
+}
 
 struct Reference {
   double l2 = 0, dot = 0, dot_magnitude = 0;
 };
 
-Reference reference(const float* a, const float* b, std::size_t dim) {
+Reference reference(ElementType type, const void* a, const void* b, std::size_t dim) {
+  std::vector<float> left(dim);
+  std::vector<float> right(dim);
+  decode(type, a, dim, left.data());
+  decode(type, b, dim, right.data());
   Reference sums;
   for (std::size_t i = 0; i < dim; ++i) {
-    const double x = a[i];
-    const double y = b[i];
+    const double x = left[i];
+    const double y = right[i];
     sums.l2 += (x - y) * (x - y);
     sums.dot += x * y;
     sums.dot_magnitude += std::abs(x * y);
@@ -103,21 +106,24 @@ bool same_bits(float a, float b) { return std::bit_cast<std::uint32_t>(a) == std
 TEST(every_level_is_within_the_bound_and_reads_nothing_beyond) {
   std::mt19937 random(42);
   std::normal_distribution<float> normal;
-  const GuardedFloats left(5000);
-  const GuardedFloats right(5000);
-  for (const std::size_t dim : dims()) {
-    float* const a = left.last(dim);
-    float* const b = right.last(dim);
-    for (std::size_t i = 0; i < dim; ++i) {
-      a[i] = normal(random);
-      b[i] = normal(random);
-    }
-    const Reference exact = reference(a, b, dim);
-    const std::size_t roundings = (dim + 31) / 32 + 9;
-    const double factor = static_cast<double>(roundings) * kUnitRoundoff;
-    for (const Kernels* level : levels()) {
-      check_near(exact.l2, level->l2(a, b, dim), factor * exact.l2, level->name, "l2", dim);
-      check_near(exact.dot, level->dot(a, b, dim), factor * exact.dot_magnitude, level->name, "dot", dim);
+  const GuardedBytes left(20000);
+  const GuardedBytes right(20000);
+  for (const ElementType type : kFloats) {
+    for (const std::size_t dim : dims()) {
+      std::uint8_t* const a = left.last(vector_bytes(type, dim));
+      std::uint8_t* const b = right.last(vector_bytes(type, dim));
+      for (std::size_t i = 0; i < dim; ++i) {
+        put(type, a, i, normal(random));
+        put(type, b, i, normal(random));
+      }
+      const Reference exact = reference(type, a, b, dim);
+      const std::size_t roundings = (dim + 31) / 32 + 9;
+      const double factor = static_cast<double>(roundings) * kUnitRoundoff;
+      for (const Kernels* level : levels()) {
+        check_near(exact.l2, level->l2(type).single(a, b, dim), factor * exact.l2, level->name, "l2", dim);
+        check_near(exact.dot, level->dot(type).single(a, b, dim), factor * exact.dot_magnitude, level->name, "dot",
+                   dim);
+      }
     }
   }
 }
@@ -129,37 +135,50 @@ TEST(small_integers_are_exact_at_every_level) {
   std::vector<float> b(4200);
   for (float& x : a) x = static_cast<float>(integer(random));
   for (float& x : b) x = static_cast<float>(integer(random));
-  for (const std::size_t dim : dims()) {
-    for (std::size_t offset = 0; offset < 17; offset += 4 + dim % 3) {
-      const Reference exact = reference(a.data() + offset, b.data() + 2 * offset, dim);
-      for (const Kernels* level : levels()) {
-        CHECK_EQ(static_cast<float>(exact.l2), level->l2(a.data() + offset, b.data() + 2 * offset, dim));
-        CHECK_EQ(static_cast<float>(exact.dot), level->dot(a.data() + offset, b.data() + 2 * offset, dim));
+  for (const ElementType type : kFloats) {
+    const std::vector<std::uint8_t> left = encoded(type, a);
+    const std::vector<std::uint8_t> right = encoded(type, b);
+    for (const std::size_t dim : dims()) {
+      for (std::size_t offset = 0; offset < 17; offset += 4 + dim % 3) {
+        const std::uint8_t* x = left.data() + vector_bytes(type, offset);
+        const std::uint8_t* y = right.data() + vector_bytes(type, 2 * offset);
+        const Reference exact = reference(type, x, y, dim);
+        for (const Kernels* level : levels()) {
+          CHECK_EQ(static_cast<float>(exact.l2), level->l2(type).single(x, y, dim));
+          CHECK_EQ(static_cast<float>(exact.dot), level->dot(type).single(x, y, dim));
+        }
       }
     }
   }
 }
 
-TEST(a_batch_equals_single_calls_bit_for_bit_and_reads_nothing_beyond) {
+TEST(batches_and_tiles_equal_single_calls_bit_for_bit_and_read_nothing_beyond) {
   std::mt19937 random(44);
   std::normal_distribution<float> normal;
-  const GuardedFloats memory[5] = {GuardedFloats(5000), GuardedFloats(5000), GuardedFloats(5000), GuardedFloats(5000),
-                                   GuardedFloats(5000)};
-  for (const std::size_t dim : dims()) {
-    const float* rows[5];
-    for (int r = 0; r < 5; ++r) {
-      float* const row = memory[r].last(dim);
-      for (std::size_t i = 0; i < dim; ++i) row[i] = normal(random);
-      rows[r] = row;
-    }
-    for (const Kernels* level : levels()) {
-      float l2[4];
-      float dot[4];
-      level->l2_batch4(rows[4], rows, dim, l2);
-      level->dot_batch4(rows[4], rows, dim, dot);
-      for (int r = 0; r < 4; ++r) {
-        CHECK(same_bits(level->l2(rows[4], rows[r], dim), l2[r]));
-        CHECK(same_bits(level->dot(rows[4], rows[r], dim), dot[r]));
+  constexpr std::size_t kBytes = 20000;
+  const GuardedBytes memory[8] = {GuardedBytes(kBytes), GuardedBytes(kBytes), GuardedBytes(kBytes),
+                                  GuardedBytes(kBytes), GuardedBytes(kBytes), GuardedBytes(kBytes),
+                                  GuardedBytes(kBytes), GuardedBytes(kBytes)};
+  for (const ElementType type : kFloats) {
+    for (const std::size_t dim : dims()) {
+      const void* vectors[8];
+      for (int v = 0; v < 8; ++v) {
+        std::uint8_t* const vector = memory[v].last(vector_bytes(type, dim));
+        for (std::size_t i = 0; i < dim; ++i) put(type, vector, i, normal(random));
+        vectors[v] = vector;
+      }
+      const void* const* queries = vectors + 4;
+      for (const Kernels* level : levels()) {
+        for (const Kernel* kernel : {&level->l2(type), &level->dot(type)}) {
+          float batch[4];
+          float tile[16];
+          kernel->batch4(queries[1], vectors, dim, batch);
+          kernel->tile(queries, vectors, dim, tile);
+          for (int r = 0; r < 4; ++r) {
+            CHECK(same_bits(kernel->single(queries[1], vectors[r], dim), batch[r]));
+            for (int q = 0; q < 4; ++q) CHECK(same_bits(kernel->single(queries[q], vectors[r], dim), tile[4 * q + r]));
+          }
+        }
       }
     }
   }
@@ -168,15 +187,18 @@ TEST(a_batch_equals_single_calls_bit_for_bit_and_reads_nothing_beyond) {
 TEST(both_orders_of_arguments_give_the_same_bits) {
   std::mt19937 random(45);
   std::normal_distribution<float> normal;
-  std::vector<float> a(768);
-  std::vector<float> b(768);
-  for (float& x : a) x = normal(random);
-  for (float& x : b) x = normal(random);
-  for (const std::size_t dim : {1, 7, 100, 768}) {
-    for (const Kernels* level : levels()) {
-      CHECK(same_bits(level->l2(a.data(), b.data(), dim), level->l2(b.data(), a.data(), dim)));
-      CHECK(same_bits(level->dot(a.data(), b.data(), dim), level->dot(b.data(), a.data(), dim)));
-      CHECK(same_bits(0.0F, level->l2(a.data(), a.data(), dim)));
+  std::vector<float> values(2 * 768);
+  for (float& x : values) x = normal(random);
+  for (const ElementType type : kFloats) {
+    const std::vector<std::uint8_t> elements = encoded(type, values);
+    const std::uint8_t* a = elements.data();
+    const std::uint8_t* b = a + vector_bytes(type, 768);
+    for (const std::size_t dim : {1, 7, 100, 768}) {
+      for (const Kernels* level : levels()) {
+        CHECK(same_bits(level->l2(type).single(a, b, dim), level->l2(type).single(b, a, dim)));
+        CHECK(same_bits(level->dot(type).single(a, b, dim), level->dot(type).single(b, a, dim)));
+        CHECK(same_bits(0.0F, level->l2(type).single(a, a, dim)));
+      }
     }
   }
 }
@@ -195,25 +217,60 @@ TEST(every_level_that_fuses_gives_the_same_bits) {
     if (level->level == SimdLevel::kScalar && !kScalarFuses) continue;
     std::uint64_t hash = 0xcbf29ce484222325U;
     for (const std::size_t dim : dims()) {
-      hash = mix(hash, level->l2(a.data(), b.data(), dim));
-      hash = mix(hash, level->dot(a.data(), b.data(), dim));
+      hash = mix(hash, level->l2(ElementType::kFloat32).single(a.data(), b.data(), dim));
+      hash = mix(hash, level->dot(ElementType::kFloat32).single(a.data(), b.data(), dim));
     }
     CHECK_EQ(kHashOfAll, hash);
+  }
+  for (const ElementType type : {ElementType::kFloat16, ElementType::kBFloat16}) {
+    const std::vector<std::uint8_t> left = encoded(type, a);
+    const std::vector<std::uint8_t> right = encoded(type, b);
+    std::vector<float> x(a.size());
+    std::vector<float> y(b.size());
+    decode(type, left.data(), x.size(), x.data());
+    decode(type, right.data(), y.size(), y.data());
+    for (const Kernels* level : levels()) {
+      for (const std::size_t dim : dims()) {  // the short type is its values in float32, at each level
+        const Kernel& l2 = level->l2(ElementType::kFloat32);
+        const Kernel& dot = level->dot(ElementType::kFloat32);
+        CHECK(same_bits(l2.single(x.data(), y.data(), dim), level->l2(type).single(left.data(), right.data(), dim)));
+        CHECK(same_bits(dot.single(x.data(), y.data(), dim), level->dot(type).single(left.data(), right.data(), dim)));
+      }
+    }
   }
 }
 
 TEST(nan_and_infinity_are_not_lost) {
-  for (const std::size_t dim : {1, 5, 33, 130}) {
-    for (const std::size_t place : {std::size_t{0}, dim / 2, dim - 1}) {
-      std::vector<float> a(dim, 1.0F);
-      const std::vector<float> b(dim, 1.0F);
-      for (const Kernels* level : levels()) {
-        a[place] = std::nanf("");
-        CHECK(std::isnan(level->l2(a.data(), b.data(), dim)) && std::isnan(level->dot(a.data(), b.data(), dim)));
-        a[place] = INFINITY;
-        CHECK(std::isinf(level->l2(a.data(), b.data(), dim)) && std::isinf(level->dot(a.data(), b.data(), dim)));
+  for (const ElementType type : kFloats) {
+    for (const std::size_t dim : {1, 5, 33, 130}) {
+      const std::vector<std::uint8_t> b = encoded(type, std::vector<float>(dim, 1.0F));
+      for (const std::size_t place : {std::size_t{0}, dim / 2, dim - 1}) {
+        std::vector<std::uint8_t> a = b;
+        for (const Kernels* level : levels()) {
+          const Kernel& l2 = level->l2(type);
+          const Kernel& dot = level->dot(type);
+          put(type, a.data(), place, std::nanf(""));
+          CHECK(std::isnan(l2.single(a.data(), b.data(), dim)) && std::isnan(dot.single(a.data(), b.data(), dim)));
+          put(type, a.data(), place, INFINITY);
+          CHECK(std::isinf(l2.single(a.data(), b.data(), dim)) && std::isinf(dot.single(a.data(), b.data(), dim)));
+        }
       }
     }
+  }
+}
+
+TEST(every_half_is_read_as_what_it_is_at_every_level) {
+  // Times one, the dot product is the element: subnormals, signed zeros and all.
+  for (std::uint32_t bits = 0; bits < 65536; ++bits) {
+    const auto half = static_cast<std::uint16_t>(bits);
+    const int exponent = static_cast<int>(bits >> 10 & 31U);
+    const auto fraction = static_cast<double>(bits & 1023U);
+    if (exponent == 31) continue;
+    const double magnitude = exponent == 0 ? std::ldexp(fraction, -24) : std::ldexp(1024 + fraction, exponent - 25);
+    const auto expected = static_cast<float>((bits & 0x8000U) != 0 ? -magnitude : magnitude);
+    CHECK(same_bits(expected, float_of_half(half)));
+    const std::uint16_t one = 0x3C00U;
+    for (const Kernels* level : levels()) CHECK_EQ(expected, level->dot(ElementType::kFloat16).single(&half, &one, 1));
   }
 }
 

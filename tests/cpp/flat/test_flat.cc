@@ -24,17 +24,12 @@ Answer run(const flat::Rows& rows, const flat::Request& request) {
   return answer;
 }
 
-float distance(const flat::Rows& rows, const float* query, std::size_t row) {
-  const float* vector = rows.vectors + row * rows.dim;
-  switch (rows.metric) {
-    case Metric::kL2:
-      return kernels().l2(query, vector, rows.dim);
-    case Metric::kInnerProduct:
-      return -kernels().dot(query, vector, rows.dim);
-    case Metric::kCosine:
-      break;
-  }
-  return 1.0F - kernels().dot(query, vector, rows.dim) * inverse_norm(query, rows.dim) * inverse_norm(vector, rows.dim);
+float distance(const flat::Rows& rows, const void* query, std::size_t row) {
+  const auto* vector = static_cast<const std::uint8_t*>(rows.vectors) + row * vector_bytes(rows.type, rows.dim);
+  const float sum = kernels().of(rows.type, rows.metric).single(query, vector, rows.dim);
+  if (rows.metric == Metric::kL2) return sum;
+  if (rows.metric == Metric::kInnerProduct) return -sum;
+  return 1.0F - sum * inverse_norm(rows.type, query, rows.dim) * inverse_norm(rows.type, vector, rows.dim);
 }
 
 Answer oracle(const flat::Rows& rows, const flat::Request& request) {
@@ -43,7 +38,8 @@ Answer oracle(const flat::Rows& rows, const flat::Request& request) {
     std::vector<std::pair<float, std::int64_t>> all;
     for (std::size_t row = 0; row < rows.count; ++row) {
       if (request.allowed != nullptr && request.allowed[row] == 0) continue;
-      all.emplace_back(distance(rows, request.queries + q * rows.dim, row), static_cast<std::int64_t>(row));
+      const auto* query = static_cast<const std::uint8_t*>(request.queries) + q * vector_bytes(rows.type, rows.dim);
+      all.emplace_back(distance(rows, query, row), static_cast<std::int64_t>(row));
     }
     std::sort(all.begin(), all.end());
     all.resize(std::min(all.size(), request.k));
@@ -115,6 +111,29 @@ TEST(many_queries_in_tiles_on_many_threads) {
   check_same(oracle(rows, request), run(rows, request));
 }
 
+TEST(every_type_of_element_is_searched) {
+  constexpr std::size_t kCount = 3001;
+  constexpr std::size_t kQueries = 9;  // two tiles of four and one query beside them
+  std::mt19937 random(12);
+  for (const std::size_t dim : {8, 40, 136}) {
+    for (std::size_t type = 0; type < kElementTypes; ++type) {
+      const auto element = static_cast<ElementType>(type);
+      // Bytes whose exponents, read as floats of 16 or 32 bits, are small: no NaN, no infinity.
+      std::vector<std::uint8_t> bytes(vector_bytes(element, dim) * (kCount + kQueries));
+      for (auto& byte : bytes) byte = static_cast<std::uint8_t>(is_float(element) ? random() % 64 : random());
+      const void* queries = bytes.data() + vector_bytes(element, dim) * kCount;
+      for (const Metric metric : {Metric::kL2, Metric::kCosine, Metric::kInnerProduct}) {
+        if (element == ElementType::kBinary && metric != Metric::kL2) continue;
+        const flat::Rows rows{bytes.data(), nullptr, kCount, dim, metric, element};
+        for (const std::size_t count : {std::size_t{1}, kQueries}) {
+          const flat::Request request{.queries = queries, .query_count = count, .k = 7, .threads = 2};
+          check_same(oracle(rows, request), run(rows, request));
+        }
+      }
+    }
+  }
+}
+
 TEST(a_mask_restricts_the_rows_searched) {
   constexpr std::size_t kCount = 9001;
   const std::vector<float> vectors = coarse_vectors(kCount * 12, 5);
@@ -143,7 +162,7 @@ TEST(more_than_there_is_is_padded) {
 TEST(stored_inverse_norms_are_used_and_equal_computed_ones) {
   const std::vector<float> vectors = coarse_vectors(500 * 9, 8);
   std::vector<float> norms(500);
-  flat::inverse_norms(vectors.data(), 500, 9, 3, norms.data());
+  flat::inverse_norms(ElementType::kFloat32, vectors.data(), 500, 9, 3, norms.data());
   for (std::size_t i = 0; i < 500; ++i) CHECK_EQ(inverse_norm(vectors.data() + i * 9, 9), norms[i]);
   flat::Rows rows{vectors.data(), nullptr, 500, 9, Metric::kCosine};
   const flat::Request request{.queries = vectors.data(), .query_count = 3, .k = 30};

@@ -29,7 +29,7 @@ inline std::vector<float> clustered(std::size_t count, std::size_t dim, unsigned
 }
 
 inline hnsw::Vectors rows_of(const std::vector<float>& values, std::size_t dim) {
-  return {values.data(), dim, dim, nullptr, Metric::kL2};
+  return {ElementType::kFloat32, values.data(), dim * sizeof(float), dim, nullptr, Metric::kL2};
 }
 
 // The k nearest of the first `count` rows by plain comparison, nearest first, ties by smaller row.

@@ -42,7 +42,7 @@ std::vector<std::int64_t> search(const Index& index, const std::vector<float>& q
 }  // namespace
 
 TEST(removed_ids_are_never_found_and_the_rest_is) {
-  Index index(kDim, Metric::kL2, {8, 60, 1});
+  Index index({kDim, Metric::kL2}, {8, 60, 1});
   const std::vector<float> vectors = clustered(2000, kDim, 1);
   index.add(rows(range(0, 2000), vectors), 2, {});
   // In steps below and above the share at which the graph is mended, down to the last.
@@ -67,7 +67,7 @@ TEST(removed_ids_are_never_found_and_the_rest_is) {
 }
 
 TEST(update_moves_an_id) {
-  Index index(kDim, Metric::kCosine, {8, 60, 1});
+  Index index({kDim, Metric::kCosine}, {8, 60, 1});
   const std::vector<float> vectors = clustered(600, kDim, 2);
   const std::vector<float> others = clustered(600, kDim, 3);
   index.add(rows(range(0, 600), vectors), 2, {});
@@ -81,7 +81,7 @@ TEST(update_moves_an_id) {
 }
 
 TEST(refused_input_changes_nothing) {
-  Index index(kDim, Metric::kCosine, {8, 60, 1});
+  Index index({kDim, Metric::kCosine}, {8, 60, 1});
   const std::vector<float> vectors = clustered(10, kDim, 4);
   index.add(rows(range(0, 10), vectors), 1, {});
   const auto refuse = [&](std::vector<std::int64_t> ids, std::vector<float> values) {
@@ -104,7 +104,7 @@ TEST(refused_input_changes_nothing) {
 }
 
 TEST(a_stopped_add_leaves_nothing_behind) {
-  Index index(kDim, Metric::kL2, {8, 200, 1});
+  Index index({kDim, Metric::kL2}, {8, 200, 1});
   index.add(rows(range(0, 200), clustered(200, kDim, 5)), 1, {});
   const std::vector<float> more = clustered(20000, kDim, 6);
   const Error error = thrown_by<Error>(
@@ -119,7 +119,7 @@ TEST(a_stopped_add_leaves_nothing_behind) {
 
 // ThreadSanitizer's test: everything at once, with growth and mending of the graph under the searches.
 TEST(searches_go_on_while_others_add_and_remove) {
-  Index index(kDim, Metric::kL2, {6, 30, 1});
+  Index index({kDim, Metric::kL2}, {6, 30, 1});
   const std::vector<float> vectors = clustered(3000, kDim, 7);
   index.add(rows(range(0, 300), {vectors.begin(), vectors.begin() + 300 * kDim}), 2, {});
   std::atomic<bool> writing{true};
@@ -153,7 +153,7 @@ TEST(searches_go_on_while_others_add_and_remove) {
 
 TEST(parts_restore_to_the_same_answers) {
   for (const Metric metric : {Metric::kCosine, Metric::kL2, Metric::kInnerProduct}) {
-    Index index(kDim, metric, {8, 60, 1});
+    Index index({kDim, metric}, {8, 60, 1});
     const std::vector<float> vectors = clustered(500, kDim, 8);
     index.add(rows(range(5, 500), vectors), 2, {});
     index.remove(range(5, 50).data(), 50);
@@ -161,9 +161,10 @@ TEST(parts_restore_to_the_same_answers) {
     CHECK_EQ(std::size_t{450}, parts.count);
     std::vector<float> packed;
     for (std::size_t i = 0; i < parts.count; ++i) {
-      packed.insert(packed.end(), parts.vectors + i * parts.stride, parts.vectors + i * parts.stride + kDim);
+      const auto* row = static_cast<const float*>(parts.vectors) + i * parts.stride_bytes / sizeof(float);
+      packed.insert(packed.end(), row, row + kDim);
     }
-    Index again(kDim, metric, {8, 60, 1});
+    Index again({kDim, metric}, {8, 60, 1});
     again.restore(parts.count, parts.ids, packed.data(), parts.graph);
     CHECK(search(index, vectors, 4) == search(again, vectors, 4));
     again.add(rows(range(0, 5), {vectors.begin(), vectors.begin() + 5 * kDim}), 1, {});

@@ -23,7 +23,7 @@ struct Coded {
         centre(dim),
         factors(count),
         rows(count * shape.row_bytes(), std::uint8_t{0xEE}) {
-    const Source source{values.data(), dim};
+    const Source source{ElementType::kFloat32, values.data(), dim * sizeof(float)};
     find_centre(shape, source, count, centre.data());
     encode(shape, centre.data(), source, count, threads, factors.data(), rows.data());
   }
@@ -50,8 +50,8 @@ float estimate(const Codes& codes, const CodedQuery& query, std::size_t row) {
 }
 
 float exact(Metric metric, const float* a, const float* b, std::size_t dim) {
-  if (metric == Metric::kL2) return kernels().l2(a, b, dim);
-  const float dot = kernels().dot(a, b, dim);
+  if (metric == Metric::kL2) return kernels().l2(ElementType::kFloat32).single(a, b, dim);
+  const float dot = kernels().dot(ElementType::kFloat32).single(a, b, dim);
   return metric == Metric::kInnerProduct ? -dot : cosine_distance(dot, inverse_norm(a, dim), inverse_norm(b, dim));
 }
 
@@ -68,7 +68,7 @@ double error_share(std::size_t dim, CodeBits bits, Metric metric) {
   CodedQuery query;
   for (std::size_t q = 0; q < 20; ++q) {
     const float* point = &queries[q * dim];
-    query.prepare(coded.codes(), point, inverse_norm(point, dim));
+    query.prepare(coded.codes(), ElementType::kFloat32, point, inverse_norm(point, dim));
     for (std::size_t row = 0; row < kRows; ++row) {
       const double truth = exact(metric, point, &values[row * dim], dim);
       const double off = estimate(coded.codes(), query, row) - truth;
@@ -115,7 +115,7 @@ TEST(a_vector_at_the_centre_has_its_exact_distance) {
   const Coded coded(10, CodeBits::kFour, Metric::kL2, same);
   const std::vector<float> point(10, 5.0F);
   CodedQuery query;
-  query.prepare(coded.codes(), point.data(), 0.0F);
+  query.prepare(coded.codes(), ElementType::kFloat32, point.data(), 0.0F);
   for (std::size_t row = 0; row < 5; ++row) CHECK_EQ(90.0F, estimate(coded.codes(), query, row));
 }
 
@@ -132,7 +132,7 @@ TEST(values_at_the_ends_of_float_and_damaged_centres_give_numbers) {
         if (c > 0) coded.centre = centres[c - 1];
         for (const auto& point : points) {
           CodedQuery query;
-          query.prepare(coded.codes(), point.data(), inverse_norm(point.data(), 3));
+          query.prepare(coded.codes(), ElementType::kFloat32, point.data(), inverse_norm(point.data(), 3));
           for (std::size_t row = 0; row < 2; ++row) CHECK(!std::isnan(estimate(coded.codes(), query, row)));
         }
       }
@@ -144,7 +144,7 @@ TEST(short_vectors_are_told_apart_as_long_ones_are) {
   const Coded coded(2, CodeBits::kEight, Metric::kInnerProduct, {1e-25F, 0, -1e-25F, 0});
   const float point[2] = {1, 0};
   CodedQuery query;
-  query.prepare(coded.codes(), point, 1.0F);
+  query.prepare(coded.codes(), ElementType::kFloat32, point, 1.0F);
   CHECK(estimate(coded.codes(), query, 0) < 0.0F);
   CHECK(estimate(coded.codes(), query, 1) > 0.0F);
 }
