@@ -7,6 +7,7 @@ from typing_extensions import Buffer
 
 _Bytes = Buffer | npt.NDArray[Any]
 _Floats = npt.NDArray[np.float32]
+_Rows = npt.NDArray[Any]  # of vectors of a dtype
 _Ids = npt.NDArray[np.int64]
 _Mask = npt.NDArray[np.bool_]
 _Progress = Callable[[int, int], object] | None
@@ -16,17 +17,19 @@ class _Event(Protocol):
 
 def simd_info() -> dict[str, Any]: ...
 def crc32c(bytes: _Bytes, crc: int = 0) -> int: ...
-def inverse_norms(vectors: _Floats, *, threads: int) -> _Floats: ...
+def check_vectors(vectors: _Rows, dim: int, metric: str, what: str, *, dtype: str = "float32") -> None: ...
+def inverse_norms(vectors: _Rows, *, threads: int, dtype: str = "float32") -> _Floats: ...
 def scan(
-    vectors: _Floats,
+    vectors: _Rows,
     metric: str,
-    queries: _Floats,
+    queries: _Rows,
     k: int,
     *,
     allowed: _Mask | None = None,
     seconds: float | None = None,
     threads: int = 1,
     inverse_norms: _Floats | None = None,
+    dtype: str = "float32",
 ) -> tuple[_Ids, _Floats]: ...
 def build_graph(
     vectors: _Floats,
@@ -50,15 +53,16 @@ class GraphIndex:
     is_calibrated: bool
     def __init__(
         self,
-        vectors: _Floats,
+        vectors: _Rows,
         graph: _Bytes,
         metric: str,
         inverse_norms: _Floats | None = None,
         ids: _Ids | None = None,
+        dtype: str = "float32",
     ) -> None: ...
     def search(
         self,
-        queries: _Floats,
+        queries: _Rows,
         k: int,
         *,
         ef_search: int,
@@ -73,13 +77,15 @@ class GraphIndex:
 
 class HnswIndex:
     bytes: int
-    def __init__(self, dim: int, metric: str, m: int, ef_construction: int, seed: int) -> None: ...
-    def add(self, ids: _Ids | None, vectors: _Floats, threads: int, progress: _Progress) -> None: ...
-    def update(self, ids: _Ids, vectors: _Floats, threads: int, progress: _Progress) -> None: ...
+    def __init__(
+        self, dim: int, metric: str, m: int, ef_construction: int, seed: int, dtype: str = "float32"
+    ) -> None: ...
+    def add(self, ids: _Ids | None, vectors: _Rows, threads: int, progress: _Progress) -> None: ...
+    def update(self, ids: _Ids, vectors: _Rows, threads: int, progress: _Progress) -> None: ...
     def remove(self, ids: _Ids) -> None: ...
     def search(
         self,
-        queries: _Floats,
+        queries: _Rows,
         k: int,
         ef_search: int,
         allowed_ids: _Ids | None,
@@ -87,11 +93,11 @@ class HnswIndex:
         seconds: float | None,
         threads: int,
     ) -> tuple[_Ids, _Floats]: ...
-    def get(self, ids: _Ids) -> _Floats: ...
+    def get(self, ids: _Ids) -> _Rows: ...
     def contains(self, id: int) -> bool: ...
     def ids(self) -> _Ids: ...
     def parts(self) -> dict[str, npt.NDArray[Any]]: ...
     def seal(self, code_bits: int | None) -> dict[str, Any]: ...
-    def restore(self, ids: _Ids, vectors: _Floats, graph: _Bytes) -> None: ...
+    def restore(self, ids: _Ids, vectors: _Rows, graph: _Bytes) -> None: ...
     def validate(self) -> dict[str, int]: ...
     def __len__(self) -> int: ...

@@ -1,6 +1,4 @@
-"""What callers may pass for vectors, ids and filters, and the one form native code gets: float32 and int64, C order, in
-range.
-"""
+"""What callers may pass for ids, filters and numbers, and the one form native code gets: int64, C order, in range."""
 
 from __future__ import annotations
 
@@ -11,11 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from akidb.errors import InvalidInputError
-from akidb.types import Metric, VectorArray
 
 IdArray: TypeAlias = npt.NDArray[np.int64]
 Mask: TypeAlias = npt.NDArray[np.bool_]
-MetricWord: TypeAlias = Literal["cosine", "l2", "ip"]
+MetricWord: TypeAlias = Literal["cosine", "l2", "ip", "hamming"]
 CodeBits: TypeAlias = Literal["auto", 0, 4, 8]
 Filter: TypeAlias = npt.NDArray[np.bool_] | npt.NDArray[np.integer[Any]] | Sequence[int]
 
@@ -23,41 +20,6 @@ DIM_MAX = 1 << 16
 EF_MAX = 1 << 16
 K_MAX = 1 << 20
 THREADS_MAX = 1 << 10
-
-
-def metric_word(metric: str | Metric) -> MetricWord:
-    return Metric.parse(metric).native
-
-
-def as_vectors(values: npt.ArrayLike, dim: int, what: str) -> VectorArray:
-    """float32 (n, dim) in C order of any array of numbers, 1-d counting as one row; copies what it must convert."""
-    if isinstance(values, np.ndarray) and values.dtype == np.float32 and values.flags.c_contiguous:
-        array: VectorArray = values
-    else:
-        array = _as_numbers(values, what)
-    shape = array.shape
-    if len(shape) == 1:
-        array = array[None]
-    elif len(shape) != 2:
-        raise InvalidInputError(f"{what} have {len(shape)} dimensions, expected shape (n, {dim}) or ({dim},)")
-    if shape[-1] != dim:
-        raise InvalidInputError(
-            f"{what} have {shape[-1]} values each, the index has dim {dim}", code="dimension_mismatch"
-        )
-    return array
-
-
-def _as_numbers(values: npt.ArrayLike, what: str) -> VectorArray:
-    try:
-        array = np.asarray(values)
-    except ValueError as error:
-        raise InvalidInputError(f"{what} are no rectangular array: {error}") from error
-    if array.dtype.kind not in "fiub" and array.size > 0:
-        raise InvalidInputError(f"{what} have dtype {array.dtype}, expected real numbers")
-    if array.ndim == 0:  # which ascontiguousarray would make one-dimensional
-        raise InvalidInputError(f"{what} have 0 dimensions, expected an array of vectors")
-    with np.errstate(over="ignore"):  # a float64 too large becomes infinity, which is refused by name of its row
-        return np.ascontiguousarray(array, dtype=np.float32)
 
 
 def as_ids(values: npt.ArrayLike, what: str = "ids") -> IdArray:

@@ -16,29 +16,33 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from akidb import _native
 from akidb._native import crc32c
 from akidb.errors import CorruptionError, InvalidInputError
 from akidb.index.arguments import IdArray, MetricWord
+from akidb.index.space import DTYPES, Rows, Space
 from akidb.types import VectorArray
 
 MAGIC = b"AkiIndex"
-VERSION = 1
+FLOAT32_VERSION, VERSION = 1, 2
 ALIGNMENT = 4096
-_HEADER = struct.Struct("<8sIIQQ" + "QQI4x" * 4 + "I")
-_METRICS: tuple[MetricWord, ...] = ("cosine", "l2", "ip")
+# Version 2 is version 1 with a dtype: float32 is written as version 1, which every AkiDB reads.
+_FIELDS = "<8sIIQQ" + "QQI4x" * 4
+_HEADERS = {FLOAT32_VERSION: struct.Struct(_FIELDS + "I"), VERSION: struct.Struct(_FIELDS + "II")}
+_METRICS: tuple[MetricWord, ...] = ("cosine", "l2", "ip", "hamming")
 SECTIONS = ("ids", "vectors", "norms", "graph")
 _BLOCK_BYTES = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """An opened file; the arrays are views of the mapping. ids int64 (n,), vectors float32 (n, dim), inverse_norms
-    float32 (n,) or,
-    but for cosine, None, graph uint8 (bytes,)."""
+    """An opened file; the arrays are views of the mapping. ids int64 (n,), vectors (n, width) as space has them,
+    inverse_norms float32 (n,) or, but for cosine, None, graph uint8 (bytes,).
+    """
 
-    metric: MetricWord
+    space: Space
     ids: IdArray
-    vectors: VectorArray
+    vectors: Rows
     inverse_norms: VectorArray | None
     graph: npt.NDArray[np.uint8]
 
@@ -47,8 +51,15 @@ class Contents:
         norms = np.empty(0, np.float32) if self.inverse_norms is None else self.inverse_norms
         return {"ids": self.ids, "vectors": self.vectors, "norms": norms, "graph": self.graph}
 
+    def graph_index(self) -> _native.GraphIndex:
+        """Raises CorruptionError where the graph is damaged or of other vectors."""
+        space = self.space
+        return _native.GraphIndex(
+            self.vectors, self.graph, space.native_metric, self.inverse_norms, self.ids, dtype=space.dtype
+        )
 
-def write(path: str | os.PathLike[str], metric: MetricWord, parts: dict[str, npt.NDArray[Any]]) -> None:
+
+def write(path: str | os.PathLike[str], space: Space, parts: dict[str, npt.NDArray[Any]]) -> None:
     """Replaces the file at once: a reader, and a crash, sees the old one whole or the new one whole. Raises OSError."""
     target = Path(path)
     with _replacing(target) as out:
@@ -61,8 +72,11 @@ def write(path: str | os.PathLike[str], metric: MetricWord, parts: dict[str, npt
                 crc = crc32c(block, crc)
                 out.write(block.data)
             sections += [start, out.tell() - start, crc]
-        count, dim = parts["vectors"].shape
-        head = _HEADER.pack(MAGIC, VERSION, _METRICS.index(metric), dim, count, *sections, 0)[:-4]
+        version = FLOAT32_VERSION if space.dtype == "float32" else VERSION
+        fields = [_METRICS.index(space.metric), space.dim, len(parts["ids"]), *sections]
+        if version == VERSION:
+            fields.append(DTYPES.index(space.dtype))
+        head = _HEADERS[version].pack(MAGIC, version, *fields, 0)[:-4]
         out.seek(0)
         out.write(head + struct.pack("<I", crc32c(head)))
 
@@ -76,17 +90,22 @@ def read(path: str | os.PathLike[str], *, verify: bool) -> Contents:
     def bad(what: str) -> CorruptionError:
         return CorruptionError(f"index file {os.fspath(path)}: {what}")
 
-    if os.path.getsize(path) < _HEADER.size:
+    if os.path.getsize(path) < _HEADERS[VERSION].size:
         raise bad(f"{os.path.getsize(path)} bytes are too few for a header")
     data = np.memmap(path, np.uint8, "r")
-    head = data[: _HEADER.size].tobytes()
-    magic, version, metric, dim, count, *sections, head_crc = _HEADER.unpack(head)
+    magic, version = struct.unpack_from("<8sI", data[:12].tobytes())
     if magic != MAGIC:
         raise bad("it does not begin with AkiIndex")
-    if version != VERSION:
-        raise bad(f"its format version is {version}, this AkiDB reads {VERSION}")
+    if version not in _HEADERS:
+        raise bad(f"its format version is {version}, this AkiDB reads {' and '.join(map(str, _HEADERS))}")
+    head = data[: _HEADERS[version].size].tobytes()
+    _, _, metric, dim, count, *fields, head_crc = _HEADERS[version].unpack(head)
     if crc32c(head[:-4]) != head_crc:
         raise bad("the header fails its checksum")
+    sections, dtype = fields[: 3 * len(SECTIONS)], 0 if version == FLOAT32_VERSION else fields[-1]
+    if metric >= len(_METRICS) or dtype >= len(DTYPES) or dim < 1:
+        raise bad("its header has a metric, dtype or dim that there is not")
+    space = Space(dim, _METRICS[metric], DTYPES[dtype])
     views = []
     for name, (start, size, crc) in zip(SECTIONS, zip(*[iter(sections)] * 3, strict=True), strict=True):
         if start % ALIGNMENT or start + size > len(data):
@@ -95,14 +114,14 @@ def read(path: str | os.PathLike[str], *, verify: bool) -> Contents:
         if verify and crc32c(views[-1]) != crc:
             raise bad(f"its {name} fail their checksum")
     ids, vectors, norms, graph = views
-    has_norms = metric == _METRICS.index("cosine")
-    sizes = (count * 8, count * dim * 4, count * 4 if has_norms else 0)
-    if metric >= len(_METRICS) or dim < 1 or (len(ids), len(vectors), len(norms)) != sizes:
+    has_norms = space.metric == "cosine"
+    sizes = (count * 8, count * space.bytes_per_vector, count * 4 if has_norms else 0)
+    if (len(ids), len(vectors), len(norms)) != sizes:
         raise bad("the sizes in its header contradict each other")
     return Contents(
-        _METRICS[metric],
+        space,
         ids.view(np.int64),
-        vectors.view(np.float32).reshape(count, dim),
+        vectors.view(space.stored).reshape(count, space.width),
         norms.view(np.float32) if has_norms else None,
         graph,
     )

@@ -4,33 +4,16 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from akidb import _native
 from akidb.errors import InvalidInputError, NotFoundError
-from akidb.index.arguments import (
-    DIM_MAX,
-    K_MAX,
-    THREADS_MAX,
-    Filter,
-    IdArray,
-    MetricWord,
-    as_ids,
-    as_vectors,
-    check_integer,
-    metric_word,
-    seconds_of,
-)
-from akidb.index.result import (
-    SearchResult,
-    allowed_rows,
-    check_finite,
-    ids_of_rows,
-    is_single,
-    refuse_pickle,
-)
+from akidb.index.arguments import K_MAX, THREADS_MAX, Filter, IdArray, MetricWord, as_ids, check_integer, seconds_of
+from akidb.index.result import SearchResult, allowed_rows, ids_of_rows, is_single, refuse_pickle
+from akidb.index.space import DTypeWord, Rows, Space
 from akidb.types import Metric, VectorArray
 
 
@@ -42,55 +25,68 @@ class _Table:
 
     count: int
     ids: IdArray
-    vectors: VectorArray
-    inverse_norms: VectorArray
+    vectors: Rows
+    inverse_norms: VectorArray  # of no length but under cosine
 
     @classmethod
-    def with_room(cls, rows: int, dim: int) -> _Table:
-        return cls(0, np.empty(rows, np.int64), np.empty((rows, dim), np.float32), np.empty(rows, np.float32))
+    def with_room(cls, rows: int, space: Space) -> _Table:
+        norms = rows if space.metric == "cosine" else 0
+        vectors = np.empty((rows, space.width), space.stored)
+        return cls(0, np.empty(rows, np.int64), vectors, np.empty(norms, np.float32))
 
-    def extended(self, ids: IdArray, vectors: VectorArray) -> _Table:
+    def extended(self, ids: IdArray, vectors: Rows, space: Space) -> _Table:
         end = self.count + len(ids)
         table = self
         if end > len(self.ids):
-            table = _Table.with_room(max(end, self.count + self.count // 2), self.vectors.shape[1])
+            table = _Table.with_room(max(end, self.count + self.count // 2), space)
             table._write(0, self.ids[: self.count], self.vectors[: self.count], self.inverse_norms[: self.count])
-        table._write(self.count, ids, vectors, _native.inverse_norms(vectors, threads=0))
+        table._write(self.count, ids, vectors, _inverse_norms(vectors, space))
         return replace(table, count=end)
 
-    def _write(self, first: int, ids: IdArray, vectors: VectorArray, inverse_norms: VectorArray) -> None:
+    def _write(self, first: int, ids: IdArray, vectors: Rows, inverse_norms: VectorArray) -> None:
         rows = slice(first, first + len(ids))
-        self.ids[rows], self.vectors[rows], self.inverse_norms[rows] = ids, vectors, inverse_norms
+        self.ids[rows], self.vectors[rows] = ids, vectors
+        self.inverse_norms[rows] = inverse_norms
 
     def taken(self, rows: npt.NDArray[np.bool_]) -> _Table:
         """A copy of some of the rows: bool (count,)."""
         used = slice(self.count)
-        return _Table(int(rows.sum()), self.ids[used][rows], self.vectors[used][rows], self.inverse_norms[used][rows])
+        norms = self.inverse_norms[used][rows] if len(self.inverse_norms) else self.inverse_norms
+        return _Table(int(rows.sum()), self.ids[used][rows], self.vectors[used][rows], norms)
+
+
+def _inverse_norms(vectors: Rows, space: Space) -> VectorArray:
+    if space.metric != "cosine":
+        return np.empty(0, np.float32)
+    return _native.inverse_norms(vectors, threads=0, dtype=space.dtype)
 
 
 class FlatIndex:
     """The surface of HnswIndex without a graph: what HnswIndex is measured by, and the better choice for a few thousand
     vectors.
 
-    metric "cosine", "l2" (squared) or "ip"; smaller is nearer; equal distances come in the order of adding. Any number
-    of threads may search while one writes; native work runs without the GIL. Raises InvalidInputError for values out of
-    range.
+    metric "cosine", "l2" (squared), "ip" or, for dtype "binary", "hamming"; smaller is nearer; equal distances come in
+    the order of adding. `dtype` is what vectors are kept and compared as, as for HnswIndex. Any number of threads may
+    search while one writes; native work runs without the GIL. Raises InvalidInputError for values out of range.
     """
 
-    def __init__(self, dim: int, metric: str | Metric = "cosine") -> None:
-        self._dim = check_integer(dim, "dim", 1, DIM_MAX)
-        self._metric: MetricWord = metric_word(metric)
+    def __init__(self, dim: int, metric: str | Metric = "cosine", *, dtype: npt.DTypeLike = "float32") -> None:
+        self._space = Space.parse(dim, metric, dtype)
         self._writing = threading.Lock()
-        self._table = _Table.with_room(0, self._dim)
+        self._table = _Table.with_room(0, self._space)
         self._rows: dict[int, int] = {}
 
     @property
     def dim(self) -> int:
-        return self._dim
+        return self._space.dim
 
     @property
     def metric(self) -> MetricWord:
-        return self._metric
+        return self._space.metric
+
+    @property
+    def dtype(self) -> DTypeWord:
+        return self._space.dtype
 
     @property
     def ids(self) -> IdArray:
@@ -104,12 +100,12 @@ class FlatIndex:
         return id in self._rows
 
     def __repr__(self) -> str:
-        return f"FlatIndex(dim={self._dim}, metric={self._metric!r}) with {len(self)} vectors"
+        return f"FlatIndex(dim={self.dim}, metric={self.metric!r}, dtype={self.dtype!r}) with {len(self)} vectors"
 
     def add(self, ids_or_vectors: npt.ArrayLike, vectors: npt.ArrayLike | None = None) -> None:
         """add(vectors) or add(ids, vectors), as HnswIndex.add."""
-        rows = as_vectors(ids_or_vectors if vectors is None else vectors, self._dim, "vectors")
-        check_finite(rows, self._metric, "vector")
+        rows = self._space.rows(ids_or_vectors if vectors is None else vectors, "vectors")
+        self._space.check(rows, "vector")
         with self._writing:
             if vectors is None:
                 start = int(self._table.ids[: self._table.count].max(initial=-1)) + 1
@@ -117,7 +113,7 @@ class FlatIndex:
             else:
                 ids = self._new_ids(as_ids(ids_or_vectors), len(rows))
             first = self._table.count
-            self._table = self._table.extended(ids, rows)
+            self._table = self._table.extended(ids, rows, self._space)
             self._rows.update(zip(ids.tolist(), range(first, first + len(ids)), strict=True))
 
     def _new_ids(self, ids: IdArray, count: int) -> IdArray:
@@ -131,14 +127,15 @@ class FlatIndex:
         id.
         """
         wanted = as_ids(ids)
-        rows = as_vectors(vectors, self._dim, "vectors")
-        check_finite(rows, self._metric, "vector")
+        rows = self._space.rows(vectors, "vectors")
+        self._space.check(rows, "vector")
         _check_ids(wanted, len(rows))
         with self._writing:
             places = self._places(wanted)
             table = self._table.taken(np.ones(self._table.count, np.bool_))
             table.vectors[places] = rows
-            table.inverse_norms[places] = _native.inverse_norms(rows, threads=0)
+            if self.metric == "cosine":
+                table.inverse_norms[places] = _inverse_norms(rows, self._space)
             self._table = table
 
     def remove(self, ids: npt.ArrayLike) -> None:
@@ -150,12 +147,10 @@ class FlatIndex:
             self._table = self._table.taken(keep)
             self._rows = {id: row for row, id in enumerate(self._table.ids.tolist())}
 
-    def get(self, ids: npt.ArrayLike) -> VectorArray:
-        """The vectors of ids as they were sent, float32 (n, dim), or (dim,) for one id. Raises NotFoundError for an
-        unknown id.
-        """
+    def get(self, ids: npt.ArrayLike) -> Rows:
+        """As HnswIndex.get."""
         with self._writing:
-            vectors = self._table.vectors[self._places(as_ids(ids))]
+            vectors = self._space.given(self._table.vectors[self._places(as_ids(ids))])
         return vectors[0] if np.ndim(ids) == 0 else vectors
 
     def search(
@@ -168,22 +163,35 @@ class FlatIndex:
         threads: int = 0,
     ) -> SearchResult:
         """The exact k nearest, in the form of HnswIndex.search."""
-        points = as_vectors(queries, self._dim, "queries")
-        check_finite(points, self._metric, "query")
+        points = self._space.rows(queries, "queries")
+        self._space.check(points, "query")
         table = self._table
         ids = table.ids[: table.count]
         rows, distances = _native.scan(
             table.vectors[: table.count],
-            self._metric,
+            self._space.native_metric,
             points,
             check_integer(k, "k", 1, K_MAX),
             allowed=allowed_rows(ids, filter),
             seconds=seconds_of(timeout_ms),
             threads=check_integer(threads, "threads", 0, THREADS_MAX),
-            inverse_norms=table.inverse_norms[: table.count] if self._metric == "cosine" else None,
+            inverse_norms=table.inverse_norms[: table.count] if self.metric == "cosine" else None,
+            dtype=self.dtype,
         )
         found = ids_of_rows(ids, rows)
         return SearchResult(found[0], distances[0]) if is_single(queries) else SearchResult(found, distances)
+
+    def stats(self) -> dict[str, Any]:
+        """What it is and holds: vectors, dim, metric, dtype, bytes_per_vector, and bytes of memory in all."""
+        table = self._table
+        return {
+            "vectors": table.count,
+            "dim": self.dim,
+            "metric": self.metric,
+            "dtype": self.dtype,
+            "bytes_per_vector": self._space.bytes_per_vector,
+            "bytes": table.ids.nbytes + table.vectors.nbytes + table.inverse_norms.nbytes,
+        }
 
     def _places(self, ids: IdArray) -> npt.NDArray[np.intp]:
         try:

@@ -12,7 +12,6 @@ import numpy.typing as npt
 from akidb import _native
 from akidb.index import file
 from akidb.index.arguments import (
-    DIM_MAX,
     EF_MAX,
     K_MAX,
     THREADS_MAX,
@@ -22,28 +21,31 @@ from akidb.index.arguments import (
     MetricWord,
     as_filter,
     as_ids,
-    as_vectors,
     check_integer,
-    metric_word,
     native_code_bits,
     seconds_of,
 )
 from akidb.index.result import SearchResult, is_single, refuse_pickle
+from akidb.index.space import DTypeWord, Rows, Space
 from akidb.index.view import HnswView
-from akidb.types import M_MAX, M_MIN, Metric, VectorArray
+from akidb.types import M_MAX, M_MIN, Metric
 
 Progress = Callable[[int, int], object]
 
 
 class HnswIndex:
-    """A Hierarchical Navigable Small World graph (Malkov and Yashunin, arXiv 1603.09320) over float32 vectors with
-    int64 ids.
+    """A Hierarchical Navigable Small World graph (Malkov and Yashunin, arXiv 1603.09320) over vectors with int64 ids.
 
-    metric "cosine" (default), "l2" (squared) or "ip"; inside smaller is nearer. `m` (2 to 512) links per node, twice
-    that on the ground level: more costs memory and finds more in hard data. `ef_construction` (1 to 65536) candidates
-    per insert: more builds slower and better. `ef_search` is the default for searches: more is slower and finds more,
-    at least k is used. `seed` draws the levels; the graph depends on nothing else but the rows and their order,
-    neither on the machine nor on the number of threads.
+    metric "cosine" (default), "l2" (squared), "ip" or, for dtype "binary", "hamming"; inside smaller is nearer. `m` (2
+    to 512) links per node, twice that on the ground level: more costs memory and finds more in hard data.
+    `ef_construction` (1 to 65536) candidates per insert: more builds slower and better. `ef_search` is the default for
+    searches: more is slower and finds more, at least k is used. `seed` draws the levels; the graph depends on nothing
+    else but the rows and their order, neither on the machine nor on the number of threads.
+
+    `dtype` is what vectors are kept and compared as: "float32" (default), "float16" and "bfloat16" (rounded to
+    nearest; 2 bytes per dimension), "int8" and "uint8" (whole numbers; 1 byte), "binary" (dim bits: uint8
+    (n, ceil(dim / 8)) as numpy.packbits gives them, or bool (n, dim)). Vectors and queries may be of any real dtype
+    whose values it holds; what it cannot hold is refused by row and value, never clipped.
 
     Any number of threads may search while one writes, without waiting for it; writers wait for each other and use all
     processors. Native work runs without the GIL. Vectors are kept as sent. Raises InvalidInputError for values out of
@@ -59,23 +61,32 @@ class HnswIndex:
         *,
         ef_search: int = 200,
         seed: int = 0,
+        dtype: npt.DTypeLike = "float32",
     ) -> None:
-        self._dim = check_integer(dim, "dim", 1, DIM_MAX)
-        self._metric: MetricWord = metric_word(metric)
+        self._space = Space.parse(dim, metric, dtype)
         self._m = check_integer(m, "m", M_MIN, M_MAX)
         self._ef_construction = check_integer(ef_construction, "ef_construction", 1, EF_MAX)
         self.ef_search = ef_search
         self._native = _native.HnswIndex(
-            self._dim, self._metric, m, ef_construction, check_integer(seed, "seed", 0, 2**64 - 1)
+            self.dim,
+            self._space.native_metric,
+            m,
+            ef_construction,
+            check_integer(seed, "seed", 0, 2**64 - 1),
+            self.dtype,
         )
 
     @property
     def dim(self) -> int:
-        return self._dim
+        return self._space.dim
 
     @property
     def metric(self) -> MetricWord:
-        return self._metric
+        return self._space.metric
+
+    @property
+    def dtype(self) -> DTypeWord:
+        return self._space.dtype
 
     @property
     def m(self) -> int:
@@ -112,8 +123,8 @@ class HnswIndex:
 
     def __repr__(self) -> str:
         return (
-            f"HnswIndex(dim={self._dim}, metric={self._metric!r}, m={self._m}, "
-            f"ef_construction={self._ef_construction}) with {len(self)} vectors"
+            f"HnswIndex(dim={self.dim}, metric={self.metric!r}, m={self._m}, ef_construction={self._ef_construction}, "
+            f"dtype={self.dtype!r}) with {len(self)} vectors"
         )
 
     def add(
@@ -124,7 +135,7 @@ class HnswIndex:
         threads: int = 0,
         progress: Progress | None = None,
     ) -> None:
-        """add(vectors) or add(ids, vectors): vectors (n, dim) or (dim,) of any real dtype; ids >= 0, by default 0, 1, 2
+        """add(vectors) or add(ids, vectors): vectors (n, dim) or (dim,); ids >= 0, by default 0, 1, 2
         … or on from the largest so far.
 
         Adds all or, if it raises, none. progress(done, total) is called on this thread at most every 50 ms; what it
@@ -133,7 +144,7 @@ class HnswIndex:
         already.
         """
         ids = None if vectors is None else as_ids(ids_or_vectors)
-        rows = as_vectors(ids_or_vectors if vectors is None else vectors, self._dim, "vectors")
+        rows = self._space.rows(ids_or_vectors if vectors is None else vectors, "vectors")
         self._native.add(ids, rows, check_integer(threads, "threads", 0, THREADS_MAX), progress)
 
     def update(
@@ -142,7 +153,7 @@ class HnswIndex:
         """Replaces the vectors of ids in the index, all or none. Raises as add does, and NotFoundError for an unknown
         id.
         """
-        rows = as_vectors(vectors, self._dim, "vectors")
+        rows = self._space.rows(vectors, "vectors")
         self._native.update(as_ids(ids), rows, check_integer(threads, "threads", 0, THREADS_MAX), progress)
 
     def remove(self, ids: npt.ArrayLike) -> None:
@@ -169,7 +180,7 @@ class HnswIndex:
         allowed. `threads` 0 is one per processor; one query uses one thread. Raises InvalidInputError, and
         DeadlineExceededError after timeout_ms.
         """
-        rows = as_vectors(queries, self._dim, "queries")
+        rows = self._space.rows(queries, "queries")
         allowed_ids, mask = as_filter(filter)
         ids, distances = self._native.search(
             rows,
@@ -182,19 +193,23 @@ class HnswIndex:
         )
         return SearchResult(ids[0], distances[0]) if is_single(queries) else SearchResult(ids, distances)
 
-    def get(self, ids: npt.ArrayLike) -> VectorArray:
-        """The vectors of ids as they were sent, float32 (n, dim), or (dim,) for one id. Raises NotFoundError for an
-        unknown id.
+    def get(self, ids: npt.ArrayLike) -> Rows:
+        """The vectors of ids as they are kept, (n, dim) of the index's dtype, or (dim,) for one id: float32 as they
+        were sent, bfloat16 as float32, binary ones as packed bits. Raises NotFoundError for an unknown id.
         """
-        vectors = self._native.get(as_ids(ids))
+        vectors = self._space.given(self._native.get(as_ids(ids)))
         return vectors[0] if np.ndim(ids) == 0 else vectors
 
     def stats(self) -> dict[str, Any]:
-        """What it is and holds: vectors, dim, metric, m, ef_construction, ef_search, and bytes of memory in all."""
+        """What it is and holds: vectors, dim, metric, dtype, bytes_per_vector, m, ef_construction, ef_search, and bytes
+        of memory in all.
+        """
         return {
             "vectors": len(self),
-            "dim": self._dim,
-            "metric": self._metric,
+            "dim": self.dim,
+            "metric": self.metric,
+            "dtype": self.dtype,
+            "bytes_per_vector": self._space.bytes_per_vector,
             "m": self._m,
             "ef_construction": self._ef_construction,
             "ef_search": self._ef_search,
@@ -219,22 +234,23 @@ class HnswIndex:
         `view` the file to search it there.
         """
         parts = self._native.seal(native_code_bits(code_bits))
-        norms = parts["norms"] if self._metric == "cosine" else None
-        vectors = np.ascontiguousarray(parts["vectors"])  # a copy where the dimension is no multiple of 16
+        norms = parts["norms"] if self.metric == "cosine" else None
+        vectors = np.ascontiguousarray(parts["vectors"])  # a copy where rows don't fill whole cache lines
         for array in (parts["ids"], vectors):
             array.flags.writeable = False  # this index's own memory
-        return HnswView(file.Contents(self._metric, parts["ids"], vectors, norms, parts["graph"]))
+        return HnswView(file.Contents(self._space, parts["ids"], vectors, norms, parts["graph"]))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the file at once and durably (fsync); an index of the same name is replaced. Raises OSError."""
-        file.write(path, self._metric, self._native.parts())
+        file.write(path, self._space, self._native.parts())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """The saved index, in memory. Checks all of it; raises CorruptionError naming the file, or OSError."""
         saved = file.read(path, verify=True)
-        info = _native.GraphIndex(saved.vectors, saved.graph, saved.metric, saved.inverse_norms)
-        index = cls(saved.vectors.shape[1], saved.metric, info.m, info.ef_construction, seed=info.seed)
+        info = saved.graph_index()
+        space = saved.space
+        index = cls(space.dim, space.metric, info.m, info.ef_construction, seed=info.seed, dtype=space.dtype)
         index._native.restore(saved.ids, saved.vectors, saved.graph)
         return index
 

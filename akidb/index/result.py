@@ -1,4 +1,4 @@
-"""What a search returns, and the checks that every kind of index shares."""
+"""What a search returns, and what every kind of index shares."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from akidb.errors import InvalidInputError
-from akidb.index.arguments import Filter, IdArray, Mask, MetricWord, as_filter
+from akidb.index.arguments import Filter, IdArray, Mask, as_filter
 from akidb.types import VectorArray
 
 
 class SearchResult(NamedTuple):
     """ids int64 and distances float32 of shape (n, k), or (k,) for one query given as (dim,); nearest first.
 
-    Smaller is nearer for every metric: 1 - cosine, squared L2, -dot. Where there are fewer than k, id -1 and distance
-    +inf pad.
+    Smaller is nearer for every metric: 1 - cosine, squared L2, -dot, bits that differ. Where there are fewer than k,
+    id -1 and distance +inf pad.
     """
 
     ids: IdArray
@@ -25,19 +24,6 @@ class SearchResult(NamedTuple):
 
 def is_single(queries: npt.ArrayLike) -> bool:
     return (queries.ndim if isinstance(queries, np.ndarray) else np.ndim(queries)) == 1
-
-
-def check_finite(vectors: VectorArray, metric: MetricWord, what: str) -> None:
-    """Raises InvalidInputError naming the first row with NaN or infinity or, under cosine, the first zero row."""
-    finite = np.isfinite(vectors).all(axis=1)
-    if not finite.all():
-        raise InvalidInputError(f"{what} {int(np.argmin(finite))} holds NaN or infinity")
-    if metric == "cosine":
-        nonzero = vectors.any(axis=1)
-        if not nonzero.all():
-            raise InvalidInputError(
-                f"{what} {int(np.argmin(nonzero))} is zero and has no direction, which cosine needs"
-            )
 
 
 def allowed_rows(ids: IdArray, filter: Filter | None) -> Mask | None:

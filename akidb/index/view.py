@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from akidb import _native
 from akidb.errors import InvalidInputError, NotFoundError
 from akidb.index import file
 from akidb.index.arguments import (
@@ -19,13 +18,12 @@ from akidb.index.arguments import (
     IdArray,
     MetricWord,
     as_ids,
-    as_vectors,
     check_integer,
     check_recall,
     seconds_of,
 )
 from akidb.index.result import SearchResult, allowed_rows, is_single, refuse_pickle
-from akidb.types import VectorArray
+from akidb.index.space import DTypeWord, Rows
 
 
 class HnswView:
@@ -39,18 +37,21 @@ class HnswView:
     def __init__(self, contents: file.Contents, path: str | os.PathLike[str] | None = None) -> None:
         self._contents = contents
         self._path = path
-        self._native = _native.GraphIndex(
-            contents.vectors, contents.graph, contents.metric, contents.inverse_norms, contents.ids
-        )
+        self._space = contents.space
+        self._native = contents.graph_index()
         self.ef_search = 200
 
     @property
     def dim(self) -> int:
-        return int(self._contents.vectors.shape[1])
+        return self._space.dim
 
     @property
     def metric(self) -> MetricWord:
-        return self._contents.metric
+        return self._space.metric
+
+    @property
+    def dtype(self) -> DTypeWord:
+        return self._space.dtype
 
     @property
     def ids(self) -> IdArray:
@@ -91,7 +92,7 @@ class HnswView:
                 raise InvalidInputError("ef_search and target_recall are both given, expected one of them")
             ef_search = min(EF_MAX, self._native.ef_for(check_integer(k, "k", 1, K_MAX), check_recall(target_recall)))
         ids, distances = self._native.search(
-            as_vectors(queries, self.dim, "queries"),
+            self._space.rows(queries, "queries"),
             check_integer(k, "k", 1, K_MAX),
             ef_search=check_integer(self.ef_search if ef_search is None else ef_search, "ef_search", 1, EF_MAX),
             allowed=allowed_rows(self._contents.ids, filter),
@@ -100,7 +101,7 @@ class HnswView:
         )
         return SearchResult(ids[0], distances[0]) if is_single(queries) else SearchResult(ids, distances)
 
-    def get(self, ids: npt.ArrayLike) -> VectorArray:
+    def get(self, ids: npt.ArrayLike) -> Rows:
         """As HnswIndex.get."""
         wanted = as_ids(ids)
         known = self._contents.ids
@@ -111,17 +112,20 @@ class HnswView:
         if not found.all():
             at = int(np.argmin(found))
             raise NotFoundError(f"id {wanted[at]} at position {at} does not exist")
-        vectors = self._contents.vectors[order[places]]
+        vectors = self._space.given(self._contents.vectors[order[places]])
         return vectors[0] if np.ndim(ids) == 0 else vectors
 
     def stats(self) -> dict[str, Any]:
-        """What it is and holds: vectors, dim, metric, m, ef_construction, ef_search, code_bits, calibration, and the
-        bytes of its parts, in memory or in the file: ids, vectors, norms, graph (links and codes).
+        """What it is and holds: vectors, dim, metric, dtype, bytes_per_vector, m, ef_construction, ef_search,
+        code_bits, calibration, and the bytes of its parts, in memory or in the file: ids, vectors, norms, graph (links
+        and codes).
         """
         return {
             "vectors": len(self),
             "dim": self.dim,
             "metric": self.metric,
+            "dtype": self.dtype,
+            "bytes_per_vector": self._space.bytes_per_vector,
             "m": self._native.m,
             "ef_construction": self._native.ef_construction,
             "ef_search": self.ef_search,
@@ -138,7 +142,7 @@ class HnswView:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """As HnswIndex.save, codes included."""
-        file.write(path, self.metric, self._contents.parts())
+        file.write(path, self._space, self._contents.parts())
 
     def __reduce__(self) -> tuple[object, ...]:
         refuse_pickle(self)

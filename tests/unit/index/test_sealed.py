@@ -198,6 +198,7 @@ def test_the_same_index_is_sealed_to_the_same_bytes() -> None:
 def test_stats_tell_what_it_is_and_holds() -> None:
     index = built()
     what = {"vectors": 4000, "dim": 72, "metric": "l2", "m": 8, "ef_construction": 60, "ef_search": 200}
+    what |= {"dtype": "float32", "bytes_per_vector": 288}
     assert index.stats() == what | {"bytes": index.nbytes}
     assert index.nbytes > 4000 * (72 * 4 + 16 * 4 + 8)
     sealed = index.seal(8)
