@@ -44,8 +44,8 @@ def build_graph(
     `code_bits` 4 or 8 puts codes of the vectors beside the links, half a byte or a byte per dimension, which a search
     then compares on its way; 0 does without; "auto" takes the shortest that cost no more than a hundredth of recall on
     these vectors, if there are 1,000 or more to tell by. `threads` 0 is one per processor; the bytes depend on
-    vectors, parts, m, ef_construction, seed and code_bits alone. progress(done, total) is called on this thread at most every
-    50 ms, and between the steps of sealing.
+    vectors, parts, m, ef_construction, seed and code_bits alone. progress(done, total) is called on this thread at
+    most every 50 ms, and between the steps of sealing.
 
     Where `vectors` are the live rows of `parts`, one after another, their graphs are reused instead of building from
     nothing: the largest of the same m is taken over, mended where rows are left out, and the others' rows join it.
