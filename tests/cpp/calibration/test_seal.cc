@@ -17,7 +17,7 @@ using namespace akidb;
 
 namespace {
 
-constexpr std::size_t kCount = 1500;  // three batches, codes at dim 70 and none at 24
+constexpr std::size_t kCount = 1100;  // three batches, codes at dim 70 and none at 24
 
 // Numbers of the standard's engines are the same everywhere, those of its distributions are not.
 std::vector<float> clustered(std::size_t dim) {
@@ -60,7 +60,7 @@ struct Golden {
 };
 
 constexpr Golden kGolden[] = {
-    {70, Metric::kL2, 3814778753}, {70, Metric::kCosine, 1914432658}, {24, Metric::kInnerProduct, 3603930744}};
+    {70, Metric::kL2, 37851737}, {70, Metric::kCosine, 2334408575}, {24, Metric::kInnerProduct, 1147071768}};
 
 }  // namespace
 
@@ -69,6 +69,6 @@ TEST(a_sealed_graph_is_the_same_bytes_for_any_threads_and_machine) {
   if (kernels().level == SimdLevel::kScalar) return;  // rounds differently: csrc/distance/README.md
 #endif
   for (const Golden& golden : kGolden) {
-    for (const unsigned threads : {1U, 2U, 5U}) CHECK_EQ(golden.checksum, checksum(golden.dim, golden.metric, threads));
+    for (const unsigned threads : {1U, 3U}) CHECK_EQ(golden.checksum, checksum(golden.dim, golden.metric, threads));
   }
 }

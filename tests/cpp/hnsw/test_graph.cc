@@ -113,6 +113,7 @@ TEST(any_number_of_threads_gives_the_same_bytes) {
 TEST(nodes_of_one_batch_find_each_other) {
   std::vector<float> values = clustered(kCount, kDim, 3);
   std::vector<std::vector<float>> rows;
+  rows.reserve(kCount);
   for (std::size_t i = 0; i < kCount; ++i) rows.emplace_back(&values[i * kDim], &values[i * kDim] + kDim);
   std::sort(rows.begin(), rows.end());
   for (std::size_t i = 0; i < kCount; ++i) std::copy(rows[i].begin(), rows[i].end(), &values[i * kDim]);
