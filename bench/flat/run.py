@@ -131,9 +131,7 @@ def main() -> None:
     if args.clock == "cpu" and args.threads != 1:
         parser.error("--clock cpu is for one thread")
     found = measure(args)
-    print(
-        f"{found['count']:,} x {args.dim}, {found['machine']}, {found['simd']}, threads {args.threads}, {args.clock}"
-    )
+    print(f"{found['count']:,} x {args.dim}, {found['machine']}, {found['simd']}, threads {args.threads}, {args.clock}")
     print(f"memory reads {found['read_gb_per_s']:.1f} GB/s")
     print(f"{'library':<16}{'batch':>6}{'queries/s':>12}{'GB/s':>8}{'share':>8}")
     for row in found["results"]:
