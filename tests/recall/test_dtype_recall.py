@@ -1,4 +1,4 @@
-"""Recall@10 of HnswIndex by dtype, live and sealed, against FlatIndex of the same: a floor a little under what was seen."""
+"""Recall@10 of HnswIndex by dtype, live and sealed, against FlatIndex of the same, with a floor under what was seen."""
 
 from __future__ import annotations
 

@@ -161,7 +161,8 @@ TEST(parts_restore_to_the_same_answers) {
     CHECK_EQ(std::size_t{450}, parts.count);
     std::vector<float> packed;
     for (std::size_t i = 0; i < parts.count; ++i) {
-      const auto* row = static_cast<const float*>(parts.vectors) + i * parts.stride_bytes / sizeof(float);
+      const auto* bytes = static_cast<const std::uint8_t*>(parts.vectors) + i * parts.stride_bytes;
+      const auto* row = reinterpret_cast<const float*>(bytes);
       packed.insert(packed.end(), row, row + kDim);
     }
     Index again({kDim, metric}, {8, 60, 1});
