@@ -4,7 +4,8 @@ Start at `shard.py` for how a state comes to be, `fold.py` for how the log becom
 what users call.
 """
 
-from akidb.collection.collection import Collection, PreparedSearch
+from akidb.collection.collection import Collection
+from akidb.collection.prepared import PreparedSearch
 from akidb.collection.shard import Shard, Workers
 from akidb.collection.token import parse_token
 

@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import copy_context
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
@@ -29,7 +29,8 @@ from akidb.collection.points import (
     encode_payloads,
     refuse,
 )
-from akidb.collection.requests import Request, Written
+from akidb.collection.prepared import PreparedSearch
+from akidb.collection.requests import DoneError, Request, Written
 from akidb.collection.shard import Shard
 from akidb.collection.token import session_token
 from akidb.errors import AkiDBError, DeadlineExceededError, NotFoundError, ReadOnlyError, UnavailableError
@@ -62,29 +63,8 @@ INLINE_IDS_MAX, INLINE_BYTES_MAX = 256, 128 << 10
 """Batches with more than this are checked in a thread: it takes longer than the event loop may stand still."""
 
 
-class _DoneError(AkiDBError):
-    """The state holds the request already."""
-
-    def __init__(self, done: Written) -> None:
-        super().__init__(f"written at {done.lsn}")
-        self.done = done
-
-
 class _MovedError(AkiDBError):
     """The state changed between resolving a filter to ids and taking the slot."""
-
-
-@dataclass(frozen=True)
-class PreparedSearch:
-    """Checked queries: `run` does no I/O, so any thread may do it."""
-
-    queries: Sequence[SearchQuery]
-    deadline: float
-    max_parallel: int
-
-    def run(self, snapshot: Snapshot) -> list[list[ScoredPoint]]:
-        """Raises DeadlineExceededError past the deadline."""
-        return query.execute(snapshot, self.queries, deadline=self.deadline, max_parallel=self.max_parallel)
 
 
 class Collection:
@@ -345,7 +325,7 @@ class Collection:
             lsn = await self._shard.append(
                 batch.operations, deadline=deadline, check=check, exact=exact, uuid=batch.uuid
             )
-        except _DoneError as found:
+        except DoneError as found:
             assert request is not None, "only a request is looked for"
             request.refuse_another(found.done)
             return found.done
@@ -357,7 +337,7 @@ class Collection:
         def judge() -> Awaitable[None] | None:
             done = self._shard.state.requests.find(request.uuid)
             if done is not None:
-                raise _DoneError(done)
+                raise DoneError(done)
             return None if check is None else check()
 
         return judge

@@ -22,7 +22,7 @@ from xxhash import xxh3_128
 from akidb.codec import decode, encode
 from akidb.codec.frame import KIND_REQUESTS, Buffer
 from akidb.collection.points import refuse
-from akidb.errors import CorruptionError, InvalidInputError
+from akidb.errors import AkiDBError, CorruptionError, InvalidInputError
 from akidb.manifest import HeadStore, RequestsRef
 from akidb.storage.object_store import ObjectStore
 from akidb.types import Lsn
@@ -89,6 +89,14 @@ class Written:
     def by(cls, batch: Batch, lsn: Lsn) -> Written:
         points = sum(len(getattr(operation, "ids", ())) for operation in batch.operations)
         return cls(lsn, points, batch.once.fingerprint if batch.once else b"")
+
+
+class DoneError(AkiDBError):
+    """The state holds the request already."""
+
+    def __init__(self, done: Written) -> None:
+        super().__init__(f"written at {done.lsn}")
+        self.done = done
 
 
 class RequestsObject:
