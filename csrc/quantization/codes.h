@@ -37,6 +37,8 @@ struct CodeShape {
 struct Factors {
   float base;
   float scale;
+
+  bool operator==(const Factors&) const = default;
 };
 
 // Codes of vectors where they lie; not owned.

@@ -32,8 +32,8 @@ std::int64_t plain(ElementType type, bool is_l2, const std::uint8_t* a, const st
       x = x >> (7 - i % 8) & 1;
       y = y >> (7 - i % 8) & 1;
     } else if (type == ElementType::kInt8) {
-      x = static_cast<std::int8_t>(x);
-      y = static_cast<std::int8_t>(y);
+      x = x < 128 ? x : x - 256;
+      y = y < 128 ? y : y - 256;
     }
     sum += is_l2 ? (x - y) * (x - y) : x * y;
   }
