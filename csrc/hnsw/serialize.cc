@@ -171,8 +171,8 @@ void seal(const Graph& graph, std::span<const Node> order, const Vectors& vector
   const Layout layout(count, upper_rows_of(graph, count), graph.m(), true, shape);
   const Numbering numbering(order);
   Header header = write_links(graph, numbering, shape, layout, out);
-  std::memcpy(out + layout.rows, numbering.rows().data(), count * sizeof(Node));
-  std::memcpy(out + layout.nodes, numbering.nodes().data(), count * sizeof(Node));
+  std::ranges::copy(numbering.rows(), reinterpret_cast<Node*>(out + layout.rows));
+  std::ranges::copy(numbering.nodes(), reinterpret_cast<Node*>(out + layout.nodes));
   header.version = kSealedVersion;
   header.code_bits = static_cast<std::uint32_t>(bits);
   if (bits != CodeBits::kNone) {

@@ -40,7 +40,7 @@ struct VnniBytes : WholeBytes {
   }
   AKIDB_INLINE static Reg moved(Reg bytes) { return _mm512_xor_si512(bytes, _mm512_set1_epi8(-128)); }
   AKIDB_INLINE static Sum zero() { return _mm512_setzero_si512(); }
-  AKIDB_INLINE static std::uint32_t total(Sum s) { return static_cast<std::uint32_t>(_mm512_reduce_add_epi32(s)); }
+  AKIDB_INLINE static std::uint32_t total(Sum s) { return total_modulo(s); }
 };
 
 struct Int8Products : VnniBytes {

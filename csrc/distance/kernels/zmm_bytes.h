@@ -8,6 +8,14 @@
 namespace akidb {
 namespace {  // NOLINT(misc-anonymous-namespace-in-header): as in floats.h
 
+// Modulo 2^32. Not _mm512_reduce_add_epi32, which adds the last two as int: a sum may need the highest bit.
+AKIDB_INLINE std::uint32_t total_modulo(__m512i sums) {
+  const __m256i eight = _mm256_add_epi32(_mm512_castsi512_si256(sums), _mm512_extracti64x4_epi64(sums, 1));
+  const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+  const __m128i two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4E));
+  return static_cast<std::uint32_t>(_mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xB1))));
+}
+
 struct ZmmWords : WholeBytes {
   static constexpr std::size_t kBytes = 32;
   static constexpr int kTileQueries = 4;
@@ -21,7 +29,7 @@ struct ZmmWords : WholeBytes {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
   }
   AKIDB_INLINE static Sum zero() { return _mm512_setzero_si512(); }
-  AKIDB_INLINE static std::uint32_t total(Sum s) { return static_cast<std::uint32_t>(_mm512_reduce_add_epi32(s)); }
+  AKIDB_INLINE static std::uint32_t total(Sum s) { return total_modulo(s); }
 };
 
 struct ZmmInt8 : ZmmWords {
