@@ -11,12 +11,10 @@ void decode(ElementType type, const void* vector, std::size_t dim, float* out) {
       if (dim > 0) std::memcpy(out, vector, dim * sizeof(float));
       return;
     case ElementType::kFloat16:
-      std::transform(static_cast<const std::uint16_t*>(vector), static_cast<const std::uint16_t*>(vector) + dim, out,
-                     float_of_half);
+      for (std::size_t i = 0; i < dim; ++i) out[i] = float_of_half(static_cast<const std::uint16_t*>(vector)[i]);
       return;
     case ElementType::kBFloat16:
-      std::transform(static_cast<const std::uint16_t*>(vector), static_cast<const std::uint16_t*>(vector) + dim, out,
-                     float_of_bfloat);
+      for (std::size_t i = 0; i < dim; ++i) out[i] = float_of_bfloat(static_cast<const std::uint16_t*>(vector)[i]);
       return;
     case ElementType::kInt8:
       std::copy_n(static_cast<const std::int8_t*>(vector), dim, out);
