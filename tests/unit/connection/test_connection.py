@@ -328,6 +328,7 @@ parent.close()
 INTERRUPTED = """
 import signal, sys, threading, numpy, akidb
 from akidb.storage import memory
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs have it ignored
 database = akidb.connect(":memory:")
 collection = database.create_collection("c", 4)
 get = memory.MemoryStore.get
