@@ -3,6 +3,8 @@
 //   count_kernels <level> <operation> <dim> <calls>
 #include <cstdio>
 #include <cstdlib>
+#include <functional>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -15,41 +17,62 @@ namespace {
 constexpr std::size_t kDimMax = 4096;
 
 struct Arguments {
-  std::vector<float> floats = std::vector<float>(kDimMax, 0.5F);
+  std::vector<std::uint8_t> vector = std::vector<std::uint8_t>(vector_bytes(ElementType::kFloat32, kDimMax), 0x3A);
   std::vector<std::int8_t> values = std::vector<std::int8_t>(kDimMax, 3);
   std::vector<std::uint8_t> codes = std::vector<std::uint8_t>(kDimMax, 0x5A);
-  const float* float_rows[4] = {floats.data(), floats.data(), floats.data(), floats.data()};
+  const void* vectors[kTileSide] = {vector.data(), vector.data(), vector.data(), vector.data()};
   const std::uint8_t* code_rows[4] = {codes.data(), codes.data(), codes.data(), codes.data()};
-  float float_out[4] = {};
+  float float_out[kTileSide * kTileSide] = {};
   std::int32_t int_out[4] = {};
 };
 
 struct Operation {
-  std::string_view name;
-  void (*call)(const Kernels& kernels, std::size_t dim, Arguments& with);
+  std::string name;
+  std::function<void(const Kernels& kernels, std::size_t dim, Arguments& with)> call;
 };
 
-constexpr Operation kOperations[] = {
-    {"l2", [](const Kernels& k, std::size_t dim, Arguments& a) { k.l2(a.floats.data(), a.floats.data(), dim); }},
-    {"dot", [](const Kernels& k, std::size_t dim, Arguments& a) { k.dot(a.floats.data(), a.floats.data(), dim); }},
-    {"l2_batch4", [](const Kernels& k, std::size_t dim,
-                     Arguments& a) { k.l2_batch4(a.floats.data(), a.float_rows, dim, a.float_out); }},
-    {"dot_batch4", [](const Kernels& k, std::size_t dim,
-                      Arguments& a) { k.dot_batch4(a.floats.data(), a.float_rows, dim, a.float_out); }},
-    {"dot_u8", [](const Kernels& k, std::size_t dim, Arguments& a) { k.dot_u8(a.values.data(), a.codes.data(), dim); }},
-    {"dot_u4", [](const Kernels& k, std::size_t dim, Arguments& a) { k.dot_u4(a.values.data(), a.codes.data(), dim); }},
-    {"dot_u8_batch4", [](const Kernels& k, std::size_t dim,
-                         Arguments& a) { k.dot_u8_batch4(a.values.data(), a.code_rows, dim, a.int_out); }},
-    {"dot_u4_batch4", [](const Kernels& k, std::size_t dim,
-                         Arguments& a) { k.dot_u4_batch4(a.values.data(), a.code_rows, dim, a.int_out); }},
-};
+// What a kernel over vectors can be asked for, by names that end in the type but for float32.
+void add_vectors(std::vector<Operation>& out, const std::string& type_word, ElementType type, Metric metric) {
+  const std::string name = metric == Metric::kL2 ? "l2" : "dot";
+  out.push_back({name + type_word, [type, metric](const Kernels& k, std::size_t dim, Arguments& a) {
+                   k.of(type, metric).single(a.vector.data(), a.vector.data(), dim);
+                 }});
+  out.push_back({name + "_batch4" + type_word, [type, metric](const Kernels& k, std::size_t dim, Arguments& a) {
+                   k.of(type, metric).batch4(a.vector.data(), a.vectors, dim, a.float_out);
+                 }});
+  out.push_back({name + "_tile" + type_word, [type, metric](const Kernels& k, std::size_t dim, Arguments& a) {
+                   k.of(type, metric).tile(a.vectors, a.vectors, dim, a.float_out);
+                 }});
+}
+
+std::vector<Operation> operations() {
+  std::vector<Operation> out;
+  constexpr const char* kTypeWords[kElementTypes] = {"", "_float16", "_bfloat16", "_int8", "_uint8", "_binary"};
+  for (std::size_t type = 0; type < kElementTypes; ++type) {
+    for (const Metric metric : {Metric::kL2, Metric::kInnerProduct}) {
+      if (static_cast<ElementType>(type) == ElementType::kBinary && metric != Metric::kL2) continue;
+      add_vectors(out, kTypeWords[type], static_cast<ElementType>(type), metric);
+    }
+  }
+  out.push_back({"dot_u8", [](const Kernels& k, std::size_t dim, Arguments& a) {
+                   k.dot_u8(a.values.data(), a.codes.data(), dim);
+                 }});
+  out.push_back({"dot_u4", [](const Kernels& k, std::size_t dim, Arguments& a) {
+                   k.dot_u4(a.values.data(), a.codes.data(), dim);
+                 }});
+  out.push_back({"dot_u8_batch4", [](const Kernels& k, std::size_t dim, Arguments& a) {
+                   k.dot_u8_batch4(a.values.data(), a.code_rows, dim, a.int_out);
+                 }});
+  out.push_back({"dot_u4_batch4", [](const Kernels& k, std::size_t dim, Arguments& a) {
+                   k.dot_u4_batch4(a.values.data(), a.code_rows, dim, a.int_out);
+                 }});
+  return out;
+}
 
 void list() {
   for (const SimdLevel level : kSimdLevels) {
     if (kernels_at(level) == nullptr) continue;
-    for (const Operation& operation : kOperations) {
-      std::printf("%s %.*s\n", to_string(level), static_cast<int>(operation.name.size()), operation.name.data());
-    }
+    for (const Operation& operation : operations()) std::printf("%s %s\n", to_string(level), operation.name.c_str());
   }
 }
 
@@ -58,7 +81,7 @@ int run(std::string_view level_name, std::string_view name, std::size_t dim, std
   for (const SimdLevel level : kSimdLevels) {
     const Kernels* kernels = kernels_at(level);
     if (kernels == nullptr || level_name != to_string(level) || dim > kDimMax) continue;
-    for (const Operation& operation : kOperations) {
+    for (const Operation& operation : operations()) {
       if (operation.name != name) continue;
       for (std::size_t i = 0; i < calls; ++i) operation.call(*kernels, dim, arguments);
       return 0;
