@@ -27,6 +27,7 @@ LIMITS_SVE256 = {"v1": (2, 2)}
 # What half of the pipes take: multiplications of integers one half, shifts and pairwise sums the other.
 MULTIPLY = r"[su]ml[as]l2?|[su]mull2?|mul|mla"
 SHIFT = r"[su]shll?2?|[su]xtl2?|[su]shr|lsr|[su]adalp"
+FLOATS = {"BFloat": "bfloat16", "Half": "float16"}
 WORST = 1.15
 SINGLE_U4 = (
     "both halves of a register of codes go to one sum; a sum for each would cost every call more additions than the "
@@ -80,14 +81,20 @@ def functions(unit: Path) -> dict[str, list[str]]:
 
 
 def name_of(symbol: str) -> str:
-    """l2, dot_batch4, dot_u8 … of a demangled name."""
+    """l2, dot_batch4, l2_tile_float16, dot_u8 … of a demangled name."""
     plain = symbol.replace("akidb::(anonymous namespace)::", "")
-    template = re.search(r"(single|batch4)<\w+, (\w+)(?:<\w+>)?>", plain)
-    if template:
-        operation = {"SquaredL2": "l2", "Dot": "dot"}.get(template[2], template[2])
-        return operation if template[1] == "single" else f"{operation}_batch4"
+    if floats := re.search(r"FloatKernel<(\w+), (SquaredL2|Dot)>::(\w+)", plain):
+        dtype = next((word for end, word in FLOATS.items() if floats[1].endswith(end)), "")
+        return _name({"SquaredL2": "l2", "Dot": "dot"}[floats[2]], floats[3], dtype)
+    if whole := re.search(r"ByteKernel<(\w+)(?:<\w+>)?>::(\w+)", plain):
+        dtype = "binary" if "Bits" in whole[1] else "uint8" if "Uint8" in whole[1] else "int8"
+        return _name("dot" if "Products" in whole[1] else "l2", whole[2], dtype)
     found = re.search(r"(\w+)<", plain)
     return found[1] if found else plain
+
+
+def _name(operation: str, form: str, dtype: str) -> str:
+    return "_".join(word for word in (operation, "" if form == "single" else form, dtype) if word)
 
 
 def main_loop(kernel: str, lines: list[str]) -> Loop | None:
