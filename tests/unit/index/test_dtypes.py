@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ml_dtypes import bfloat16
 
 from akidb import FlatIndex, HnswIndex
 from akidb.errors import CorruptionError, InvalidInputError
@@ -89,9 +90,6 @@ def test_numpy_names_of_dtypes_are_taken(dtype: Any) -> None:
 
 
 def test_bfloat16_arrays_are_known_by_the_name_of_their_dtype() -> None:
-    bfloat16 = pytest.importorskip(
-        "ml_dtypes", reason="an optional package; bfloat16 is tested from float32 too"
-    ).bfloat16
     array = values("float32", 30).astype(bfloat16)
     index = FlatIndex(DIM, "l2", dtype=bfloat16)
     index.add(array)
