@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from akidb import _native
 from akidb.errors import InvalidInputError, NotFoundError
-from akidb.index.arguments import K_MAX, THREADS_MAX, Filter, IdArray, MetricWord, as_ids, check_integer, seconds_of
+from akidb.index.arguments import K_MAX, THREADS_MAX, Filter, IdArray, as_ids, check_integer, seconds_of
 from akidb.index.result import SearchResult, allowed_rows, ids_of_rows, is_single, refuse_pickle
-from akidb.index.space import DTypeWord, Rows, Space
+from akidb.index.space import InSpace, Rows, Space
 from akidb.types import Metric, VectorArray
 
 
@@ -61,7 +61,7 @@ def _inverse_norms(vectors: Rows, space: Space) -> VectorArray:
     return _native.inverse_norms(vectors, threads=0, dtype=space.dtype)
 
 
-class FlatIndex:
+class FlatIndex(InSpace):
     """The surface of HnswIndex without a graph: what HnswIndex is measured by, and the better choice for a few thousand
     vectors.
 
@@ -75,18 +75,6 @@ class FlatIndex:
         self._writing = threading.Lock()
         self._table = _Table.with_room(0, self._space)
         self._rows: dict[int, int] = {}
-
-    @property
-    def dim(self) -> int:
-        return self._space.dim
-
-    @property
-    def metric(self) -> MetricWord:
-        return self._space.metric
-
-    @property
-    def dtype(self) -> DTypeWord:
-        return self._space.dtype
 
     @property
     def ids(self) -> IdArray:

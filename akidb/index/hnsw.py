@@ -18,7 +18,6 @@ from akidb.index.arguments import (
     CodeBits,
     Filter,
     IdArray,
-    MetricWord,
     as_filter,
     as_ids,
     check_integer,
@@ -26,14 +25,14 @@ from akidb.index.arguments import (
     seconds_of,
 )
 from akidb.index.result import SearchResult, is_single, refuse_pickle
-from akidb.index.space import DTypeWord, Rows, Space
+from akidb.index.space import InSpace, Rows, Space
 from akidb.index.view import HnswView
 from akidb.types import M_MAX, M_MIN, Metric
 
 Progress = Callable[[int, int], object]
 
 
-class HnswIndex:
+class HnswIndex(InSpace):
     """A Hierarchical Navigable Small World graph (Malkov and Yashunin, arXiv 1603.09320) over vectors with int64 ids.
 
     metric "cosine" (default), "l2" (squared), "ip" or, for dtype "binary", "hamming"; inside smaller is nearer. `m` (2
@@ -75,18 +74,6 @@ class HnswIndex:
             check_integer(seed, "seed", 0, 2**64 - 1),
             self.dtype,
         )
-
-    @property
-    def dim(self) -> int:
-        return self._space.dim
-
-    @property
-    def metric(self) -> MetricWord:
-        return self._space.metric
-
-    @property
-    def dtype(self) -> DTypeWord:
-        return self._space.dtype
 
     @property
     def m(self) -> int:

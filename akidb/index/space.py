@@ -124,6 +124,24 @@ def _metric_word(metric: str | Metric) -> MetricWord:
     return Metric.parse(metric).native
 
 
+class InSpace:
+    """An index, of vectors of one space."""
+
+    _space: Space
+
+    @property
+    def dim(self) -> int:
+        return self._space.dim
+
+    @property
+    def metric(self) -> MetricWord:
+        return self._space.metric
+
+    @property
+    def dtype(self) -> DTypeWord:
+        return self._space.dtype
+
+
 def _dtype_word(dtype: npt.DTypeLike) -> DTypeWord:
     try:
         word = dtype if isinstance(dtype, str) and dtype in DTYPES else np.dtype(dtype).name

@@ -16,17 +16,16 @@ from akidb.index.arguments import (
     THREADS_MAX,
     Filter,
     IdArray,
-    MetricWord,
     as_ids,
     check_integer,
     check_recall,
     seconds_of,
 )
 from akidb.index.result import SearchResult, allowed_rows, is_single, refuse_pickle
-from akidb.index.space import DTypeWord, Rows
+from akidb.index.space import InSpace, Rows
 
 
-class HnswView:
+class HnswView(InSpace):
     """A sealed index, or a saved one searched in its file by mmap: read-only. Opening a file checks the header and the
     sizes; validate() checks all.
 
@@ -40,18 +39,6 @@ class HnswView:
         self._space = contents.space
         self._native = contents.graph_index()
         self.ef_search = 200
-
-    @property
-    def dim(self) -> int:
-        return self._space.dim
-
-    @property
-    def metric(self) -> MetricWord:
-        return self._space.metric
-
-    @property
-    def dtype(self) -> DTypeWord:
-        return self._space.dtype
 
     @property
     def ids(self) -> IdArray:

@@ -2,6 +2,7 @@
 // the sums are independent of each other, which leaves the compiler free to use the base vector set of the architecture
 // for them.
 #include "distance/kernels/table.h"
+#include "distance/kernels/words.h"
 
 namespace akidb {
 namespace {
@@ -71,20 +72,7 @@ struct Products : Integers<Byte> {
   }
 };
 
-struct DifferingBits : Bits {
-  static constexpr std::size_t kBytes = 8;
-  static constexpr int kTileQueries = 1;
-  using Reg = std::uint64_t;
-  using Sum = std::uint32_t;
-
-  AKIDB_INLINE static Reg load(const std::uint8_t* p) {
-    Reg word;
-    __builtin_memcpy(&word, p, sizeof word);
-    return word;
-  }
-  AKIDB_INLINE static Reg load_tail(const std::uint8_t* p, std::size_t n) { return load(Padded<8>(p, n).bytes); }
-  AKIDB_INLINE static Sum zero() { return 0; }
-  AKIDB_INLINE static std::uint32_t total(Sum s) { return s; }
+struct DifferingBits : WordBits {
   // Pairs, nibbles and bytes are counted side by side (Warren, "Hacker's Delight", 5-1).
   AKIDB_INLINE static Sum step(Sum sum, Reg a, Reg b) {
     Reg x = a ^ b;

@@ -1,5 +1,5 @@
-// Words of 64 bits and POPCNT as bytes.h wants them: what x86 counts bits with. Counting in vector registers takes nine
-// instructions per register before VPOPCNTDQ, and is no faster.
+// Words of 64 bits and POPCNT as bytes.h wants them: what x86 counts bits with, and scalar.cc by a step of its own.
+// Counting in vector registers takes nine instructions per register before VPOPCNTDQ, and is no faster.
 #pragma once
 
 #include "distance/kernels/bytes.h"

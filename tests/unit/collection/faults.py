@@ -11,6 +11,7 @@ import numpy as np
 
 from akidb.collection import Collection
 from akidb.config.settings import ManifestRetry, Retry, Settings, Storage
+from akidb.database import Database
 from akidb.errors import UnavailableError
 from akidb.query import SearchQuery
 from akidb.storage.object_store import Body, ObjectInfo, ObjectStore, Reply
@@ -127,3 +128,12 @@ class Oracle:
         (hits,) = await collection.search([SearchQuery(query, top_k=5, exact=True)], timeout_ms=60_000)
         nearest = sorted(self.points, key=lambda id_: float(np.linalg.norm(self.points[id_] - query)))[:5]
         assert [hit.id for hit in hits] == nearest
+
+
+async def check_here_and_anew(oracle: Oracle, collection: Collection, store: FaultyStore) -> None:
+    """On the node that saw the fault, and on one that knows only what is in the store."""
+    await oracle.check(collection)
+    other = await Database.open(store.inner, SETTINGS)
+    await oracle.check(await other.collection("points"))
+    for opened in other.at_hand:
+        await opened.close()

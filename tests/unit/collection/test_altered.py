@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 
 import numpy as np
 import pytest
@@ -14,25 +13,11 @@ from akidb.collection import collection as module
 from akidb.database import Database
 from akidb.errors import AkiDBError, InvalidInputError, NotFoundError, ReadOnlyError
 from akidb.query import SearchQuery
-from akidb.storage.memory import MemoryStore
 from akidb.types import CollectionSpec, IndexParams, Metric
 from tests.unit.collection.faults import DIM, SETTINGS, FaultyStore, Oracle
 
 INDEX = IndexParams(m=8, ef_construction=32, min_vectors_threshold=10)
 SPEC = CollectionSpec("points", DIM, Metric.EUCLIDEAN, INDEX)
-
-
-@pytest.fixture
-async def store() -> FaultyStore:
-    return FaultyStore(MemoryStore())
-
-
-@pytest.fixture
-async def database(store: FaultyStore) -> AsyncIterator[Database]:
-    database = await Database.open(store, SETTINGS)
-    yield database
-    store.heal()
-    await database.close()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from uuid import UUID
 
@@ -19,9 +18,8 @@ from akidb.database import Database
 from akidb.index import build_graph
 from akidb.manifest import SegmentRef
 from akidb.storage.local import LocalStore
-from akidb.storage.memory import MemoryStore
 from akidb.types import CollectionSpec, IndexParams, Metric
-from tests.unit.collection.faults import DIM, SETTINGS, FaultyStore, Oracle
+from tests.unit.collection.faults import DIM, SETTINGS, FaultyStore, Oracle, check_here_and_anew
 
 SPEC = CollectionSpec("points", DIM, Metric.EUCLIDEAN, IndexParams(m=8, ef_construction=32, min_vectors_threshold=10))
 TARGET = 1 << 20
@@ -83,19 +81,6 @@ def test_merging_ends_with_few_small_segments_and_none_too_large(sizes: list[tup
 
 
 @pytest.fixture
-async def store() -> FaultyStore:
-    return FaultyStore(MemoryStore())
-
-
-@pytest.fixture
-async def database(store: FaultyStore) -> AsyncIterator[Database]:
-    database = await Database.open(store, SETTINGS)
-    yield database
-    store.heal()
-    await database.close()
-
-
-@pytest.fixture
 async def collection(database: Database) -> Collection:
     return await database.create_collection(SPEC)
 
@@ -105,14 +90,6 @@ async def segments_of(collection: Collection, oracle: Oracle, count: int, rows: 
     for number in range(count):
         await oracle.upsert(collection, range(first + rows * number, first + rows * (number + 1)))
         await collection.wait_indexed()
-
-
-async def check_here_and_anew(oracle: Oracle, collection: Collection, store: FaultyStore) -> None:
-    await oracle.check(collection)
-    other = await Database.open(store.inner, SETTINGS)
-    await oracle.check(await other.collection("points"))
-    for opened in other.at_hand:
-        await opened.close()
 
 
 def refs_of(collection: Collection) -> list[SegmentRef]:

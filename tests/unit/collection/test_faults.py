@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 
 import numpy as np
 import pytest
@@ -15,36 +14,14 @@ from akidb.errors import AkiDBError
 from akidb.index import build_graph
 from akidb.storage.memory import MemoryStore
 from akidb.types import CollectionSpec, IndexParams, Metric
-from tests.unit.collection.faults import DIM, SETTINGS, Fault, FaultyStore, Oracle
+from tests.unit.collection.faults import DIM, SETTINGS, Fault, FaultyStore, Oracle, check_here_and_anew
 
 SPEC = CollectionSpec("points", DIM, Metric.EUCLIDEAN, IndexParams(m=8, ef_construction=32, min_vectors_threshold=10))
 
 
 @pytest.fixture
-async def store() -> FaultyStore:
-    return FaultyStore(MemoryStore())
-
-
-@pytest.fixture
-async def database(store: FaultyStore) -> AsyncIterator[Database]:
-    database = await Database.open(store, SETTINGS)
-    yield database
-    store.heal()
-    await database.close()
-
-
-@pytest.fixture
 async def collection(database: Database) -> Collection:
     return await database.create_collection(SPEC)
-
-
-async def check_here_and_anew(oracle: Oracle, collection: Collection, store: FaultyStore) -> None:
-    """On the node that saw the fault, and on one that knows only what is in the store."""
-    await oracle.check(collection)
-    other = await Database.open(store.inner, SETTINGS)
-    await oracle.check(await other.collection("points"))
-    for opened in other.at_hand:
-        await opened.close()
 
 
 async def test_a_graph_built_during_a_fold_keeps_its_segment(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
 
 import numpy as np
 import pytest
@@ -13,25 +12,11 @@ from akidb.collection import Collection, follower, maintenance
 from akidb.collection.follower import Follower
 from akidb.database import Database
 from akidb.errors import AkiDBError, DeadlineExceededError, UnavailableError
-from akidb.storage.memory import MemoryStore
 from akidb.telemetry.logging import request_id
 from akidb.types import CollectionSpec, IndexParams, Metric
 from tests.unit.collection.faults import DIM, SETTINGS, FaultyStore, Oracle
 
 SPEC = CollectionSpec("points", DIM, Metric.EUCLIDEAN, IndexParams(m=8, ef_construction=32))
-
-
-@pytest.fixture
-async def store() -> FaultyStore:
-    return FaultyStore(MemoryStore())
-
-
-@pytest.fixture
-async def database(store: FaultyStore) -> AsyncIterator[Database]:
-    database = await Database.open(store, SETTINGS)
-    yield database
-    store.heal()
-    await database.close()
 
 
 @pytest.fixture
