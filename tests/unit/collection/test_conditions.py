@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from akidb.collection import Collection
-from akidb.collection.collection import INLINE_IDS_MAX
+from akidb.collection.writes import INLINE_IDS_MAX
 from akidb.database import Database
 from akidb.errors import ConflictError, InvalidInputError, NotFoundError
 from akidb.storage.memory import MemoryStore
