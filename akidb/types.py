@@ -6,6 +6,7 @@ import enum
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -211,25 +212,52 @@ class CollectionInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class SnapshotInfo:
+    """A named point in time: `points` as they were after the write at log position `lsn`. `created` is by the store's
+    clock, None where it told none.
+    """
+
+    name: str
+    lsn: Lsn
+    points: int
+    created: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RevertInfo:
+    """A revert: the log position it was written at, and the snapshot that keeps what there was before."""
+
+    lsn: Lsn
+    before: str
+
+
+@dataclass(frozen=True, slots=True)
 class Consistency:
     """Which writes a read must see.
 
     strong: all acknowledged by any node before the call. session: at least those that `token` knows of, which a
     collection's `token` or the header X-AkiDB-Token gave. bounded: state no older than `bounded_ms`. eventual: what
-    this node has.
+    this node has. `as_of` names a snapshot to read instead of the present points; the mode then says which snapshots
+    must be known.
     """
 
     mode: Literal["strong", "session", "bounded", "eventual"] = "strong"
     token: str = ""
     bounded_ms: int = 0
+    as_of: str | None = None
 
     @classmethod
-    def parse(cls, given: AnyConsistency) -> Consistency | None:
+    def parse(cls, given: AnyConsistency, as_of: str | None = None) -> Consistency | None:
         """Accepts what REST accepts as well: "strong", "eventual", {"session": token}, {"bounded_ms": n}.
 
         Raises:
-            InvalidInputError: `invalid_consistency`.
+            InvalidInputError: `invalid_consistency`, `invalid_snapshot`.
         """
+        if as_of is not None:
+            if not isinstance(as_of, str):
+                msg = f"is {as_of!r:.80}, expected the name of a snapshot"
+                raise InvalidInputError(f"as_of: {msg}", code="invalid_snapshot", faults=[Fault(("as_of",), msg)])
+            return replace(cls.parse(given) or STRONG, as_of=as_of)
         if given is None or isinstance(given, Consistency):
             return given
         if isinstance(given, str) and given in ("strong", "eventual"):

@@ -13,10 +13,12 @@ from akidb.api.middleware.follow_name import follow_name
 from akidb.api.middleware.observe import observe
 from akidb.api.openapi import document
 from akidb.api.route import Route
-from akidb.api.routes import collections, meta, search, vectors
+from akidb.api.routes import collections, meta, search, snapshots, vectors
 from akidb.api.service import SERVICE, Service
 
-ROUTES: tuple[Route, ...] = (*collections.ROUTES, *vectors.ROUTES, *search.ROUTES, *health.ROUTES, *meta.ROUTES)
+ROUTES: tuple[Route, ...] = (
+    *collections.ROUTES, *vectors.ROUTES, *search.ROUTES, *snapshots.ROUTES, *health.ROUTES, *meta.ROUTES
+)  # fmt: skip
 """Every operation there is."""
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 from aiohttp import web
 
@@ -14,12 +16,15 @@ from akidb.types import EVENTUAL, STRONG, Consistency, Lsn
 TOKEN_HEADER = "X-AkiDB-Token"  # noqa: S105  a place in the log, no secret
 
 
-def of(request: web.Request, given: ConsistencyObject) -> Consistency | None:
-    """What the body says, else the session of the request's X-AkiDB-Token, else None for the configured default.
+def of(request: web.Request, given: ConsistencyObject, as_of: str | None = None) -> Consistency | None:
+    """What the body says, else the session of the request's X-AkiDB-Token, else None for the configured default;
+    `as_of` names a snapshot to read.
 
     Raises:
         InvalidInputError: `invalid_consistency`, `invalid_token`.
     """
+    if as_of is not None:
+        return replace(of(request, given) or STRONG, as_of=as_of)
     if given is None:
         token = request.headers.get(TOKEN_HEADER)
         return None if token is None else Consistency("session", token=_checked(token, (TOKEN_HEADER,)))
@@ -43,6 +48,12 @@ def of_query(request: web.Request) -> Consistency | None:
         return Consistency("bounded", bounded_ms=int(value))
     msg = f"is {text!r}, expected strong, eventual, session:TOKEN or bounded_ms:N"
     raise refuse("invalid_consistency", ("consistency",), msg)
+
+
+def of_snapshot(request: web.Request) -> Consistency | None:
+    """The same for GETs that can be of a snapshot, which `?as_of=` names."""
+    wanted, as_of = of_query(request), request.query.get("as_of")
+    return wanted if as_of is None else replace(wanted or STRONG, as_of=as_of)
 
 
 def token(collection: Collection, lsn: Lsn | None = None) -> dict[str, str]:

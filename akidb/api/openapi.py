@@ -28,6 +28,7 @@ _KEY = {
 _PATH_PARAMETERS = {
     "name": "The collection's name.",
     "id": "The point's id, percent-encoded; any id is allowed.",
+    "snapshot": "The snapshot's name.",
 }
 
 

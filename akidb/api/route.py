@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +29,7 @@ class Route:
     """One operation.
 
     Args:
-        path: the template, with {name} and {id}; also the `endpoint` of metrics.
+        path: the template, with {name}, {id} and {snapshot}; also the `endpoint` of metrics.
         body: the type of the request's JSON, None without a body.
         answer: the type of the answer's JSON; a text names another media type; None is no body.
         problems: statuses it may answer besides those of every route.
@@ -53,7 +54,7 @@ class Route:
     @property
     def pattern(self) -> str:
         """The template in aiohttp's words. Any percent-encoded id may stand there, also braces, unlike with `{id}`."""
-        return self.path.replace("{name}", "{name:[^/]+}").replace("{id}", "{id:[^/]+}")
+        return re.sub(r"\{(\w+)\}", r"{\1:[^/]+}", self.path)
 
 
 def json_response(value: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:

@@ -5,6 +5,7 @@ Names, units and defaults are the product's. Unknown fields are refused: a missp
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
@@ -54,6 +55,9 @@ class Weaker(Struct, forbid_unknown_fields=True, omit_defaults=True):
 ConsistencyObject = Annotated[str, Meta(extra_json_schema={"enum": ["strong", "eventual"]})] | Weaker | None
 
 
+AsOf = Annotated[str | None, Meta(description="Name of a snapshot to read instead of the present points.")]
+
+
 # What is asked
 
 
@@ -93,6 +97,12 @@ class CreateCollection(Struct, forbid_unknown_fields=True):
     index: IndexRequest | None = None
 
 
+class CreateSnapshot(Struct, forbid_unknown_fields=True):
+    """Keeps the points as they are now; nothing is copied."""
+
+    name: str
+
+
 class PointRequest(Struct, forbid_unknown_fields=True):
     id: PointId
     vector: Vector
@@ -113,6 +123,7 @@ class GetPoints(Struct, forbid_unknown_fields=True):
     with_vector: bool = True
     with_payload: bool = True
     consistency: ConsistencyObject = None
+    as_of: AsOf = None
 
 
 class DeletePoints(Struct, forbid_unknown_fields=True):
@@ -134,6 +145,7 @@ class PatchPoint(Struct, forbid_unknown_fields=True):
 class Count(Struct, forbid_unknown_fields=True):
     filter: FilterObject = None
     consistency: ConsistencyObject = None
+    as_of: AsOf = None
 
 
 class Scroll(Struct, forbid_unknown_fields=True):
@@ -145,6 +157,7 @@ class Scroll(Struct, forbid_unknown_fields=True):
     with_vector: bool = False
     with_payload: bool = True
     consistency: ConsistencyObject = None
+    as_of: AsOf = None
 
 
 class Search(Struct, forbid_unknown_fields=True):
@@ -162,6 +175,7 @@ class Search(Struct, forbid_unknown_fields=True):
     with_payload: bool = True
     score_threshold: float | None = None
     consistency: ConsistencyObject = None
+    as_of: AsOf = None
 
 
 class BatchQuery(Struct, forbid_unknown_fields=True):
@@ -185,6 +199,7 @@ class BatchSearch(Struct, forbid_unknown_fields=True):
     queries: list[BatchQuery]
     timeout_ms: TimeoutMs = 1000
     consistency: ConsistencyObject = None
+    as_of: AsOf = None
 
 
 # What is answered
@@ -237,6 +252,32 @@ class CollectionList(Struct):
 class IndexAnswer(Struct):
     collection: str
     index: IndexDescription
+
+
+class SnapshotDescription(Struct):
+    """`vector_count` points as they were after the write at `lsn`; `created_at` is the store's clock (RFC 3339), null
+    where it told none."""
+
+    name: str
+    lsn: int
+    vector_count: int
+    created_at: datetime | None
+
+
+class SnapshotList(Struct):
+    """Oldest first."""
+
+    collection: str
+    snapshots: list[SnapshotDescription]
+    count: int
+
+
+class Reverted(Struct):
+    """The revert is durable and seen by every node. `before` is the snapshot that keeps what there was before it."""
+
+    collection: str
+    lsn: int
+    before: str
 
 
 class Written(Struct):

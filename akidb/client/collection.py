@@ -24,7 +24,9 @@ from akidb.types import (
     IfVersion,
     Metric,
     Point,
+    RevertInfo,
     ScoredPoint,
+    SnapshotInfo,
     VectorArray,
 )
 
@@ -168,9 +170,10 @@ class RemoteCollection:
         *,
         with_vector: bool = True,
         consistency: AnyConsistency = None,
+        as_of: str | None = None,
     ) -> list[Point | None]:
         """Points in the order of `ids`; None where there is none."""
-        body = {"ids": _ids(ids), "with_vector": with_vector} | _consistency(consistency)
+        body = {"ids": _ids(ids), "with_vector": with_vector} | _consistency(consistency, as_of)
         found = await self._read("/vectors/get", body, schemas.Points)
         return [None if point is None else point.point() for point in found.points]
 
@@ -182,6 +185,7 @@ class RemoteCollection:
         id: str | int | None = None,
         timeout_ms: int = 1000,
         consistency: AnyConsistency = None,
+        as_of: str | None = None,
         **options: Any,
     ) -> list[ScoredPoint]:
         """The `top_k` points nearest to a vector of shape (dim,), or to the stored point `id`, which is left out.
@@ -196,7 +200,7 @@ class RemoteCollection:
         body = {**target, **_query(top_k, options), "timeout_ms": timeout_ms}
         answer = await self._read(
             "/search",
-            body | _consistency(consistency),
+            body | _consistency(consistency, as_of),
             schemas.Answer,
             timeout_secs=timeout_ms / 1000 + ANSWER_MARGIN_SECS,
         )
@@ -209,6 +213,7 @@ class RemoteCollection:
         *,
         timeout_ms: int = 1000,
         consistency: AnyConsistency = None,
+        as_of: str | None = None,
         **options: Any,
     ) -> list[list[ScoredPoint]]:
         """`search` for each row of `vectors`, (n, dim), in order. `timeout_ms` holds per request of 100 queries."""
@@ -219,7 +224,7 @@ class RemoteCollection:
             queries = [{"vector": _base64(row), **same} for row in rows[start : start + BATCH_MAX]]
             answer = await self._read(
                 "/batch-search",
-                {"queries": queries, "timeout_ms": timeout_ms} | _consistency(consistency),
+                {"queries": queries, "timeout_ms": timeout_ms} | _consistency(consistency, as_of),
                 schemas.BatchAnswer,
                 timeout_secs=timeout_ms / 1000 + ANSWER_MARGIN_SECS,
             )
@@ -231,9 +236,10 @@ class RemoteCollection:
         filter: Mapping[str, Any] | None = None,
         *,
         consistency: AnyConsistency = None,
+        as_of: str | None = None,
     ) -> int:
         """How many points there are, or how many match `filter`."""
-        body = ({} if filter is None else {"filter": filter}) | _consistency(consistency)
+        body = ({} if filter is None else {"filter": filter}) | _consistency(consistency, as_of)
         return (await self._read("/count", body, schemas.Count)).count
 
     async def scroll(
@@ -244,11 +250,12 @@ class RemoteCollection:
         with_vector: bool = False,
         *,
         consistency: AnyConsistency = None,
+        as_of: str | None = None,
     ) -> list[Point]:
         """Up to `limit` points in id order whose id is greater than `after`, which is the last page's last id."""
         check_page(limit)
         given = {"after": after, "limit": limit, "filter": filter, "with_vector": with_vector}
-        body = {name: value for name, value in given.items() if value is not None} | _consistency(consistency)
+        body = {name: value for name, value in given.items() if value is not None} | _consistency(consistency, as_of)
         return [point.point() for point in (await self._read("/scroll", body, schemas.Page)).points]
 
     async def info(self) -> CollectionInfo:
@@ -264,10 +271,46 @@ class RemoteCollection:
         Raises:
             InvalidInputError: none of them, an unknown one, or a value that cannot be; nothing was changed.
         """
-        if self._read_only:
-            raise ReadOnlyError(f"{self._transport.base} is open read-only")
+        self._refuse_if_read_only()
         # The same again changes nothing more, so it may be sent again.
         await self._transport.send("PATCH", self._path, {"index": dict(changes)}, repeatable=True)
+
+    async def create_snapshot(self, name: str) -> SnapshotInfo:
+        """Keeps the points as they are now, under `name`, without copying any: reads reach them by `as_of`.
+
+        Raises:
+            ConflictError: `snapshot_exists`, `too_many_snapshots`; nothing was changed.
+            InvalidInputError: `invalid_snapshot`: not a name.
+        """
+        self._refuse_if_read_only()
+        body = await self._transport.send("POST", f"{self._path}/snapshots", {"name": name}, repeatable=False)
+        return msgspec.json.decode(body, type=schemas.Snapshot).info()
+
+    async def list_snapshots(self) -> list[SnapshotInfo]:
+        """All snapshots, oldest first."""
+        body = await self._transport.send("GET", f"{self._path}/snapshots", repeatable=True)
+        return [made.info() for made in msgspec.json.decode(body, type=schemas.Snapshots).snapshots]
+
+    async def drop_snapshot(self, name: str) -> None:
+        """Forgets a snapshot. Raises NotFoundError."""
+        self._refuse_if_read_only()
+        await self._transport.send("DELETE", f"{self._path}/snapshots/{_snapshot_in_path(name)}", repeatable=False)
+
+    async def revert(self, name: str) -> RevertInfo:
+        """Makes the points those of a snapshot, for every node at once, as one write. What there was before it is kept
+        as a snapshot of its own, `before`, so that a revert can be reverted.
+
+        Raises:
+            NotFoundError: `snapshot_not_found`.
+            ConflictError: `too_many_snapshots`: there is no room for `before`; nothing was changed.
+            DeadlineExceededError: with code `outcome_unknown` it may have happened.
+        """
+        self._refuse_if_read_only()
+        path = f"{self._path}/snapshots/{_snapshot_in_path(name)}/revert"
+        answer = await self._transport.exchange("POST", path, repeatable=False)
+        done = msgspec.json.decode(answer.body, type=schemas.Reverted)
+        self._known = max(self._known, (done.lsn, answer.token))
+        return RevertInfo(done.lsn, done.before)
 
     async def wait_indexed(self, timeout_ms: int = 600_000) -> None:
         """Returns when every point that is to be in a graph is in one; DeadlineExceededError past `timeout_ms`."""
@@ -282,12 +325,15 @@ class RemoteCollection:
             if time.monotonic() >= deadline:
                 raise DeadlineExceededError(f"{pending} points of {self.name!r} are not indexed after {timeout_ms} ms")
 
+    def _refuse_if_read_only(self) -> None:
+        if self._read_only:
+            raise ReadOnlyError(f"collection {self.name!r} is open read-only")
+
     async def _write(
         self, path: str, body: Mapping[str, Any], key: str | None, *, method: str = "POST"
     ) -> schemas.Written:
         """Sends a write until its answer comes; under a key, so that it is done once."""
-        if self._read_only:
-            raise ReadOnlyError(f"collection {self.name!r} is open read-only")
+        self._refuse_if_read_only()
         named = uuid4().hex if key is None else key
         answer = await self._transport.exchange(method, self._path + path, body, repeatable=False, key=named)
         written = msgspec.json.decode(answer.body, type=schemas.Written)
@@ -371,7 +417,15 @@ def _id_in_path(id: str | int) -> str:
     return quote(str(id), safe="").replace(".", "%2E")
 
 
-def _consistency(given: AnyConsistency) -> dict[str, Any]:
+def _snapshot_in_path(name: str) -> str:
+    if not isinstance(name, str) or not name:
+        raise refuse("name", f"is {name!r:.60}, expected the name of a snapshot", "invalid_snapshot")
+    return quote(name, safe="").replace(".", "%2E")
+
+
+def _consistency(given: AnyConsistency, as_of: str | None) -> dict[str, Any]:
+    if as_of is not None:
+        return {"as_of": as_of} | _consistency(given, None)
     wanted = Consistency.parse(given)
     if wanted is None:
         return {}

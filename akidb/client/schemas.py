@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
@@ -17,6 +18,7 @@ from akidb.types import (
     Metric,
     Point,
     ScoredPoint,
+    SnapshotInfo,
     VectorArray,
 )
 
@@ -119,6 +121,25 @@ class CollectionDescription(msgspec.Struct):
             version=self.version,
             compaction=CompactionState(**msgspec.structs.asdict(self.compaction)),
         )
+
+
+class Snapshot(msgspec.Struct):
+    name: str
+    lsn: int = 0
+    vector_count: int = 0
+    created_at: datetime | None = None
+
+    def info(self) -> SnapshotInfo:
+        return SnapshotInfo(self.name, self.lsn, self.vector_count, self.created_at)
+
+
+class Snapshots(msgspec.Struct):
+    snapshots: list[Snapshot]
+
+
+class Reverted(msgspec.Struct):
+    lsn: int
+    before: str
 
 
 class Listing(msgspec.Struct):

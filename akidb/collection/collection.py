@@ -17,6 +17,7 @@ from akidb.collection.follower import Follower
 from akidb.collection.points import check_target_recall, check_values, refuse
 from akidb.collection.prepared import PreparedSearch
 from akidb.collection.shard import Shard
+from akidb.collection.snapshots import Snapshots
 from akidb.collection.token import session_token
 from akidb.collection.writes import Writes
 from akidb.errors import AkiDBError, ReadOnlyError
@@ -30,7 +31,9 @@ from akidb.types import (
     Consistency,
     Lsn,
     Point,
+    RevertInfo,
     ScoredPoint,
+    SnapshotInfo,
 )
 
 READ_TIMEOUT_MS = 10_000
@@ -45,6 +48,7 @@ class Collection(Writes):
     def __init__(self, shard: Shard, *, read_only: bool) -> None:
         super().__init__(shard, read_only=read_only)
         self._follower = Follower(shard) if read_only else None
+        self._snapshots = Snapshots(shard, None if self._maintenance is None else self._maintenance.fold)
         self._looked_at_spec = time.monotonic()
         self._looking: asyncio.Task[None] | None = None
 
@@ -158,6 +162,39 @@ class Collection(Writes):
             compaction=CompactionState() if self._maintenance is None else self._maintenance.compaction_state(),
         )
 
+    async def create_snapshot(self, name: str, *, timeout_ms: int | None = None) -> SnapshotInfo:
+        """Keeps the points as they are now under `name`, without copying any.
+
+        Raises:
+            InvalidInputError: `invalid_snapshot`: not a name.
+            ConflictError: `snapshot_exists`, `too_many_snapshots`; nothing changed.
+            DeadlineExceededError: there may be a snapshot of that name now.
+        """
+        self._refuse_closed()
+        return await self._snapshots.create(name, self._write_deadline(timeout_ms))
+
+    async def list_snapshots(self, *, consistency: Consistency | None = None) -> list[SnapshotInfo]:
+        """All snapshots, oldest first."""
+        self._refuse_closed()
+        return await self._snapshots.list(consistency or self._default_consistency(), _read_deadline())
+
+    async def drop_snapshot(self, name: str, *, timeout_ms: int | None = None) -> None:
+        """Forgets a snapshot. Raises NotFoundError `snapshot_not_found`."""
+        self._refuse_closed()
+        await self._snapshots.drop(name, self._write_deadline(timeout_ms))
+
+    async def revert(self, name: str, *, timeout_ms: int | None = None) -> RevertInfo:
+        """Makes the points those of a snapshot, for every node at once, as one write; what there was before it is kept
+        as a snapshot of its own.
+
+        Raises:
+            NotFoundError: `snapshot_not_found`.
+            ConflictError: `too_many_snapshots`: there is no room for that of before; nothing changed.
+            DeadlineExceededError: `outcome_unknown`: it may have happened.
+        """
+        self._refuse_closed()
+        return await self._snapshots.revert(name, self._write_deadline(timeout_ms))
+
     async def wait_indexed(self, timeout_ms: int = 600_000) -> None:
         """Returns when every point that is to be in a graph is in one; builds at once instead of waiting for a pause.
 
@@ -173,9 +210,12 @@ class Collection(Writes):
 
     async def snapshot(self, consistency: Consistency | None = None, *, deadline: float | None = None) -> Snapshot:
         """The immutable state that a read with `consistency` may use."""
-        until = time.monotonic() + READ_TIMEOUT_MS / 1000 if deadline is None else deadline
-        await self._catch_up(consistency or self._default_consistency(), until)
+        until = _read_deadline() if deadline is None else deadline
+        wanted = consistency or self._default_consistency()
+        await self._catch_up(wanted, until)
         self._refuse_closed()
+        if wanted.as_of is not None:
+            return (await self._snapshots.opened(wanted.as_of, wanted, until)).snapshot(self.spec)
         return self._shard.state.snapshot()
 
     async def _catch_up(self, consistency: Consistency, deadline: float) -> None:
@@ -191,7 +231,8 @@ class Collection(Writes):
 
     def snapshot_now(self, consistency: Consistency | None = None) -> Snapshot | None:
         """What `snapshot` would give, if that takes neither waiting nor the event loop; any thread may ask."""
-        return None if self._closed else self._shard.snapshot_now(consistency or self._default_consistency())
+        wanted = consistency or self._default_consistency()
+        return None if self._closed or wanted.as_of is not None else self._shard.snapshot_now(wanted)
 
     def _default_consistency(self) -> Consistency:
         return Consistency(self._settings.query.consistency)
@@ -204,3 +245,7 @@ class Collection(Writes):
             await asyncio.gather(self._looking, return_exceptions=True)
         work = self._maintenance or self._follower
         await asyncio.gather(self._shard.appender.close(), *([work.close()] if work is not None else []))
+
+
+def _read_deadline() -> float:
+    return time.monotonic() + READ_TIMEOUT_MS / 1000

@@ -18,11 +18,11 @@ from uuid import uuid4
 
 import numpy as np
 
-from akidb.collection.fold import Written, write
+from akidb.collection.fold import Written, too_old, write
 from akidb.collection.shard import Shard
 from akidb.collection.state import LiveSegment
 from akidb.index import GraphPart
-from akidb.manifest import Head, SegmentRef
+from akidb.manifest import DELETES, Head, SegmentRef, object_key
 from akidb.segment import Mask, Rows, Segment, Source, encode_deletes
 from akidb.types import VectorArray
 
@@ -106,11 +106,12 @@ async def compact(shard: Shard, chosen: Sequence[LiveSegment], build: BuildGraph
         UnavailableError, StorageFullError: the store; nothing has changed.
         CorruptionError: a segment fails its checksums.
     """
+    epoch = shard.state.head.gc_epoch
     inputs = [await _input(shard, segment) for segment in chosen]
     with tempfile.TemporaryDirectory(prefix="akidb-merge-") as scratch:
-        written = await _write(shard, inputs, build, Path(scratch))
+        written = await _write(shard, inputs, build, Path(scratch), epoch)
         async with committing:
-            return await _commit(shard, inputs, written)
+            return await _commit(shard, inputs, written, epoch)
 
 
 async def _input(shard: Shard, segment: LiveSegment) -> _Input:
@@ -124,20 +125,22 @@ async def _live(shard: Shard, ref: SegmentRef, reader: Segment) -> Mask:
     return np.ones(reader.rows, np.bool_) if live is None else live
 
 
-async def _write(shard: Shard, inputs: Sequence[_Input], build: BuildGraph, scratch: Path) -> Written | None:
+async def _write(
+    shard: Shard, inputs: Sequence[_Input], build: BuildGraph, scratch: Path, epoch: int
+) -> Written | None:
     """The merged segment's file, None where no row is left."""
     rows = sum(len(each.rows) for each in inputs)
     if not rows:
         return None
     lsn_max = max(each.ref.lsn_max for each in inputs)
-    plain = await write(shard, [Source(each.reader, each.mask()) for each in inputs], lsn_max, scratch)
+    plain = await write(shard, [Source(each.reader, each.mask()) for each in inputs], lsn_max, scratch, epoch)
     if not shard.spec.index.wants_graph(rows):
         return plain
     merged = await shard.workers.run(
         shard.workers.background, lambda: Segment.open(plain.path, name=plain.ref.key, verify=False)
     )
     graph = await build(merged.vectors, [GraphPart(each.graph, each.mask()) for each in inputs])
-    written = await write(shard, [Source(merged, None)], lsn_max, scratch, graph)
+    written = await write(shard, [Source(merged, None)], lsn_max, scratch, epoch, graph)
     await asyncio.to_thread(plain.path.unlink)
     return written
 
@@ -151,12 +154,12 @@ class _Named:
     new: SegmentRef | None
 
 
-async def _commit(shard: Shard, inputs: Sequence[_Input], written: Written | None) -> bool:
+async def _commit(shard: Shard, inputs: Sequence[_Input], written: Written | None, epoch: int) -> bool:
     state = shard.state
     async with shard.store.lock(shard.prefix, exclusive=False):
         if written is not None:
             await shard.store.put(written.ref.key, written.path)
-        named = await _name(shard, inputs, None if written is None else written.ref)
+        named = await _name(shard, inputs, None if written is None else written.ref, epoch)
     if named is None:
         await shard.refresh()
         return False
@@ -170,14 +173,18 @@ async def _commit(shard: Shard, inputs: Sequence[_Input], written: Written | Non
     return True
 
 
-async def _name(shard: Shard, inputs: Sequence[_Input], written: SegmentRef | None) -> _Named | None:
-    """Swaps HEAD, again where folds of other nodes came first; None if an input is gone."""
+async def _name(shard: Shard, inputs: Sequence[_Input], written: SegmentRef | None, epoch: int) -> _Named | None:
+    """Swaps HEAD, again where folds of other nodes came first; None if an input is gone, or `epoch` too old."""
+
+    def change(head: Head, inputs: Sequence[SegmentRef], new: SegmentRef | None) -> Head | None:
+        return None if too_old(head, epoch) else _compacted(head, inputs, new)
+
     for _ in range(REBASES_MAX):
         present = await _present(shard, inputs)
         if present is None:
             return None
-        new = None if written is None else await _with_deletes(shard, inputs, present, written)
-        head = await shard.heads.swap(partial(_compacted, inputs=present, new=new))
+        new = None if written is None else await _with_deletes(shard, inputs, present, written, epoch)
+        head = await shard.heads.swap(partial(change, inputs=present, new=new))
         if head is not None:
             return _Named(head, present, new)
     return None
@@ -192,7 +199,7 @@ async def _present(shard: Shard, inputs: Sequence[_Input]) -> list[SegmentRef] |
 
 
 async def _with_deletes(
-    shard: Shard, inputs: Sequence[_Input], present: Sequence[SegmentRef], new: SegmentRef
+    shard: Shard, inputs: Sequence[_Input], present: Sequence[SegmentRef], new: SegmentRef, epoch: int
 ) -> SegmentRef:
     """The merged segment's reference, with what folds found dead in the inputs since they were read."""
     if [each.ref for each in inputs] == list(present):
@@ -202,7 +209,7 @@ async def _with_deletes(
     count = int(np.count_nonzero(live))
     if count == new.rows:
         return new
-    key = f"{shard.prefix}/del/{uuid4().hex}"
+    key = object_key(shard.prefix, DELETES, epoch, uuid4())
     await shard.store.put(key, await asyncio.to_thread(encode_deletes, new.uuid, live))
     return replace(new, live=count, deletes_key=key)
 

@@ -16,7 +16,7 @@ from uuid import UUID, uuid4
 from akidb.collection.requests import put_requests
 from akidb.collection.shard import Shard
 from akidb.collection.state import Frozen, LiveSegment
-from akidb.manifest import Head, RequestsRef, SegmentRef
+from akidb.manifest import DELETES, EPOCHS_OPEN, SEGMENTS, Head, Pin, RequestsRef, SegmentRef, before_revert, object_key
 from akidb.segment import Mask, Source, encode_deletes, write_segment
 from akidb.types import CollectionSpec
 from akidb.wal import collect
@@ -31,31 +31,37 @@ class Written:
 
 
 async def fold(shard: Shard, spared: Container[UUID] = ()) -> bool:
-    """Folds all that is applied. False if there was nothing to fold, or another node's fold came first.
+    """Folds all that is applied, or all before the first revert in it. False if there was nothing to fold, or another
+    node's fold came first.
 
+    The fold that begins with a revert keeps what HEAD named until then as a snapshot, so that a revert can be reverted.
     `spared` are segments that are left as they are.
 
     Raises:
         UnavailableError, StorageFullError: the store; the tail stays in memory and in the log, the next fold takes it.
     """
     async with shard.changing:
-        state = shard.state
+        state = shard.state.oldest
         if state.applied < state.head.folded:
             return False
         frozen = state.freeze()
+    epoch = frozen.head.gc_epoch
     absorbed = choose_absorbed(frozen, shard.spec, shard.settings.compaction.target_bytes, spared)
     kept = [entry for entry in frozen.segments if entry not in absorbed]
     sources = [Source(view, view.live) for view in frozen.views]
     sources += [Source(segment.reader, live) for segment, live, _ in absorbed]
     rows = sum(view.live_rows for view in frozen.views) + sum(live_rows for _, _, live_rows in absorbed)
     with tempfile.TemporaryDirectory(prefix="akidb-fold-") as scratch:
-        written = await write(shard, sources, frozen.folded - 1, Path(scratch)) if rows else None
+        written = await write(shard, sources, frozen.folded - 1, Path(scratch), epoch) if rows else None
         async with shard.store.lock(shard.prefix, exclusive=False):
-            refs = await _put_deletes(shard, kept)
-            requests = await put_requests(shard.store, shard.prefix, shard.heads, frozen.requests, state.requests)
+            refs = await _put_deletes(shard, kept, epoch)
+            requests = await put_requests(
+                shard.store, shard.prefix, shard.heads, frozen.requests, state.requests, epoch
+            )
+            before = await _put_before(shard, frozen)
             if written is not None:
                 await shard.store.put(written.ref.key, written.path)
-            head = await shard.heads.swap(lambda head: _folded(head, frozen, refs, written, tuple(requests)))
+            head = await shard.heads.swap(lambda head: _folded(head, frozen, refs, written, tuple(requests), before))
     if head is None:
         await shard.refresh()
         return False
@@ -95,15 +101,20 @@ def _folded(
     refs: dict[UUID, SegmentRef],
     written: Written | None,
     requests: tuple[RequestsRef, ...],
+    before: Sequence[Pin],
 ) -> Head | None:
     """HEAD after the fold, or None if it does not hold what the fold began from (a graph may have been added since).
+
+    It names what the fold began from and did not absorb: HEAD's segments or, after a revert, the snapshot's.
 
     Raises:
         AssertionError: rows would be lost or doubled, which would be a bug of ours; nothing was sent.
     """
     if (head.folded, head.segments) != (frozen.head.folded, frozen.head.segments):
         return None
-    segments = tuple(refs[ref.uuid] for ref in head.segments if ref.uuid in refs)
+    if too_old(head, frozen.head.gc_epoch):
+        return None
+    segments = tuple(refs.values())
     if written is not None:
         segments += (written.ref,)
     if sum(ref.live for ref in segments) != frozen.live_rows:  # not an assert: python -O must not switch it off
@@ -116,20 +127,34 @@ def _folded(
         live_count=sum(ref.live for ref in segments),
         sealed=frozen.sealed,
         requests=requests,
+        pins=(*(pin for pin in head.pins if pin.uuid not in frozen.unpinned), *before),
     )
 
 
+def too_old(head: Head, epoch: int) -> bool:
+    """Whether objects made in `epoch` may not be named any more: a collector may have seen them without a name."""
+    return head.gc_epoch - epoch > EPOCHS_OPEN
+
+
+async def _put_before(shard: Shard, frozen: Frozen) -> list[Pin]:
+    """The snapshot of what a revert found, where the fold begins with one."""
+    if not frozen.reverted_at:
+        return []
+    return [await shard.heads.manifests.put(frozen.head, before_revert(frozen.reverted_at))]
+
+
 async def write(
-    shard: Shard, sources: Sequence[Source], lsn_max: int, scratch: Path, graph: memoryview | None = None
+    shard: Shard, sources: Sequence[Source], lsn_max: int, scratch: Path, epoch: int, graph: memoryview | None = None
 ) -> Written:
-    """Writes one segment file of the live rows of `sources`, in the background threads."""
+    """Writes one segment file of the live rows of `sources`, in the background threads; `epoch` is HEAD's gc_epoch
+    when the work began."""
     uuid = uuid4()
     path = scratch / str(uuid)
     stats = await shard.workers.run(
         shard.workers.background,
         lambda: write_segment(path, uuid=uuid, spec=shard.spec, sources=sources, graph=graph),
     )
-    key = f"{shard.prefix}/seg/0-{uuid.hex}"
+    key = object_key(shard.prefix, SEGMENTS, epoch, uuid)
     ref = SegmentRef(
         uuid=uuid,
         key=key,
@@ -142,13 +167,15 @@ async def write(
     return Written(ref, path)
 
 
-async def _put_deletes(shard: Shard, kept: Sequence[tuple[LiveSegment, Mask, int]]) -> dict[UUID, SegmentRef]:
+async def _put_deletes(
+    shard: Shard, kept: Sequence[tuple[LiveSegment, Mask, int]], epoch: int
+) -> dict[UUID, SegmentRef]:
     """The kept segments' references; rows that died since the last fold go into a new deletes object each."""
     refs = {}
     for segment, live, live_rows in kept:
         ref = segment.ref
         if live_rows != ref.live:
-            key = f"{shard.prefix}/del/{uuid4().hex}"
+            key = object_key(shard.prefix, DELETES, epoch, uuid4())
             await shard.store.put(key, await asyncio.to_thread(encode_deletes, ref.uuid, live))
             ref = replace(ref, live=live_rows, deletes_key=key)
         refs[ref.uuid] = ref
@@ -158,11 +185,14 @@ async def _put_deletes(shard: Shard, kept: Sequence[tuple[LiveSegment, Mask, int
 async def add_graph(shard: Shard, segment: LiveSegment, graph: memoryview) -> bool:
     """Puts a copy of the segment with its graph and names it in HEAD. False if it was folded away meanwhile."""
     state, old = shard.state, segment.ref.uuid
+    epoch = state.head.gc_epoch
     with tempfile.TemporaryDirectory(prefix="akidb-graph-") as scratch:
-        written = await write(shard, [Source(segment.reader, None)], segment.ref.lsn_max, Path(scratch), graph)
+        written = await write(shard, [Source(segment.reader, None)], segment.ref.lsn_max, Path(scratch), epoch, graph)
         async with shard.store.lock(shard.prefix, exclusive=False):
             await shard.store.put(written.ref.key, written.path)
-            head = await shard.heads.swap(lambda head: _with_graph(head, old, written.ref))
+            head = await shard.heads.swap(
+                lambda head: None if too_old(head, epoch) else _with_graph(head, old, written.ref)
+            )
     if head is None:
         await shard.refresh()
         return False

@@ -157,6 +157,8 @@ class Maintenance:
         state = self._shard.state
         if not state.slots_in_tail:
             return False
+        if state.reverted_at:  # until HEAD names the snapshot's segments none of them can be merged or get a graph
+            return True
         size = self.tail_size()
         if size >= 2.0 or (size >= 1.0 and self._own_crossing):
             return True
@@ -199,6 +201,8 @@ class Maintenance:
     def _next_to_build(self) -> LiveSegment | None:
         """The largest segment that is to have a graph, or another one."""
         state = self._shard.state
+        if state.reverted_at:
+            return None
         wanting = [segment for segment in state.segments if state.wants_graph(segment)]
         return max(wanting, key=lambda segment: segment.reader.rows, default=None)
 
@@ -230,6 +234,8 @@ class Maintenance:
     def _next_to_merge(self) -> list[LiveSegment]:
         """The segments that compaction would merge now."""
         segments = self._shard.state.segments
+        if self._shard.state.reverted_at:
+            return []
         chosen = compaction.choose([segment.ref for segment in segments], self._target_bytes)
         return [segment for segment in segments if segment.ref in chosen]
 
@@ -312,7 +318,7 @@ class Maintenance:
         try:
             async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
                 while self.index_state().state == "building" and not self._shard.state.sealed:
-                    if self._shard.state.tail_wants_graph:
+                    if self._shard.state.tail_wants_graph or self._shard.state.reverted_at:
                         await self.fold()
                     segment = self._next_to_build()
                     if segment is not None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID, uuid4
 
 import msgspec
@@ -184,7 +184,7 @@ async def open_requests(
 
 
 async def put_requests(
-    store: ObjectStore, prefix: str, heads: HeadStore, tail: Mapping[UUID, Written], folded: Requests
+    store: ObjectStore, prefix: str, heads: HeadStore, tail: Mapping[UUID, Written], folded: Requests, epoch: int
 ) -> dict[RequestsRef, RequestsObject]:
     """What a fold's HEAD is to name: the young objects of `folded`, and one of `tail` with the smaller ones merged."""
     kept = await _young(heads, folded.folded)
@@ -198,11 +198,11 @@ async def put_requests(
             count += ref.count
     rows = np.concatenate([part.rows for part in merged])
     requests = RequestsObject(np.sort(rows, order=("high", "low")))
-    fresh = RequestsRef(uuid4(), count, 0)
+    fresh = RequestsRef(uuid4(), count, 0, epoch)
     key = fresh.key(prefix)
     await store.put(key, encode_requests(requests, uuid=fresh.uuid))
     written = (await store.head(key)).last_modified
-    return {**kept, RequestsRef(fresh.uuid, count, int(written or 0)): requests}
+    return {**kept, replace(fresh, written=int(written or 0)): requests}
 
 
 async def _young(heads: HeadStore, folded: Mapping[RequestsRef, RequestsObject]) -> dict[RequestsRef, RequestsObject]:

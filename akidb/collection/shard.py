@@ -17,6 +17,7 @@ from functools import partial
 from typing import TypeVar
 from uuid import UUID
 
+from akidb.collection.pinned import Pinned
 from akidb.collection.requests import open_requests
 from akidb.collection.state import LiveSegment, ShardState
 from akidb.collection.token import lsn_for
@@ -36,6 +37,9 @@ INLINE_ROWS = 512
 """Slots with more rows than this are applied in a thread: it takes longer than the event loop may stand still."""
 
 OPEN_TRIES = 3
+
+PINNED_MAX = 4
+"""Snapshots that stay open for the next read as of one."""
 
 SESSION_LOOK_SECS_MIN, SESSION_LOOK_SECS_MAX = 0.05, 1.0
 """Pauses between looks for a write that a session knows of and the log does not hold yet."""
@@ -96,6 +100,7 @@ class Shard:
         self._state: ShardState | None = None
         self.changing = asyncio.Lock()
         self._adopting = asyncio.Lock()
+        self._pinned: dict[UUID, Pinned] = {}
         self.last_caught_up = 0.0
         self.last_write = 0.0
         self.last_answer = 0.0
@@ -124,10 +129,14 @@ class Shard:
         return self.state.chain
 
     async def apply(self, slot: Slot) -> None:
+        reverted = await self._reverted(slot)
         async with self.changing:
             if slot.lsn <= self.state.applied:
                 return  # adopting a newer HEAD read it already
-            await self.change(partial(self.state.apply, slot), rows=_rows(slot))
+            if reverted is None:
+                await self.change(partial(self.state.apply, slot), rows=_rows(slot))
+            else:
+                self._state = _after(self.state, slot, reverted)
         self.last_write = time.monotonic()
         self.on_applied(slot)
 
@@ -153,7 +162,25 @@ class Shard:
         if (head.folded, head.segments) != (present.folded, present.segments):
             await self._adopt(head)
         else:
-            self.state.head = head
+            self.state.take_head(head)
+
+    async def pinned(self, uuid: UUID, epoch: int) -> Pinned:
+        """The snapshot whose manifest is `uuid`, opened. Raises CorruptionError, UnavailableError."""
+        found = self._pinned.pop(uuid, None)
+        if found is None:
+            manifest = await self.heads.manifests.read(uuid, epoch)
+            found = Pinned(manifest, tuple(await self._open_segments(manifest)))
+        self._pinned[uuid] = found
+        while len(self._pinned) > PINNED_MAX:
+            del self._pinned[next(iter(self._pinned))]
+        return found
+
+    async def _reverted(self, slot: Slot) -> Pinned | None:
+        """What the slot reverts to, if it does."""
+        if slot.revert is None:
+            return None
+        _, revert = slot.revert
+        return await self.pinned(revert.uuid, revert.epoch)
 
     async def take_spec(self, spec: CollectionSpec) -> None:
         """Goes on with other index parameters."""
@@ -181,7 +208,7 @@ class Shard:
             state = ShardState(self.spec, head, await self._open_segments(head), requests)
             while True:
                 before = state.applied
-                await self._read_tail(state)
+                state = await self._read_tail(state)
                 newest, _ = await self.heads.read()
                 if newest.garbage > state.applied + 1:
                     return newest
@@ -201,13 +228,17 @@ class Shard:
                 raise
             return newest
 
-    async def _read_tail(self, state: ShardState) -> None:
+    async def _read_tail(self, state: ShardState) -> ShardState:
         async for slot in self.log.read_from(state.applied + 1, chain=state.chain):
-            if _rows(slot) > INLINE_ROWS:
+            reverted = await self._reverted(slot)
+            if reverted is not None:
+                state = _after(state, slot, reverted)
+            elif _rows(slot) > INLINE_ROWS:
                 await asyncio.to_thread(state.apply, slot)
             else:
                 state.apply(slot)
                 await asyncio.sleep(0)  # slots come up to 64 at a time; together they would hold up the event loop
+        return state
 
     async def _open_segments(self, head: Head) -> list[LiveSegment]:
         present = {} if self._state is None else {part.ref.uuid: part.reader for part in self._state.segments}
@@ -351,6 +382,14 @@ def _suffices(consistency: Consistency, wanted: Lsn, lsn: Lsn, caught_up: float)
         case "bounded":
             return time.monotonic() - caught_up < consistency.bounded_ms / 1000
     return False
+
+
+def _after(state: ShardState, slot: Slot, reverted: Pinned) -> ShardState:
+    """The state after a slot that reverts; `state` itself where the batch was applied before."""
+    if slot.revert is None or not state.has_applied(slot.revert[0]):
+        state = state.reverted(reverted.segments())
+    state.apply(slot)
+    return state
 
 
 def _rows(slot: Slot) -> int:

@@ -16,11 +16,11 @@ import numpy.typing as npt
 
 from akidb.collection.requests import Requests, RequestsObject, Written
 from akidb.errors import CorruptionError
-from akidb.manifest import Head, RequestsRef, SegmentRef
+from akidb.manifest import Head, Pin, RequestsRef, SegmentRef
 from akidb.query import Part, Snapshot
 from akidb.segment import MemTable, MemView, Segment, merge_patch
 from akidb.types import CollectionSpec, IndexParams, IndexState, Lsn
-from akidb.wal import Delete, Patch, Seal, Slot, Upsert
+from akidb.wal import Delete, Patch, Revert, Seal, Slot, Unpin, Upsert
 
 
 class LiveSegment:
@@ -84,6 +84,8 @@ class Frozen:
     views: tuple[MemView, ...]
     segments: tuple[tuple[LiveSegment, npt.NDArray[np.bool_], int], ...]
     requests: Mapping[UUID, Written]
+    reverted_at: Lsn
+    unpinned: frozenset[UUID]
 
     @property
     def live_rows(self) -> int:
@@ -111,6 +113,12 @@ class ShardState:
         self.active = MemTable(spec)
         self.slots_in_tail = 0
         self.requests = Requests(requests)
+        self.before: ShardState | None = None
+        """What the revert in slot `reverted_at` found, as long as slots of it are not folded: those come first."""
+        self.reverted_at: Lsn = 0
+        """The slot whose revert made this state, while it is not folded: HEAD names other segments than these."""
+        self.unpinned: set[UUID] = set()
+        """Snapshots that HEAD names and that slots of the tail dropped."""
         self._batches: dict[UUID, Lsn] = {}
         self._touched: set[str] | None = None
         self._snapshot: Snapshot | None = None
@@ -142,8 +150,52 @@ class ShardState:
             case Patch(ids, patches):
                 for id_, patch in zip(ids, patches, strict=True):
                     self._patch(id_, patch, lsn)
+            case Revert():
+                self.reverted_at = lsn  # the state was made for it: see `reverted`
+            case Unpin(uuid):
+                self.unpinned.add(uuid)
             case Seal():
                 self.sealed = True
+
+    def has_applied(self, batch: UUID) -> bool:
+        """Whether the tail holds the batch."""
+        return batch in self._batches
+
+    def reverted(self, segments: Sequence[LiveSegment]) -> ShardState:
+        """A state at the same slot with the points of a snapshot, to which the slot that reverts is applied next.
+
+        Which requests were made and which batches are in the log stays as it is: those are not points.
+        """
+        state = ShardState(self.spec, self.head, segments, self.requests.folded)
+        state.requests.tail = dict(self.requests.tail)
+        state.before = self if self.applied >= self.head.folded else None
+        state.applied, state.chain, state.sealed = self.applied, self.chain, self.sealed
+        state.slots_in_tail, state.unpinned, state._batches = (
+            self.slots_in_tail,
+            set(self.unpinned),
+            dict(self._batches),
+        )
+        return state
+
+    @property
+    def oldest(self) -> ShardState:
+        """The state that is to be folded next: no fold goes beyond a revert, so that HEAD tells once what it found."""
+        return self if self.before is None else self.before.oldest
+
+    def pin(self, name: str) -> Pin | None:
+        """The user's snapshot of that name."""
+        return next((pin for pin in self.pins if pin.name == name), None)
+
+    @property
+    def pins(self) -> list[Pin]:
+        """The users' snapshots."""
+        return [pin for pin in self.head.pins if pin.uuid not in self.unpinned and not pin.clone]
+
+    def take_head(self, head: Head) -> None:
+        """Goes on with a HEAD that names the same segments."""
+        self.head = head
+        if self.before is not None:
+            self.before.take_head(head)
 
     def _replace_elsewhere(self, ids: Sequence[str]) -> None:
         for memtable in self.frozen:
@@ -234,8 +286,10 @@ class ShardState:
         self._snapshot = None
         views = tuple(memtable.snapshot() for memtable in self.frozen)
         segments = tuple((segment, segment.live, segment.live_rows) for segment in self.segments)
-        requests = dict(self.requests.tail)
-        return Frozen(self.head, self.applied + 1, self.chain, self.sealed, views, segments, requests)
+        return Frozen(
+            self.head, self.applied + 1, self.chain, self.sealed, views, segments, dict(self.requests.tail),
+            self.reverted_at, frozenset(self.unpinned),
+        )  # fmt: skip
 
     def install_fold(
         self,
@@ -255,6 +309,8 @@ class ShardState:
         self.frozen, self._touched = [], None
         self._batches = {uuid: lsn for uuid, lsn in self._batches.items() if lsn >= head.folded}
         self.requests.install(requests, head.folded)
+        self.unpinned -= frozen.unpinned
+        self.reverted_at = 0
         self.head = head
         self.slots_in_tail = self.applied + 1 - head.folded
         self._snapshot = None

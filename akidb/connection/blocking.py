@@ -19,7 +19,18 @@ from akidb.connection.asynchronous import AsyncCollection, AsyncConnection, conn
 from akidb.connection.embedded import EmbeddedCollection, EmbeddedDatabase
 from akidb.errors import UnavailableError
 from akidb.surface import check_timeout
-from akidb.types import AnyConsistency, CollectionInfo, Consistency, IfVersion, IndexParams, Metric, Point, ScoredPoint
+from akidb.types import (
+    AnyConsistency,
+    CollectionInfo,
+    Consistency,
+    IfVersion,
+    IndexParams,
+    Metric,
+    Point,
+    RevertInfo,
+    ScoredPoint,
+    SnapshotInfo,
+)
 
 T = TypeVar("T")
 
@@ -205,9 +216,10 @@ class Collection:
         *,
         with_vector: bool = True,
         consistency: AnyConsistency = None,
+        as_of: str | None = None,
     ) -> list[Point | None]:
         """The points in the order of `ids`, None where there is none."""
-        return self._io.run(self._inner.get(ids, with_vector=with_vector, consistency=consistency))
+        return self._io.run(self._inner.get(ids, with_vector=with_vector, consistency=consistency, as_of=as_of))
 
     def search(
         self, vector: npt.ArrayLike | None = None, top_k: int = 10, *, id: str | int | None = None, **options: Any
@@ -215,7 +227,7 @@ class Collection:
         """The `top_k` points nearest to a vector of shape (dim,), or to the stored point `id`, which is left out.
 
         Options: filter (dict), ef_search or target_recall, exact, with_vector, with_payload, score_threshold,
-        timeout_ms = 1000, consistency. Best first.
+        timeout_ms = 1000, consistency, as_of (a snapshot's name). Best first.
 
         Raises:
             InvalidInputError: wrong dimension, values that are not finite, an unknown option, a bad filter.
@@ -233,16 +245,16 @@ class Collection:
         *,
         timeout_ms: int = 1000,
         consistency: AnyConsistency = None,
+        as_of: str | None = None,
         **options: Any,
     ) -> list[list[ScoredPoint]]:
         """`search` for each row of `vectors`, shape (n, dim), in order."""
         inner = self._inner
         if not isinstance(inner, EmbeddedCollection):
-            return self._io.run(
-                inner.search_batch(vectors, top_k, timeout_ms=timeout_ms, consistency=consistency, **options)
-            )
+            asked = {"timeout_ms": timeout_ms, "consistency": consistency, "as_of": as_of, **options}
+            return self._io.run(inner.search_batch(vectors, top_k, **asked))
         check_timeout(timeout_ms)
-        wanted, queries = Consistency.parse(consistency), inner.queries(vectors, top_k=top_k, **options)
+        wanted, queries = Consistency.parse(consistency, as_of), inner.queries(vectors, top_k=top_k, **options)
         self._io.check_process()
         prepared = inner.engine.prepare(queries, timeout_ms=timeout_ms)
         # Asking the background loop costs two changes of thread, more than the search of a small collection.
@@ -256,9 +268,10 @@ class Collection:
         filter: Mapping[str, Any] | None = None,
         *,
         consistency: AnyConsistency = None,
+        as_of: str | None = None,
     ) -> int:
         """How many points there are, or how many match `filter`."""
-        return self._io.run(self._inner.count(filter, consistency=consistency))
+        return self._io.run(self._inner.count(filter, consistency=consistency, as_of=as_of))
 
     def scroll(
         self,
@@ -268,9 +281,39 @@ class Collection:
         with_vector: bool = False,
         *,
         consistency: AnyConsistency = None,
+        as_of: str | None = None,
     ) -> list[Point]:
         """Up to `limit` points in id order whose id is greater than `after`, which is the last page's last id."""
-        return self._io.run(self._inner.scroll(after, limit, filter, with_vector, consistency=consistency))
+        page = self._inner.scroll(after, limit, filter, with_vector, consistency=consistency, as_of=as_of)
+        return self._io.run(page)
+
+    def create_snapshot(self, name: str) -> SnapshotInfo:
+        """Keeps the points as they are now, under `name`, without copying any: reads reach them by `as_of`.
+
+        Raises:
+            ConflictError: `snapshot_exists`, `too_many_snapshots`; nothing was changed.
+            InvalidInputError: `invalid_snapshot`: not a name.
+        """
+        return self._io.run(self._inner.create_snapshot(name))
+
+    def list_snapshots(self) -> list[SnapshotInfo]:
+        """All snapshots, oldest first."""
+        return self._io.run(self._inner.list_snapshots())
+
+    def drop_snapshot(self, name: str) -> None:
+        """Forgets a snapshot. Raises NotFoundError."""
+        self._io.run(self._inner.drop_snapshot(name))
+
+    def revert(self, name: str) -> RevertInfo:
+        """Makes the points those of a snapshot, for every node at once, as one write. What there was before it is kept
+        as a snapshot of its own, `before`, so that a revert can be reverted.
+
+        Raises:
+            NotFoundError: `snapshot_not_found`.
+            ConflictError: `too_many_snapshots`: there is no room for `before`; nothing was changed.
+            DeadlineExceededError: with code `outcome_unknown` it may have happened.
+        """
+        return self._io.run(self._inner.revert(name))
 
     def wait_indexed(self, timeout_ms: int = 600_000) -> None:
         """Returns when every point that is to be in a graph is in one; DeadlineExceededError past `timeout_ms`."""

@@ -24,7 +24,9 @@ from akidb.types import (
     IndexParams,
     Metric,
     Point,
+    RevertInfo,
     ScoredPoint,
+    SnapshotInfo,
 )
 
 
@@ -129,9 +131,10 @@ class EmbeddedCollection:
         *,
         with_vector: bool = True,
         consistency: AnyConsistency = None,
+        as_of: str | None = None,
     ) -> list[Point | None]:
         """Points in the order of `ids`; None where there is none."""
-        return await self.engine.get(ids, with_vector=with_vector, consistency=Consistency.parse(consistency))
+        return await self.engine.get(ids, with_vector=with_vector, consistency=Consistency.parse(consistency, as_of))
 
     def queries(self, vectors: npt.ArrayLike, *, top_k: int, **options: Any) -> list[SearchQuery]:
         """One SearchQuery per row of `vectors`, all with the same options."""
@@ -148,6 +151,7 @@ class EmbeddedCollection:
         id: str | int | None = None,
         timeout_ms: int = 1000,
         consistency: AnyConsistency = None,
+        as_of: str | None = None,
         **options: Any,
     ) -> list[ScoredPoint]:
         """The `top_k` points nearest to a vector of shape (dim,), or to the stored point `id`, which is left out.
@@ -161,14 +165,14 @@ class EmbeddedCollection:
         """
         check_target(vector, id)
         if id is not None:
-            return await self._near(id, top_k, timeout_ms=timeout_ms, consistency=consistency, **options)
+            return await self._near(id, top_k, timeout_ms=timeout_ms, consistency=consistency, as_of=as_of, **options)
         found = await self.search_batch(
-            np.asarray(vector)[None], top_k, timeout_ms=timeout_ms, consistency=consistency, **options
+            np.asarray(vector)[None], top_k, timeout_ms=timeout_ms, consistency=consistency, as_of=as_of, **options
         )
         return found[0]
 
     async def _near(self, id: str | int, top_k: int, **options: Any) -> list[ScoredPoint]:
-        (stored,) = await self.get([id], consistency=options["consistency"])
+        (stored,) = await self.get([id], consistency=options["consistency"], as_of=options["as_of"])
         if stored is None:
             raise NotFoundError(f"collection {self.name!r} has no point {str(id)!r}", code="point_not_found")
         wider = top_k + 1 if 0 < top_k < self._settings.api.validation.top_k_max else top_k
@@ -182,21 +186,25 @@ class EmbeddedCollection:
         *,
         timeout_ms: int = 1000,
         consistency: AnyConsistency = None,
+        as_of: str | None = None,
         **options: Any,
     ) -> list[list[ScoredPoint]]:
         """`search` for each row of `vectors`, (n, dim), in order; all see one state."""
         check_timeout(timeout_ms)
         queries = self.queries(vectors, top_k=top_k, **options)
-        return await self.engine.search(queries, timeout_ms=timeout_ms, consistency=Consistency.parse(consistency))
+        return await self.engine.search(
+            queries, timeout_ms=timeout_ms, consistency=Consistency.parse(consistency, as_of)
+        )
 
     async def count(
         self,
         filter: Mapping[str, Any] | None = None,
         *,
         consistency: AnyConsistency = None,
+        as_of: str | None = None,
     ) -> int:
         """How many points there are, or how many match `filter`."""
-        return await self.engine.count(self._filter(filter), consistency=Consistency.parse(consistency))
+        return await self.engine.count(self._filter(filter), consistency=Consistency.parse(consistency, as_of))
 
     async def scroll(
         self,
@@ -206,6 +214,7 @@ class EmbeddedCollection:
         with_vector: bool = False,
         *,
         consistency: AnyConsistency = None,
+        as_of: str | None = None,
     ) -> list[Point]:
         """Up to `limit` points in id order whose id is greater than `after`, which is the last page's last id."""
         check_page(limit)
@@ -214,7 +223,7 @@ class EmbeddedCollection:
             limit=limit,
             filter=self._filter(filter),
             with_vector=with_vector,
-            consistency=Consistency.parse(consistency),
+            consistency=Consistency.parse(consistency, as_of),
         )
 
     def _filter(self, given: Mapping[str, Any] | None) -> filters.Filter | None:
@@ -227,6 +236,34 @@ class EmbeddedCollection:
             max_clauses=limits.max_filter_clauses,
             schema=filters.PayloadSchema.parse(self.engine.spec.payload_schema),
         )
+
+    async def create_snapshot(self, name: str) -> SnapshotInfo:
+        """Keeps the points as they are now, under `name`, without copying any: reads reach them by `as_of`.
+
+        Raises:
+            ConflictError: `snapshot_exists`, `too_many_snapshots`; nothing was changed.
+            InvalidInputError: `invalid_snapshot`: not a name.
+        """
+        return await self.engine.create_snapshot(name)
+
+    async def list_snapshots(self) -> list[SnapshotInfo]:
+        """All snapshots, oldest first."""
+        return await self.engine.list_snapshots()
+
+    async def drop_snapshot(self, name: str) -> None:
+        """Forgets a snapshot. Raises NotFoundError."""
+        await self.engine.drop_snapshot(name)
+
+    async def revert(self, name: str) -> RevertInfo:
+        """Makes the points those of a snapshot, for every node at once, as one write. What there was before it is kept
+        as a snapshot of its own, `before`, so that a revert can be reverted.
+
+        Raises:
+            NotFoundError: `snapshot_not_found`.
+            ConflictError: `too_many_snapshots`: there is no room for `before`; nothing was changed.
+            DeadlineExceededError: with code `outcome_unknown` it may have happened.
+        """
+        return await self.engine.revert(name)
 
     async def wait_indexed(self, timeout_ms: int = 600_000) -> None:
         """Returns when every point that is to be in a graph is in one; DeadlineExceededError past `timeout_ms`."""

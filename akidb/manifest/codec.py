@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable, Iterator
 from uuid import UUID
 
 import numpy as np
 
 from akidb.codec import decode, encode, pack_text, unpack_text
-from akidb.codec.frame import KIND_HEAD, REQUESTS, Buffer, Section
+from akidb.codec.frame import KIND_HEAD, REQUESTS, SNAPSHOTS, Buffer, Section
 from akidb.errors import CorruptionError
-from akidb.manifest.model import Head, RequestsRef, SegmentRef
+from akidb.manifest.model import Head, Pin, RequestsRef, SegmentRef
 
 _HEAD = struct.Struct("<Q16sQQQQQQ16s16sI4x")
 _SEGMENT = struct.Struct("<16sQQQQI4x")
-_REQUESTS = struct.Struct("<16sQQ")
-_SEALED = _HAS_GRAPH = 1
+_REQUESTS = struct.Struct("<16sQQQ")
+_PIN = struct.Struct("<16sQQIIHH")
+_SEALED = _HAS_GRAPH = _CLONE = 1
 _HAS_DELETES = 2
 
 
@@ -39,10 +41,31 @@ def encode_head(head: Head, *, shard: UUID, kind: int = KIND_HEAD) -> bytes:
         "segments": b"".join(rows),
         "keys": [offsets.astype("<u8").tobytes(), keys],
     }
-    if not head.requests:
-        return encode(kind, shard, sections)
-    sections["requests"] = b"".join(_REQUESTS.pack(ref.uuid.bytes, ref.count, ref.written) for ref in head.requests)
-    return encode(kind, shard, sections, must_understand=REQUESTS)
+    must_understand = 0
+    if head.requests:
+        must_understand |= REQUESTS
+        sections["requests"] = b"".join(
+            _REQUESTS.pack(ref.uuid.bytes, ref.count, ref.written, ref.epoch) for ref in head.requests
+        )
+    if head.pins:
+        must_understand |= SNAPSHOTS
+        sections["pins"] = b"".join(part for pin in head.pins for part in _encode_pin(pin))
+    return encode(kind, shard, sections, must_understand=must_understand)
+
+
+def pins_bytes(pins: Iterable[Pin]) -> int:
+    """What they take of HEAD."""
+    return sum(_PIN.size + len(pin.name.encode()) for pin in pins)
+
+
+def _encode_pin(pin: Pin) -> tuple[bytes, bytes]:
+    name = pin.name.encode()
+    return (
+        _PIN.pack(
+            pin.uuid.bytes, pin.lsn, pin.points, pin.created, pin.epoch, _CLONE if pin.clone else 0, len(name)
+        ),
+        name,
+    )  # fmt: skip
 
 
 def decode_head(body: Buffer, *, shard: UUID, name: str, kind: int = KIND_HEAD) -> Head:
@@ -70,12 +93,25 @@ def decode_head(body: Buffer, *, shard: UUID, name: str, kind: int = KIND_HEAD) 
             live_sum=live_sum,
             sealed=bool(flags & _SEALED),
             requests=tuple(
-                RequestsRef(UUID(bytes=uuid), count, written)
-                for uuid, count, written in _REQUESTS.iter_unpack(frame.sections.get("requests", b""))
+                RequestsRef(UUID(bytes=uuid), count, written, epoch)
+                for uuid, count, written, epoch in _REQUESTS.iter_unpack(frame.sections.get("requests", b""))
             ),
+            pins=tuple(_decode_pins(frame.sections.get("pins", memoryview(b"")))),
         )
     except (CorruptionError, KeyError, ValueError, struct.error) as error:
         raise CorruptionError(f"object {name}: {error}") from error
+
+
+def _decode_pins(section: memoryview) -> Iterator[Pin]:
+    at = 0
+    while at < len(section):
+        uuid, lsn, points, created, epoch, flags, size = _PIN.unpack_from(section, at)
+        at += _PIN.size
+        if at + size > len(section):
+            raise CorruptionError(f"the name of snapshot {UUID(bytes=uuid)} reaches past the section")
+        name = str(section[at : at + size], "utf-8")
+        at += size
+        yield Pin(name, UUID(bytes=uuid), lsn, created, points, epoch, bool(flags & _CLONE))
 
 
 def _decode_segments(rows: memoryview, packed: memoryview) -> tuple[SegmentRef, ...]:

@@ -68,6 +68,22 @@ def requests_move_with_folded(old: Head, new: Head) -> bool:
     return new.folded > old.folded or new.requests == old.requests
 
 
+def snapshots_are_distinct(_: Head, new: Head) -> bool:
+    """Who names a snapshot means one."""
+    return len({pin.name for pin in new.pins}) == len({pin.uuid for pin in new.pins}) == len(new.pins)
+
+
+def snapshots_hold_only_folded_slots(_: Head, new: Head) -> bool:
+    """A snapshot is of slots that segments hold; the log alone may be all that holds the others."""
+    return all(pin.lsn < new.folded for pin in new.pins)
+
+
+def snapshots_leave_by_folding(old: Head, new: Head) -> bool:
+    """A slot that reverts to a snapshot is applied from what the snapshot keeps until it is folded. Which of the two
+    came first, the revert or the drop, only the log says, so only a fold of the drop takes the snapshot out."""
+    return new.folded > old.folded or {pin for pin in old.pins if not pin.clone} <= set(new.pins)
+
+
 def seal_is_final(old: Head, new: Head) -> bool:
     """Nothing follows a seal in the log, so nothing can be folded after it, and nothing takes it back."""
     return not old.sealed or (new.sealed and new.folded == old.folded)
@@ -90,6 +106,9 @@ INVARIANTS: tuple[Callable[[Head, Head], bool], ...] = (
     live_count_adds_up,
     live_count_moves_with_folded,
     requests_move_with_folded,
+    snapshots_are_distinct,
+    snapshots_hold_only_folded_slots,
+    snapshots_leave_by_folding,
     seal_is_final,
     epochs_never_fall,
 )

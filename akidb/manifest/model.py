@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from akidb.manifest.names import MANIFESTS, REQUESTS, object_key
 from akidb.types import Lsn
 
 RECENT_MAX = 64
@@ -36,9 +37,34 @@ class RequestsRef:
     uuid: UUID
     count: int
     written: int
+    epoch: int = 0
 
     def key(self, prefix: str) -> str:
-        return f"{prefix}/req/{self.uuid.hex}"
+        return object_key(prefix, REQUESTS, self.epoch, self.uuid)
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """A snapshot: what HEAD said when all slots up to `lsn` were folded, kept in a manifest object.
+
+    Attributes:
+        name: the user's, unique among the shard's snapshots; of a clone's pin the uuid of the collection, in hex.
+        uuid: the manifest object's, and the pin's own: a name may come back, this never does.
+        created: seconds of the store's clock; 0 where the store did not tell.
+        points: live points at `lsn`.
+        clone: it belongs to a collection whose HEAD names objects of this shard, and is shown to nobody.
+    """
+
+    name: str
+    uuid: UUID
+    lsn: Lsn
+    created: int = 0
+    points: int = 0
+    epoch: int = 0
+    clone: bool = False
+
+    def key(self, prefix: str) -> str:
+        return object_key(prefix, MANIFESTS, self.epoch, self.uuid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +80,9 @@ class Head:
         live_count: live rows of all segments.
         sealed: the log ended with a seal that is folded.
         requests: where the requests of folded slots are told, oldest first, for 24 hours at least.
-        gc_epoch, term, compaction_epoch, live_sum: reserved, kept as they are found.
+        pins: snapshots; what their manifests name is kept as if HEAD named it.
+        gc_epoch: one more with each round of garbage collection on a store without locks.
+        term, compaction_epoch, live_sum: reserved, kept as they are found.
     """
 
     version: int
@@ -71,3 +99,9 @@ class Head:
     live_sum: bytes = field(default=bytes(16))
     sealed: bool = False
     requests: tuple[RequestsRef, ...] = ()
+    pins: tuple[Pin, ...] = ()
+
+    @property
+    def object_keys(self) -> frozenset[str]:
+        """Of the segments and their deletes."""
+        return frozenset(key for ref in self.segments for key in (ref.key, ref.deletes_key) if key is not None)

@@ -14,6 +14,7 @@ from akidb.errors import CorruptionError, UnavailableError
 from akidb.manifest.codec import decode_head, encode_head
 from akidb.manifest.invariants import broken
 from akidb.manifest.model import RECENT_MAX, Head
+from akidb.manifest.pins import Manifests
 from akidb.storage.object_store import ObjectStore, Status
 
 
@@ -24,6 +25,7 @@ class HeadStore:
         self, store: ObjectStore, prefix: str, shard: UUID, *, kind: int = KIND_HEAD, retry: ManifestRetry | None = None
     ) -> None:
         self.key = f"{prefix}/head"
+        self.manifests = Manifests(store, prefix, shard)
         self._store = store
         self._shard = shard
         self._kind = kind

@@ -8,7 +8,7 @@ from akidb.wal.appender import Appender
 from akidb.wal.collect import collect
 from akidb.wal.log import Log
 from akidb.wal.queue import Check
-from akidb.wal.record import Batch, Delete, Entry, Once, Operation, Patch, Seal, Upsert
+from akidb.wal.record import Batch, Delete, Entry, Once, Operation, Patch, Revert, Seal, Unpin, Upsert
 from akidb.wal.slot import CHAIN_START, Slot, decode_slot, encode_slot
 from akidb.wal.tail import State
 
@@ -23,9 +23,11 @@ __all__ = [
     "Once",
     "Operation",
     "Patch",
+    "Revert",
     "Seal",
     "Slot",
     "State",
+    "Unpin",
     "Upsert",
     "collect",
     "decode_slot",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from akidb.manifest import Head, HeadStore
+from akidb.manifest import FOLDERS, Head, HeadStore
 from akidb.wal.log import Log
 
 
 async def collect(log: Log, heads: HeadStore) -> int:
-    """Deletes the slots below HEAD's `folded` and the objects beside the log that it does not name; returns how many.
+    """Deletes the slots below HEAD's `folded` and the objects beside the log that neither it nor a snapshot names;
+    returns how many.
 
     HEAD's `garbage` says so first, by compare-and-swap, all under the shard's exclusive lock: whoever puts a slot, or
     puts an object and then names it, holds the shared one from before the put, so nothing half-way is taken for
@@ -28,10 +29,9 @@ async def collect(log: Log, heads: HeadStore) -> int:
             if info.key >= log.key(head.garbage):
                 break
             doomed.append(info.key)
-        named = {key for ref in head.segments for key in (ref.key, ref.deletes_key)}
-        named |= {ref.key(log.prefix) for ref in head.requests}
-        for folder in ("seg", "del", "req"):
-            doomed += [info.key async for info in store.list_from(f"{log.prefix}/{folder}/") if info.key not in named]
+        kept = await heads.manifests.keys(head)
+        for folder in FOLDERS:
+            doomed += [info.key async for info in store.list_from(f"{log.prefix}/{folder}/") if info.key not in kept]
         await store.delete_many(doomed)
     return len(doomed)
 

@@ -12,7 +12,7 @@ from akidb.codec.frame import Buffer
 from akidb.errors import DeadlineExceededError, UnavailableError
 from akidb.telemetry.metrics import METRICS
 from akidb.types import Lsn
-from akidb.wal.record import Batch, Seal
+from akidb.wal.record import Batch, Revert, Seal
 from akidb.wal.slot import SLOT_BYTES_TARGET
 
 GROUP_BATCHES_MAX = 1000
@@ -39,8 +39,10 @@ class Request:
     abandoned: bool = False
 
     @property
-    def seals(self) -> bool:
-        return any(isinstance(operation, Seal) for operation in self.batch.operations)
+    def ends_slot(self) -> bool:
+        """Whether nothing may come after it in its slot: what came after a seal would be acknowledged and never
+        applied, and nodes apply a slot that reverts in one piece."""
+        return any(isinstance(operation, Seal | Revert) for operation in self.batch.operations)
 
     @property
     def ids(self) -> Iterator[str]:
@@ -140,8 +142,7 @@ class Queue:
         """The next group: up to SLOT_BYTES_TARGET, unless the first request alone is larger.
 
         No point is written by two of them: what a check saw of a point is what its batch finds, and the LSN that is a
-        point's version names one content. An exact request begins a group, so that nothing at all comes before it. A
-        seal ends one: what came after it would be acknowledged and never applied.
+        point's version names one content. An exact request begins a group, so that nothing at all comes before it.
         """
         taken: list[Request] = []
         written: set[str] = set()
@@ -157,7 +158,7 @@ class Queue:
             taken.append(self._waiting.popleft())
             self._forget(request)
             size += request.size
-            if request.seals:
+            if request.ends_slot:
                 break
         return Group(taken)
 

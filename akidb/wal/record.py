@@ -67,7 +67,23 @@ class Once:
     fingerprint: bytes
 
 
-Operation: TypeAlias = Upsert | Delete | Patch | Seal | Entry | Once
+@dataclass(frozen=True, slots=True)
+class Revert:
+    """From here on the points are those of snapshot `uuid`, whose manifest object was made in `epoch`. It has a slot of
+    its own, and HEAD names the snapshot until that slot is folded."""
+
+    uuid: UUID
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unpin:
+    """Drops snapshot `uuid`: nothing reverts to it from here on, and the fold of this slot takes it out of HEAD."""
+
+    uuid: UUID
+
+
+Operation: TypeAlias = Upsert | Delete | Patch | Seal | Entry | Once | Revert | Unpin
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +99,20 @@ class Batch:
         first = self.operations[0] if self.operations else None
         return first if isinstance(first, Once) else None
 
+    @property
+    def revert(self) -> Revert | None:
+        """The snapshot whose points are taken, if that is what the batch does."""
+        return next((operation for operation in self.operations if isinstance(operation, Revert)), None)
+
+    @property
+    def of_snapshots(self) -> bool:
+        return any(isinstance(operation, Revert | Unpin) for operation in self.operations)
+
 
 _FINGERPRINT_BYTES = 16
 _HEAD = struct.Struct("<IIIIQQ")
-_UPSERT, _DELETE, _PATCH, _SEAL, _ENTRY, _ONCE = range(1, 7)
+_SNAPSHOT = struct.Struct("<16sQ")
+_UPSERT, _DELETE, _PATCH, _SEAL, _ENTRY, _ONCE, _REVERT, _UNPIN = range(1, 9)
 _NOTHING = np.zeros((0, 0), np.float32)
 
 
@@ -116,6 +142,10 @@ def encode_operation(operation: Operation) -> list[Buffer]:
             return [_HEAD.pack(_ENTRY, 0, 0, 0, 0, len(json)), json]
         case Once(fingerprint):
             return [_HEAD.pack(_ONCE, 0, 0, 0, 0, _FINGERPRINT_BYTES), fingerprint]
+        case Revert(uuid, epoch):
+            return [_HEAD.pack(_REVERT, 0, 0, 0, 0, _SNAPSHOT.size), _SNAPSHOT.pack(uuid.bytes, epoch)]
+        case Unpin(uuid):
+            return [_HEAD.pack(_UNPIN, 0, 0, 0, 0, _SNAPSHOT.size), _SNAPSHOT.pack(uuid.bytes, 0)]
 
 
 def estimate_bytes(operation: Operation) -> int:
@@ -127,7 +157,7 @@ def estimate_bytes(operation: Operation) -> int:
             return 256 * len(ids)
         case Entry(json):
             return len(json)
-        case Seal() | Once():
+        case Seal() | Once() | Revert() | Unpin():
             return 0
 
 
@@ -169,7 +199,7 @@ def decode_operation(section: memoryview) -> Operation:
     if len(section) < _HEAD.size:
         raise CorruptionError(f"an operation of {len(section)} bytes")
     kind, rows, dim, reserved, id_size, blob_size = _HEAD.unpack_from(section)
-    if not _UPSERT <= kind <= _ONCE or reserved or (dim and kind != _UPSERT):
+    if not _UPSERT <= kind <= _UNPIN or reserved or (dim and kind != _UPSERT):
         raise CorruptionError(f"an operation of unknown kind {kind}")
     with_payloads = kind in (_UPSERT, _PATCH)
     offsets_size = 4 * (rows + 1) * (1 + with_payloads) if rows else 0
@@ -185,6 +215,11 @@ def decode_operation(section: memoryview) -> Operation:
         if blob_size != _FINGERPRINT_BYTES:
             raise CorruptionError(f"a fingerprint of {blob_size} bytes, expected {_FINGERPRINT_BYTES}")
         return Once(bytes(section[at_ids:]))
+    if kind in (_REVERT, _UNPIN):
+        if blob_size != _SNAPSHOT.size:
+            raise CorruptionError(f"the name of a snapshot in {blob_size} bytes, expected {_SNAPSHOT.size}")
+        uuid, epoch = _SNAPSHOT.unpack(section[at_ids:])
+        return Revert(UUID(bytes=uuid), epoch) if kind == _REVERT else Unpin(UUID(bytes=uuid))
     offsets = np.frombuffer(section[at_offsets:at_ids], "<u4").astype(np.uint64).reshape(-1, rows + 1) if rows else None
     ids = [] if offsets is None else unpack_text(offsets[0], section[at_ids : at_ids + id_size])
     if kind == _DELETE:

@@ -14,7 +14,7 @@ from akidb.codec import frame
 from akidb.codec.frame import KIND_SLOT, Buffer
 from akidb.errors import CorruptionError
 from akidb.types import Lsn
-from akidb.wal.record import Batch, decode_operation, encode_operation
+from akidb.wal.record import Batch, Revert, decode_operation, encode_operation
 
 SLOT_BYTES_TARGET = 8 << 20
 """Group commit adds no batch past this. One batch alone may be larger, up to record.BATCH_BYTES_MAX."""
@@ -40,6 +40,12 @@ class Slot:
     batches: Sequence[Batch]
     digest: bytes = b""
 
+    @property
+    def revert(self) -> tuple[UUID, Revert] | None:
+        """The batch that reverts, and to what; nothing else is in such a slot."""
+        found = ((batch.uuid, batch.revert) for batch in self.batches)
+        return next(((uuid, revert) for uuid, revert in found if revert is not None), None)
+
 
 def encode_slot(
     slot: Slot, *, kind: int = KIND_SLOT, encoded: Sequence[Sequence[list[Buffer]]] | None = None
@@ -58,6 +64,7 @@ def encode_slot(
         for parts in operations:
             sections[f"{len(sections):08x}"] = parts
     features = frame.REQUESTS if any(batch.once is not None for batch in slot.batches) else 0
+    features |= frame.SNAPSHOTS if any(batch.of_snapshots for batch in slot.batches) else 0
     body = frame.encode(kind, slot.shard, sections, alignment=_ALIGNMENT, must_understand=features)
     return body, replace(slot, digest=xxh3_128_digest(body))
 

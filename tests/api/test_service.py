@@ -10,7 +10,7 @@ from akidb.errors import AkiDBError, CorruptionError, DeadlineExceededError, Sto
 from tests.api.conftest import POINTS
 
 LATER = [
-    ("GET", "/collections/compass/snapshots"),
+    ("GET", "/collections/compass/versions"),
     ("POST", "/collections/compass/cache/pin"),
     ("GET", "/tenants"),
 ]

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from akidb.codec import encode
-from akidb.codec.frame import KIND_FORMAT
+from akidb.codec.frame import KIND_FORMAT, KIND_MANIFEST
 from akidb.collection.requests import RequestsObject, Written, decode_requests, encode_requests
-from akidb.manifest import Head, RequestsRef, SegmentRef, decode_head, encode_head
-from akidb.wal import CHAIN_START, Batch, Once, Slot, Upsert, decode_slot, encode_slot
+from akidb.manifest import Head, Pin, RequestsRef, SegmentRef, decode_head, encode_head
+from akidb.wal import CHAIN_START, Batch, Once, Revert, Slot, Unpin, Upsert, decode_slot, encode_slot
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"
@@ -33,6 +33,9 @@ def _head() -> Head:
 REQUEST = RequestsRef(UUID(int=0x77), 1, 1_700_000_000)
 DONE = Written(1, 1, bytes(range(16)))
 ONCE = Slot(1, SHARD, WRITER, CHAIN_START, [Batch(BATCH, [Once(DONE.fingerprint), UPSERT])])
+PIN = Pin("first", UUID(int=0x88), 1, 1_700_000_000, 1)
+REVERT = Slot(2, SHARD, WRITER, bytes(16), [Batch(BATCH, [Revert(PIN.uuid, PIN.epoch)])])
+UNPIN = replace(REVERT, batches=[Batch(BATCH, [Unpin(PIN.uuid)])])
 
 
 def _written() -> dict[str, bytes]:
@@ -41,6 +44,10 @@ def _written() -> dict[str, bytes]:
         "requests": encode_requests(requests, uuid=REQUEST.uuid),
         "slot-once": encode_slot(ONCE)[0],
         "head-requests": encode_head(replace(_head(), requests=(REQUEST,)), shard=SHARD),
+        "head-snapshots": encode_head(replace(_head(), pins=(PIN,)), shard=SHARD),
+        "manifest": encode_head(replace(_head(), recent=()), shard=SHARD, kind=KIND_MANIFEST),
+        "slot-revert": encode_slot(REVERT)[0],
+        "slot-unpin": encode_slot(UNPIN)[0],
         "frame": encode(KIND_FORMAT, SHARD, {"format": b"{}"}),
         "slot": encode_slot(SLOT)[0],
         "head": encode_head(_head(), shard=SHARD),
@@ -84,6 +91,27 @@ def test_requests_1_0_are_read() -> None:
     assert requests.find(BATCH) == DONE
 
 
-@pytest.mark.parametrize("name", ["slot", "slot-once", "head", "head-requests", "requests"])
+def test_snapshots_1_0_are_read() -> None:
+    head = decode_head((GOLDEN / "head-snapshots-1.0.bin").read_bytes(), shard=SHARD, name="x")
+    assert head == replace(_head(), pins=(PIN,))
+    manifest = (GOLDEN / "manifest-1.0.bin").read_bytes()
+    assert decode_head(manifest, shard=SHARD, name="x", kind=KIND_MANIFEST) == replace(_head(), recent=())
+    for name, slot in (("slot-revert", REVERT), ("slot-unpin", UNPIN)):
+        body = (GOLDEN / f"{name}-1.0.bin").read_bytes()
+        assert decode_slot(body, lsn=2, shard=SHARD, name="x").batches[0].operations == slot.batches[0].operations
+
+
+def test_who_knows_no_snapshots_is_told_of_a_newer_format() -> None:
+    """Bit 1 of must_understand: a reader that knows bit 0 alone refuses, rather than lose what they keep."""
+    for name in ("head-snapshots", "slot-revert", "slot-unpin"):
+        assert (GOLDEN / f"{name}-1.0.bin").read_bytes()[14:16] == b"\2\0"
+
+
+NAMES = [
+    "slot", "slot-once", "slot-revert", "slot-unpin", "head", "head-requests", "head-snapshots", "manifest", "requests",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_golden_files_of_this_version_are_what_is_written(name: str) -> None:
     assert (GOLDEN / f"{name}-1.0.bin").read_bytes() == _written()[name]

@@ -42,7 +42,7 @@ async def search(request: web.Request) -> web.Response:
     if (wanted.vector is None) == (wanted.id is None):
         raise refuse("invalid_body", (), "expected one of vector and id")
     collection = await _in_time(request, wanted.timeout_ms, service.collection(request))
-    freshness = consistency.of(request, wanted.consistency)
+    freshness = consistency.of(request, wanted.consistency, wanted.as_of)
     limit = service.settings.api.validation.top_k_max
     if not 1 <= wanted.top_k <= limit:
         raise refuse("invalid_top_k", ("top_k",), f"is {wanted.top_k}, expected 1 to {limit}")
@@ -76,7 +76,7 @@ async def batch_search(request: web.Request) -> web.Response:
     if not 1 <= len(wanted.queries) <= BATCH_MAX:
         raise refuse("invalid_batch", ("queries",), f"has {len(wanted.queries)} queries, expected 1 to {BATCH_MAX}")
     collection = await _in_time(request, wanted.timeout_ms, service.collection(request))
-    freshness = consistency.of(request, wanted.consistency)
+    freshness = consistency.of(request, wanted.consistency, wanted.as_of)
 
     def prepare() -> list[SearchQuery]:
         vectors = matrix([query.vector for query in wanted.queries], collection.spec.dim, ("queries",))

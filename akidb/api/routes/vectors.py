@@ -15,6 +15,8 @@ from akidb.errors import ConflictError, InvalidInputError, NotFoundError
 
 _WITH_VECTOR = Parameter("with_vector", {"type": "boolean", "default": True}, "Whether the vector is in the answer.")
 
+_AS_OF = Parameter("as_of", {"type": "string"}, "Name of a snapshot to read instead of the present points.")
+
 _IF_VERSION = Parameter("if_version", {"type": "integer", "minimum": 0}, "Only if the point has this version.")
 
 _GET = msgspec.json.Decoder(schemas.GetPoints)
@@ -48,7 +50,7 @@ async def upsert(request: web.Request) -> web.Response:
 
 
 async def get_one(request: web.Request) -> web.Response:
-    wanted = consistency.of_query(request)
+    wanted = consistency.of_snapshot(request)
     with_vector = _flag(request, "with_vector", default=True)
     collection = await request.app[SERVICE].collection(request)
     (found,) = await collection.get([_id(request)], consistency=wanted, with_vector=with_vector)
@@ -64,7 +66,9 @@ async def get_many(request: web.Request) -> web.Response:
     wanted = await service.parse(body, lambda: bodies.decode(_GET, body))
     collection = await service.collection(request)
     found = await collection.get(
-        wanted.ids, consistency=consistency.of(request, wanted.consistency), with_vector=wanted.with_vector
+        wanted.ids,
+        consistency=consistency.of(request, wanted.consistency, wanted.as_of),
+        with_vector=wanted.with_vector,
     )
 
     def encode() -> web.Response:
@@ -123,7 +127,7 @@ async def count(request: web.Request) -> web.Response:
     wanted = bodies.decode(_COUNT, await bodies.read(request) or b"{}")
     collection = await service.collection(request)
     found = await collection.count(
-        service.filter(wanted.filter, collection), consistency=consistency.of(request, wanted.consistency)
+        service.filter(wanted.filter, collection), consistency=consistency.of(request, wanted.consistency, wanted.as_of)
     )
     return json_response(schemas.Counted(collection.spec.name, found), headers=consistency.token(collection))
 
@@ -138,7 +142,7 @@ async def scroll(request: web.Request) -> web.Response:
         limit=wanted.limit,
         filter=service.filter(wanted.filter, collection),
         with_vector=wanted.with_vector,
-        consistency=consistency.of(request, wanted.consistency),
+        consistency=consistency.of(request, wanted.consistency, wanted.as_of),
     )
 
     def encode() -> web.Response:
@@ -205,7 +209,7 @@ ROUTES = (
     ),
     Route(
         "GET", _ONE, get_one, "Read a point", "vectors",
-        answer=schemas.PointAnswer, parameters=(_WITH_VECTOR, CONSISTENCY), problems=(404, 422),
+        answer=schemas.PointAnswer, parameters=(_WITH_VECTOR, CONSISTENCY, _AS_OF), problems=(404, 422),
     ),
     Route(
         "DELETE", _ONE, delete_one, "Delete a point; one that is not there is no error", "vectors",

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from akidb.codec import decode, encode
 from akidb.codec.frame import HEADER, KIND_CATALOGUE_HEAD, KIND_HEAD, crc32c
 from akidb.errors import CorruptionError
-from akidb.manifest import Head, RequestsRef, SegmentRef, decode_head, encode_head
+from akidb.manifest import Head, Pin, RequestsRef, SegmentRef, decode_head, encode_head
 
 SHARD = UUID(int=5)
-u64 = st.integers(0, 2**64 - 1)
+u64, u32 = st.integers(0, 2**64 - 1), st.integers(0, 2**32 - 1)
 refs = st.builds(
     SegmentRef,
     uuid=st.uuids(),
@@ -43,7 +43,22 @@ heads = st.builds(
     live_count=u64,
     live_sum=st.binary(min_size=16, max_size=16),
     sealed=st.booleans(),
-    requests=st.lists(st.builds(RequestsRef, uuid=st.uuids(), count=u64, written=u64), max_size=3).map(tuple),
+    requests=st.lists(st.builds(RequestsRef, uuid=st.uuids(), count=u64, written=u64, epoch=u64), max_size=3).map(
+        tuple
+    ),
+    pins=st.lists(
+        st.builds(
+            Pin,
+            name=st.text(max_size=9),
+            uuid=st.uuids(),
+            lsn=u64,
+            created=u32,
+            points=u64,
+            epoch=u32,
+            clone=st.booleans(),
+        ),
+        max_size=3,
+    ).map(tuple),
 )
 
 
@@ -108,6 +123,9 @@ def test_a_missing_section_is_corruption(missing: str) -> None:
         ("segments", bytes(HEADER.size)),
         ("keys", b""),
         ("keys", bytes(7) + b"\xff"),
+        ("pins", bytes(5)),
+        ("pins", bytes(42) + b"\x01\x00"),
+        ("requests", bytes(32)),
     ],
 )
 def test_a_section_of_the_wrong_shape_is_corruption(section: str, content: bytes) -> None:

@@ -8,14 +8,15 @@ from uuid import UUID
 
 import pytest
 
-from akidb.manifest import INVARIANTS, Head, RequestsRef, SegmentRef, broken
+from akidb.manifest import INVARIANTS, Head, Pin, RequestsRef, SegmentRef, broken
 
 CHAIN = bytes(range(16))
 REF = SegmentRef(UUID(int=100), "p/seg/0-a", rows=10, live=9, bytes=4096, lsn_max=4)
 OTHER = SegmentRef(UUID(int=101), "p/seg/0-b", rows=5, live=5, bytes=4096, lsn_max=6)
+PIN = Pin("a", UUID(int=8), 2, points=9)
 OLD = Head(
     version=3, commit_id=UUID(int=3), recent=(UUID(int=2), UUID(int=3)), segments=(REF,), folded=5, garbage=4,
-    gc_epoch=2, term=2, compaction_epoch=2, chain=CHAIN, live_count=9,
+    gc_epoch=2, term=2, compaction_epoch=2, chain=CHAIN, live_count=9, pins=(PIN,),
 )  # fmt: skip
 
 
@@ -52,6 +53,9 @@ BREAKS: dict[str, Callable[[], tuple[Head, Head]]] = {
     "live_count_adds_up": lambda: (OLD, _next(OLD, **{**FOLDED, "live_count": 13})),
     "live_count_moves_with_folded": lambda: (OLD, _next(OLD, segments=(replace(REF, live=8),), live_count=8)),
     "requests_move_with_folded": lambda: (OLD, _next(OLD, requests=(RequestsRef(UUID(int=7), 1, 0),))),
+    "snapshots_are_distinct": lambda: (OLD, _next(OLD, pins=(PIN, replace(PIN, uuid=UUID(int=9))))),
+    "snapshots_hold_only_folded_slots": lambda: (OLD, _next(OLD, pins=(PIN, replace(PIN, name="b", lsn=5)))),
+    "snapshots_leave_by_folding": lambda: (OLD, _next(OLD, pins=())),
     "seal_is_final": lambda: (replace(OLD, sealed=True), _next(OLD)),
     "epochs_never_fall": lambda: (OLD, _next(OLD, gc_epoch=1)),
 }
@@ -62,7 +66,12 @@ def test_what_breaks_an_invariant_is_named(name: str) -> None:
     old, new = BREAKS[name]()
     named = broken(old, new)
     assert name in named
-    assert set(named) <= {name, "live_count_adds_up"}
+    assert set(named) <= {name, "live_count_adds_up", "snapshots_are_distinct"}
+
+
+def test_a_fold_may_take_a_snapshot_out_and_a_clones_pin_goes_at_any_time() -> None:
+    assert broken(OLD, _next(OLD, **FOLDED, pins=())) == []
+    assert broken(replace(OLD, pins=(replace(PIN, clone=True),)), _next(OLD, pins=())) == []
 
 
 def test_garbage_never_falls() -> None:

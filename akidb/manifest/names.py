@@ -1,0 +1,36 @@
+"""Keys of the objects that a HEAD names: the garbage epoch that their makers knew of stands in each."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from akidb.errors import CorruptionError
+from akidb.types import Lsn
+
+SEGMENTS, DELETES, REQUESTS, MANIFESTS = FOLDERS = ("seg", "del", "req", "man")
+"""Folders of immutable objects below a shard's prefix."""
+
+EPOCHS_OPEN = 1
+"""By how many epochs HEAD may be ahead of the key of an object that it is to name for the first time. Collectors delete
+only what is older still, so nothing is named that one of them may have seen without a name."""
+
+
+def object_key(prefix: str, folder: str, epoch: int, uuid: UUID) -> str:
+    return f"{prefix}/{folder}/{epoch}-{uuid.hex}"
+
+
+def epoch_of(key: str) -> int:
+    """The epoch in the key of an object. Raises CorruptionError for a key that no AkiDB makes."""
+    epoch, dash, _ = key.rpartition("/")[2].partition("-")
+    if not (dash and epoch.isascii() and epoch.isdigit()):
+        raise CorruptionError(f"object {key} is none that AkiDB put there: its name does not begin with an epoch")
+    return int(epoch)
+
+
+def before_revert(lsn: Lsn) -> str:
+    """Name of the snapshot that keeps what the revert in slot `lsn` found."""
+    return f"{AUTOMATIC}{lsn}"
+
+
+AUTOMATIC = "before-revert-"
+"""Names of snapshots that AkiDB makes itself begin so, and no others."""

@@ -1,0 +1,65 @@
+"""Manifests: what HEAD said at a snapshot, as an object that is never changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from uuid import UUID, uuid4
+
+from akidb.codec.frame import KIND_MANIFEST
+from akidb.errors import CorruptionError
+from akidb.manifest.codec import decode_head, encode_head, pins_bytes
+from akidb.manifest.model import Head, Pin
+from akidb.manifest.names import MANIFESTS, object_key
+from akidb.storage.object_store import ObjectStore
+
+PINS_MAX, PINS_BYTES_MAX = 1000, 56 << 10
+"""Snapshots of a shard, and what they may take of HEAD, which every change of the shard writes anew."""
+
+
+def has_room(pins: Iterable[Pin], name: str) -> bool:
+    """Whether a snapshot called `name` may be added."""
+    present = list(pins)
+    room = pins_bytes([*present, Pin(name, UUID(int=0), 0)]) <= PINS_BYTES_MAX
+    return len(present) < PINS_MAX and room
+
+
+class Manifests:
+    """The manifest objects of one shard. Those that were read are remembered, as far as `keep` says."""
+
+    def __init__(self, store: ObjectStore, prefix: str, shard: UUID) -> None:
+        self._store = store
+        self._prefix = prefix
+        self._shard = shard
+        self._keys: dict[UUID, frozenset[str]] = {}
+
+    async def put(self, head: Head, name: str, *, clone: bool = False) -> Pin:
+        """Writes what `head` says of points into an object of its epoch; returns the pin, for HEAD to name.
+
+        Which requests were made is not the points' matter: a revert does not make them undone.
+        """
+        pin = Pin(name, uuid4(), head.folded - 1, 0, head.live_count, head.gc_epoch, clone)
+        key = pin.key(self._prefix)
+        manifest = replace(head, recent=(), requests=(), pins=())
+        await self._store.put(key, encode_head(manifest, shard=self._shard, kind=KIND_MANIFEST))
+        written = (await self._store.head(key)).last_modified
+        return replace(pin, created=int(written or 0))
+
+    async def read(self, uuid: UUID, epoch: int) -> Head:
+        """What HEAD said when manifest `uuid` was made. Raises CorruptionError naming the object, UnavailableError."""
+        key = object_key(self._prefix, MANIFESTS, epoch, uuid)
+        reply = await self._store.get(key)
+        if not reply.ok:
+            raise CorruptionError(f"object {key}: a snapshot is kept in it, the store does not have it")
+        return decode_head(reply.body, shard=self._shard, name=key, kind=KIND_MANIFEST)
+
+    async def keys(self, head: Head) -> set[str]:
+        """Keys of all that `head` keeps: what it names, and what its snapshots do."""
+        for pin in head.pins:
+            if pin.uuid not in self._keys:
+                self._keys[pin.uuid] = (await self.read(pin.uuid, pin.epoch)).object_keys
+        self._keys = {pin.uuid: self._keys[pin.uuid] for pin in head.pins}
+        kept = set(head.object_keys).union(*self._keys.values())
+        kept |= {ref.key(self._prefix) for ref in head.requests}
+        kept |= {pin.key(self._prefix) for pin in head.pins}
+        return kept
