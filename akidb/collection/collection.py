@@ -95,8 +95,25 @@ class Collection(Writes):
             UnavailableError: the store did not answer a strong read.
         """
         prepared = self.prepare(queries, timeout_ms=timeout_ms)
+        found = await self.search_remote(prepared, consistency)
+        if found is not None:
+            return found
         snapshot = await self.snapshot(consistency, deadline=prepared.deadline)
         return await self._in_thread(partial(prepared.run, snapshot))
+
+    async def search_remote(
+        self, prepared: PreparedSearch, consistency: Consistency | None = None
+    ) -> list[list[ScoredPoint]] | None:
+        """The answers from segments in the bucket, by ranged reads, while they are not on this machine; None where they
+        are, or where these queries need them here: those with a filter, exact ones, many or large ones.
+
+        Raises as `search`, and CorruptionError.
+        """
+        self._refuse_closed()
+        wanted = consistency or self._default_consistency()
+        if wanted.as_of is not None:
+            return None
+        return await self._shard.search_remote(prepared.queries, wanted, deadline=prepared.deadline)
 
     def prepare(self, queries: Sequence[SearchQuery], *, timeout_ms: int = 1000) -> PreparedSearch:
         """Checks the queries; their time runs from here. Any thread may ask."""
@@ -244,7 +261,7 @@ class Collection(Writes):
             self._looking.cancel()
             await asyncio.gather(self._looking, return_exceptions=True)
         work = self._maintenance or self._follower
-        await asyncio.gather(self._shard.appender.close(), *([work.close()] if work is not None else []))
+        await asyncio.gather(self._shard.close(), *([work.close()] if work is not None else []))
 
 
 def _read_deadline() -> float:

@@ -163,6 +163,7 @@ async def write(
         bytes=stats.bytes,
         lsn_max=lsn_max,
         has_graph=graph is not None,
+        coarse_bytes=stats.coarse_bytes,
     )
     return Written(ref, path)
 
@@ -212,7 +213,7 @@ def _with_graph(head: Head, old: UUID, new: SegmentRef) -> Head | None:
     if all(ref.uuid != old for ref in head.segments):
         return None
     segments = tuple(
-        replace(ref, uuid=new.uuid, key=new.key, bytes=new.bytes, has_graph=True) if ref.uuid == old else ref
+        replace(new, live=ref.live, lsn_max=ref.lsn_max, deletes_key=ref.deletes_key) if ref.uuid == old else ref
         for ref in head.segments
     )
     return replace(head, segments=segments)
@@ -220,7 +221,7 @@ def _with_graph(head: Head, old: UUID, new: SegmentRef) -> Head | None:
 
 async def clear(shard: Shard) -> None:
     """Empties a sealed shard where objects may be deleted: HEAD alone stays, to tell late readers of the seal."""
-    state = shard.state
+    state = shard.known
     assert state.sealed, "only what was dropped may be emptied"
 
     def emptied(head: Head) -> Head | None:

@@ -82,7 +82,8 @@ class Maintenance:
         self._under_way: dict[asyncio.Task[None], None] = {}  # in order, so that a simulation repeats itself
         self._closed = False
         shard.on_applied, shard.on_adopted = self._applied, self._looked_again
-        self._looked_again()
+        if shard.is_warm:
+            self._looked_again()
         loops = (
             self._run("fold", lambda: shard.state.slots_in_tail > 0, self._fold_if_due),
             self._run(
@@ -119,7 +120,7 @@ class Maintenance:
     async def _run(self, name: str, due: Callable[[], bool], step: Callable[[], Coroutine[Any, Any, None]]) -> None:
         pause, wake = TICK_SECS, self._wake[step]
         while True:
-            while self._shard.state.sealed or not due():
+            while not self._shard.is_warm or self._shard.state.sealed or not due():
                 wake.clear()
                 await wake.wait()
             await asyncio.sleep(pause)
@@ -315,6 +316,7 @@ class Maintenance:
 
     async def wait_indexed(self, deadline: float) -> None:
         """Folds and builds now, until nothing is pending."""
+        await self._shard.warm(deadline=deadline)
         try:
             async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
                 while self.index_state().state == "building" and not self._shard.state.sealed:

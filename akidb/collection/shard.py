@@ -8,27 +8,28 @@ not two.
 from __future__ import annotations
 
 import asyncio
-import os
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 from uuid import UUID
 
+from akidb.collection.fetching import Fetching
 from akidb.collection.pinned import Pinned
+from akidb.collection.remote import RemoteShard
 from akidb.collection.requests import open_requests
 from akidb.collection.state import LiveSegment, ShardState
 from akidb.collection.token import lsn_for
+from akidb.collection.workers import Workers
 from akidb.config import Settings
-from akidb.errors import CorruptionError, DeadlineExceededError, NotFoundError, UnavailableError
+from akidb.errors import AkiDBError, CorruptionError, DeadlineExceededError, NotFoundError, UnavailableError
 from akidb.manifest import Head, HeadStore, SegmentRef
-from akidb.query import Snapshot
+from akidb.query import SearchQuery, Snapshot, serves
 from akidb.segment import Mask, Segment, decode_deletes
 from akidb.storage.object_store import ObjectStore
 from akidb.telemetry.tracing import span
-from akidb.types import CollectionSpec, Consistency, Lsn
+from akidb.types import CollectionSpec, Consistency, Lsn, ScoredPoint
 from akidb.wal import Appender, Check, Log, Operation, Slot
 
 T = TypeVar("T")
@@ -43,43 +44,6 @@ PINNED_MAX = 4
 
 SESSION_LOOK_SECS_MIN, SESSION_LOOK_SECS_MAX = 0.05, 1.0
 """Pauses between looks for a write that a session knows of and the log does not hold yet."""
-
-
-@dataclass(frozen=True)
-class Workers:
-    """The threads that work for every collection of a database: those that answer, and those that fold and open.
-
-    Graphs have threads of their own, `builds` at a time: minutes of building must not keep folds waiting.
-    """
-
-    search: ThreadPoolExecutor
-    background: ThreadPoolExecutor
-    builds: asyncio.Semaphore
-
-    @classmethod
-    def start(cls) -> Workers:
-        cores = os.cpu_count() or 1
-        search, background = ThreadPoolExecutor(cores + 2, "akidb-search"), ThreadPoolExecutor(2, "akidb-background")
-        return cls(search, background, asyncio.Semaphore(2))
-
-    async def run(self, pool: ThreadPoolExecutor, call: Callable[[], T]) -> T:
-        """The result of `call`, made in `pool`. Raises UnavailableError `closing` if `close` came first."""
-        closing = UnavailableError("the database was closed meanwhile", code="closing")
-        try:
-            future = pool.submit(call)
-        except RuntimeError as shut:
-            raise closing from shut
-        try:
-            return await asyncio.wrap_future(future)
-        except asyncio.CancelledError as cancelled:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            raise closing from cancelled  # by `close`: the caller itself was not cancelled
-
-    def close(self) -> None:
-        self.search.shutdown(wait=True, cancel_futures=True)
-        self.background.shutdown(wait=True, cancel_futures=True)
 
 
 class Shard:
@@ -98,6 +62,8 @@ class Shard:
         self.log = Log(store, prefix, uuid)
         self.appender = Appender(self.log, self, self.heads, settings)
         self._state: ShardState | None = None
+        self.remote: RemoteShard | None = None
+        self._fetching = Fetching(self.reload, f"collection {spec.name!r}")
         self.changing = asyncio.Lock()
         self._adopting = asyncio.Lock()
         self._pinned: dict[UUID, Pinned] = {}
@@ -110,19 +76,93 @@ class Shard:
         self.on_adopted: Callable[[], None] = lambda: None
 
     async def open(self) -> None:
-        """Reads HEAD, opens what it names and applies the log's tail."""
-        await self.reload()
+        """Reads HEAD, opens what it names and applies the log's tail; or leaves both to `warm`, and to searches that do
+        without, where large segments are not on this machine."""
+        head, _ = await self.heads.read()
+        if not await self._is_remote(head):
+            await self._adopt(head)
+            return
+        self.remote = RemoteShard(self.store, self.heads, self.log, self.spec, head, self.open_segment)
+        if sum(ref.bytes for ref in head.segments) <= self.settings.cache.hot_size_gb * (1 << 30):
+            self._fetching.begin_soon()
+
+    async def _is_remote(self, head: Head) -> bool:
+        large = [ref for ref in head.segments if ref.coarse_bytes]
+        return not all(await asyncio.gather(*(self.store.has_local(ref.key) for ref in large)))
+
+    async def warm(self, *, deadline: float) -> None:
+        """Returns when the segments are on this machine and the state is whole.
+
+        Raises:
+            CorruptionError, UnavailableError: why they cannot be fetched.
+            DeadlineExceededError: `warming`: they were not fetched by `deadline` (time.monotonic() seconds).
+        """
+        if self._state is None:
+            await self._fetching.wait(deadline)
+
+    async def search_remote(
+        self, queries: Sequence[SearchQuery], consistency: Consistency, *, deadline: float
+    ) -> list[list[ScoredPoint]] | None:
+        """Answers by reading ranges of segments that are not here; None if they are, or must be for these queries.
+
+        Raises as `catch_up`, and CorruptionError.
+        """
+        remote = self.remote
+        if remote is None or self.is_warm or not serves(queries):
+            return None
+        self._refuse_sealed()
+
+        async def follow() -> None:
+            if consistency.mode == "eventual" and remote.caught_up == -math.inf:
+                await remote.follow()  # what this node has is nothing yet
+            await self._reach(consistency, deadline, lambda: (remote.state.applied, remote.caught_up), remote.follow)
+
+        run = partial(self.workers.run, self.workers.search)
+        searching = remote.search(queries, follow, deadline=deadline, run=run)
+        with span("search_remote", collection__name=self.spec.name, segments=len(remote.head.segments)):
+            found = await self._in_time(searching, deadline)
+        self._refuse_sealed()
+        self._fetching.answered.set()
+        return found
+
+    async def _in_time(self, work: Awaitable[T], deadline: float) -> T:
+        try:
+            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                return await work
+        except TimeoutError as late:
+            if isinstance(late, AkiDBError):
+                raise
+            raise DeadlineExceededError(f"{self.store.location} did not answer in time") from None
+
+    async def close(self) -> None:
+        """Stops fetching, and decides the writes under way."""
+        await self._fetching.close()
+        if self.remote is not None:
+            await self.remote.close()
+        await self.appender.close()
 
     @property
     def state(self) -> ShardState:
-        assert self._state is not None, "the shard was not opened"
+        assert self._state is not None, "the shard's segments were not opened"
         return self._state
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether the segments are on this machine and open."""
+        return self._state is not None
+
+    @property
+    def known(self) -> ShardState:
+        """The state, or what is known without the segments: the end of the log, whether it is sealed."""
+        if self._state is None and self.remote is not None:
+            return self.remote.state
+        return self.state
 
     # What akidb.wal.State asks for.
 
     @property
     def applied(self) -> Lsn:
-        return self.state.applied
+        return self.known.applied
 
     @property
     def chain(self) -> bytes:
@@ -186,8 +226,11 @@ class Shard:
         """Goes on with other index parameters."""
         async with self.changing:
             self.spec = spec
-            self.state.take_spec(spec)
-        self.on_adopted()
+            if self.remote is not None:
+                self.remote.spec = spec
+            self.known.take_spec(spec)
+        if self.is_warm:
+            self.on_adopted()
 
     async def _adopt(self, head: Head) -> None:
         """Takes the state that HEAD and the log tell, unless the present one is newer."""
@@ -195,6 +238,7 @@ class Shard:
         async with self._adopting:
             while newer is not None:
                 newer = await self._take(newer)
+        self.remote = None
         self.on_adopted()
 
     async def _take(self, head: Head) -> Head | None:
@@ -305,6 +349,7 @@ class Shard:
             self._refuse_sealed()
             return None if check is None else check()
 
+        await self.warm(deadline=deadline)
         self._refuse_sealed()
         lsn = await self.appender.append(operations, deadline=deadline, check=still_there, exact=exact, uuid=uuid)
         self.last_answer = time.monotonic()
@@ -319,15 +364,28 @@ class Shard:
                 session's write.
         """
         self._refuse_sealed()
+        await self.warm(deadline=deadline)
+        follow = partial(self._catch_up, deadline)
+        await self._reach(consistency, deadline, lambda: (self.applied, self.last_caught_up), follow)
+
+    async def _reach(
+        self,
+        consistency: Consistency,
+        deadline: float,
+        position: Callable[[], tuple[Lsn, float]],
+        follow: Callable[[], Awaitable[None]],
+    ) -> None:
+        """Has the log followed until `position`, the last slot applied and when it was the log's end, suffices."""
         wanted = self._asked_for(consistency)
         pause = SESSION_LOOK_SECS_MIN
-        while not _suffices(consistency, wanted, self.applied, self.last_caught_up):
-            await self._catch_up(deadline)
-            if self.applied >= wanted:
+        while not _suffices(consistency, wanted, *position()):
+            await follow()
+            applied, _ = position()
+            if applied >= wanted:
                 return
             # Tokens are of acknowledged writes, so what this store's log lacks is on its way to it, or lost with it.
             if time.monotonic() + pause >= deadline:
-                msg = f"the session is of slot {wanted}, the log ends at {self.applied}: it was not there in time"
+                msg = f"the session is of slot {wanted}, the log ends at {applied}: it was not there in time"
                 raise DeadlineExceededError(msg, code="session_not_reached")
             await asyncio.sleep(pause)
             pause = min(2 * pause, SESSION_LOOK_SECS_MAX)
@@ -350,9 +408,9 @@ class Shard:
         """
         # The order matters: a snapshot is no older than the catching up before it, and one that has the seal in it is
         # of a state that says so afterwards.
-        caught_up, state, wanted = self.last_caught_up, self.state, self._asked_for(consistency)
-        snapshot = state.latest
-        if snapshot is None or state.sealed or snapshot.lsn < wanted:
+        caught_up, state, wanted = self.last_caught_up, self._state, self._asked_for(consistency)
+        snapshot = None if state is None else state.latest
+        if state is None or snapshot is None or state.sealed or snapshot.lsn < wanted:
             return None
         if _suffices(consistency, wanted, snapshot.lsn, caught_up) or self.appender.ends_at(snapshot.lsn):
             return snapshot
@@ -363,7 +421,7 @@ class Shard:
         return lsn_for(consistency.token, self.uuid) if consistency.mode == "session" else 0
 
     def _refuse_sealed(self) -> None:
-        if self.state.sealed:
+        if self.known.sealed:
             raise NotFoundError(f"collection {self.spec.name!r} was dropped", code="collection_not_found")
 
 

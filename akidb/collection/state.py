@@ -277,6 +277,11 @@ class ShardState:
         self.spec = spec
         self._snapshot = None
 
+    def add(self, segment: LiveSegment) -> None:
+        """Takes one of HEAD's segments that was not open before; its rows that the tail replaced are dead already."""
+        self.segments.append(segment)
+        self._snapshot = None
+
     def freeze(self) -> Frozen:
         """Closes the active memtable and says what a fold up to `applied` is to write."""
         if self.active.rows:

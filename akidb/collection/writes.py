@@ -61,7 +61,7 @@ class Writes:
     @property
     def sealed(self) -> bool:
         """Whether the collection was dropped, as far as this node knows."""
-        return self._shard.state.sealed
+        return self._shard.known.sealed
 
     async def upsert(
         self,
@@ -258,6 +258,7 @@ class Writes:
         if self._maintenance is None:
             raise ReadOnlyError(f"collection {self.spec.name!r} is open read-only")
         self._refuse_closed()
+        await self._shard.warm(deadline=deadline)
         await self._maintenance.make_room(deadline)
         if request is None:
             batch = Batch(uuid4(), operations)

@@ -260,6 +260,9 @@ class Collection:
         # Asking the background loop costs two changes of thread, more than the search of a small collection.
         snapshot = inner.engine.snapshot_now(wanted)
         if snapshot is None:
+            found = self._io.run(inner.engine.search_remote(prepared, wanted))
+            if found is not None:
+                return found
             snapshot = self._io.run(inner.engine.snapshot(wanted, deadline=prepared.deadline))
         return prepared.run(snapshot)
 

@@ -10,6 +10,7 @@ from akidb._native import simd_info
 from akidb.index.flat import FlatIndex
 from akidb.index.graph import GraphIndex, GraphPart, build_graph, inverse_norms, scan
 from akidb.index.hnsw import HnswIndex
+from akidb.index.kmeans import Grid, clusters
 from akidb.index.result import SearchResult
 from akidb.index.view import HnswView
 
@@ -17,10 +18,12 @@ __all__ = [
     "FlatIndex",
     "GraphIndex",
     "GraphPart",
+    "Grid",
     "HnswIndex",
     "HnswView",
     "SearchResult",
     "build_graph",
+    "clusters",
     "inverse_norms",
     "scan",
     "simd_info",

@@ -14,7 +14,7 @@ from akidb.errors import CorruptionError
 from akidb.manifest.model import Head, Pin, RequestsRef, SegmentRef
 
 _HEAD = struct.Struct("<Q16sQQQQQQ16s16sI4x")
-_SEGMENT = struct.Struct("<16sQQQQI4x")
+_SEGMENT = struct.Struct("<16sQQQQII")
 _REQUESTS = struct.Struct("<16sQQQ")
 _PIN = struct.Struct("<16sQQIIHH")
 _SEALED = _HAS_GRAPH = _CLONE = 1
@@ -31,6 +31,7 @@ def encode_head(head: Head, *, shard: UUID, kind: int = KIND_HEAD) -> bytes:
         _SEGMENT.pack(
             ref.uuid.bytes, ref.rows, ref.live, ref.bytes, ref.lsn_max,
             (_HAS_GRAPH if ref.has_graph else 0) | (_HAS_DELETES if ref.deletes_key is not None else 0),
+            ref.coarse_bytes,
         )
         for ref in head.segments
     ]  # fmt: skip
@@ -121,8 +122,11 @@ def _decode_segments(rows: memoryview, packed: memoryview) -> tuple[SegmentRef, 
         raise CorruptionError(f"its segment list is {len(rows)} bytes long, its keys {len(packed)}")
     keys = unpack_text(np.frombuffer(packed[:at], "<u8"), packed[at:])
     refs = []
-    for i, (uuid, n, live, size, lsn_max, flags) in enumerate(_SEGMENT.iter_unpack(rows)):
+    for i, (uuid, n, live, size, lsn_max, flags, coarse) in enumerate(_SEGMENT.iter_unpack(rows)):
         key, deletes_key = keys[2 * i : 2 * i + 2]
         with_deletes = deletes_key if flags & _HAS_DELETES else None
-        refs.append(SegmentRef(UUID(bytes=uuid), key, n, live, size, lsn_max, bool(flags & _HAS_GRAPH), with_deletes))
+        if coarse > size:
+            raise CorruptionError(f"its segment {key} of {size} bytes has a list directory of {coarse}")
+        has_graph = bool(flags & _HAS_GRAPH)
+        refs.append(SegmentRef(UUID(bytes=uuid), key, n, live, size, lsn_max, has_graph, with_deletes, coarse))
     return tuple(refs)

@@ -16,7 +16,8 @@ RECENT_MAX = 64
 class SegmentRef:
     """A segment that HEAD names. `live` counts the rows that its deletes object (at `deletes_key`, if any) leaves.
 
-    `bytes` is the object's size; `lsn_max` the last slot whose operations can be in it.
+    `bytes` is the object's size; `lsn_max` the last slot whose operations can be in it; `coarse_bytes` before the
+    object's end begins its list directory, 0 where it has none.
     """
 
     uuid: UUID
@@ -27,6 +28,7 @@ class SegmentRef:
     lsn_max: Lsn
     has_graph: bool = False
     deletes_key: str | None = None
+    coarse_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

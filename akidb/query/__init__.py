@@ -3,6 +3,23 @@
 from akidb.query.execute import execute
 from akidb.query.fetch import count, fetch, matching_ids, scroll, versions
 from akidb.query.plan import SearchQuery
+from akidb.query.remote import GoneError, RemoteSegment, merged, read_directory, search_remote, serves
 from akidb.query.snapshot import Part, Snapshot
 
-__all__ = ["Part", "SearchQuery", "Snapshot", "count", "execute", "fetch", "matching_ids", "scroll", "versions"]
+__all__ = [
+    "GoneError",
+    "Part",
+    "RemoteSegment",
+    "SearchQuery",
+    "Snapshot",
+    "count",
+    "execute",
+    "fetch",
+    "matching_ids",
+    "merged",
+    "read_directory",
+    "scroll",
+    "search_remote",
+    "serves",
+    "versions",
+]

@@ -52,7 +52,7 @@ def execute(
         found = [hit for (other, _), hit in zip(jobs, hits, strict=True) if other is batch and hit is not None]
         if found:
             for position, answer in zip(batch.positions, points(found, batch, metric), strict=True):
-                answers[position] = _above(answer, queries[position].score_threshold, metric)
+                answers[position] = above(answer, queries[position].score_threshold, metric)
     return answers
 
 
@@ -95,7 +95,8 @@ def _search(part: Part, batch: Batch, spec: CollectionSpec, deadline: float | No
     return Hits(part, rows, distances)
 
 
-def _above(answer: list[ScoredPoint], threshold: float | None, metric: Metric) -> list[ScoredPoint]:
+def above(answer: list[ScoredPoint], threshold: float | None, metric: Metric) -> list[ScoredPoint]:
+    """The points of an answer that are no worse than `threshold`."""
     if threshold is None:
         return answer
     if metric is Metric.EUCLIDEAN:

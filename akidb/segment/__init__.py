@@ -1,8 +1,9 @@
 """Rows of a shard: the memtable they arrive in, the immutable files they end up in, and what is dead of each."""
 
-from akidb.segment.blocks import BlockCache
+from akidb.segment.blocks import BlockCache, decode_block
 from akidb.segment.columns import Columns, Mask, Rows
 from akidb.segment.deletes import decode_deletes, encode_deletes
+from akidb.segment.lists_format import ListDirectory, RowList, decode_directory
 from akidb.segment.memtable import MemTable, MemView
 from akidb.segment.payload_patch import merge_patch
 from akidb.segment.reader import Segment
@@ -11,14 +12,18 @@ from akidb.segment.writer import SegmentStats, Source, write_segment
 __all__ = [
     "BlockCache",
     "Columns",
+    "ListDirectory",
     "Mask",
     "MemTable",
     "MemView",
+    "RowList",
     "Rows",
     "Segment",
     "SegmentStats",
     "Source",
+    "decode_block",
     "decode_deletes",
+    "decode_directory",
     "encode_deletes",
     "merge_patch",
     "write_segment",

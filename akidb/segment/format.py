@@ -5,6 +5,7 @@ A segment is a frame of akidb.codec.frame whose sections, here called regions, a
 
 from __future__ import annotations
 
+import mmap
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -98,6 +99,16 @@ class FrameWriter:
         with self.section(name) as section:
             for piece in pieces:
                 section.write(piece)
+
+    @contextmanager
+    def written(self) -> Iterator[tuple[dict[str, memoryview], dict[str, int]]]:
+        """The sections so far, mapped, and where each begins: what later ones are made from."""
+        self._file.flush()
+        entries = [frame.ENTRY.unpack(entry) for entry in self._entries]
+        starts = {raw.rstrip(b"\0").decode("ascii"): offset for raw, offset, *_ in entries}
+        sizes = [size for _, _, size, *_ in entries]
+        mapped = memoryview(mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ))
+        yield {name: mapped[at : at + size] for (name, at), size in zip(starts.items(), sizes, strict=True)}, starts
 
     def finish(self) -> int:
         """Writes directory and header. Returns the object's length."""

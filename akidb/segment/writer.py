@@ -23,6 +23,7 @@ from akidb.segment.columns import Columns, Mask, Rows
 from akidb.segment.fields import FieldIndex
 from akidb.segment.format import PAYLOAD_BLOCK_BYTES, U32, U64, FrameWriter, Meta
 from akidb.segment.ids import id_hashes, id_order
+from akidb.segment.lists import LISTS_REGIONS, copy_lists, wants_lists, write_lists
 from akidb.segment.reader import Segment
 from akidb.types import CollectionSpec, Metric
 
@@ -47,12 +48,14 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class SegmentStats:
-    """What was written; the LSNs are those of the rows, 0 when there are none."""
+    """What was written; the LSNs are those of the rows, 0 when there are none. `coarse_bytes` before the end begins
+    region `coarse`; 0 where there is none."""
 
     rows: int
     bytes: int
     lsn_min: int
     lsn_max: int
+    coarse_bytes: int = 0
 
 
 def write_segment(
@@ -78,7 +81,7 @@ def write_segment(
             source.columns.verify()
     partial = path.with_name(path.name + ".partial")
     try:
-        with open(partial, "xb") as file:
+        with open(partial, "x+b") as file:
             stats = _write(file, uuid, spec, sources, graph)
         os.replace(partial, path)
     except OSError as error:
@@ -100,13 +103,24 @@ def _write(
     if isinstance(whole, Segment):
         meta = whole.meta
         for name, region in whole.regions.items():
-            if name != "graph":
+            if name not in ("graph", *LISTS_REGIONS):
                 out.put(name, region)
     else:
+        whole = None
         meta = _write_columns(out, spec, [(source.columns, source.row_numbers()) for source in sources])
     if graph is not None:
         out.put("graph", graph)
-    return SegmentStats(meta.rows, out.finish(), meta.lsn_min, meta.lsn_max)
+    coarse_at = _write_lists(out, uuid, meta, whole)
+    size = out.finish()
+    return SegmentStats(meta.rows, size, meta.lsn_min, meta.lsn_max, 0 if coarse_at is None else size - coarse_at)
+
+
+def _write_lists(out: FrameWriter, uuid: UUID, meta: Meta, whole: Segment | None) -> int | None:
+    """The regions that a search reads from the bucket, last in the file, where they are due; returns where the second
+    begins. Those of the same rows are taken over."""
+    if whole is not None and "coarse" in whole.regions:
+        return copy_lists(out, uuid, whole.regions, name=whole.name, segment=whole.uuid)
+    return write_lists(out, uuid, meta) if wants_lists(meta) else None
 
 
 _Selection = tuple[Columns, Rows]

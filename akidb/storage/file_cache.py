@@ -51,6 +51,9 @@ class FileCachedStore(StoreWrapper):
             task.add_done_callback(lambda _: self._fetching.pop(key, None))
         return await asyncio.shield(task)  # one caller's deadline does not end the fetch others wait for
 
+    async def has_local(self, key: str) -> bool:
+        return self._cache.find(self._name(key)) is not None
+
     async def forget_local(self, key: str) -> None:
         _logger.error("file cache %s: the copy of %s is damaged and dropped", self._cache.root, key)
         with contextlib.suppress(OSError):

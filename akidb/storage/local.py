@@ -126,6 +126,9 @@ class LocalStore:
         path = self._path(key)
         return None if self._stat(path) is None else path
 
+    async def has_local(self, key: str) -> bool:
+        return True
+
     async def forget_local(self, key: str) -> None:
         """Nothing: what `local_path` gives is no copy of something farther away."""
 

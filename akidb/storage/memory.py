@@ -119,6 +119,9 @@ class MemoryStore:
             await asyncio.to_thread(_write_whole, path, found.body)
         return path
 
+    async def has_local(self, key: str) -> bool:
+        return True
+
     async def forget_local(self, key: str) -> None:
         """Nothing: what `local_path` gives is no copy of something farther away."""
 

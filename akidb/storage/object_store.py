@@ -121,6 +121,10 @@ class ObjectStore(Protocol):
         """
         ...
 
+    async def has_local(self, key: str) -> bool:
+        """Whether `local_path` would answer without fetching anything."""
+        ...
+
     async def forget_local(self, key: str) -> None:
         """Drops the copy behind `local_path`, which was found to be damaged; the next call fetches the object again.
         A file that is the object itself stays."""

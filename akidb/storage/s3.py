@@ -174,6 +174,9 @@ class S3Store:
             file.write(data)
         return Path(f"/proc/self/fd/{descriptor}")
 
+    async def has_local(self, key: str) -> bool:
+        return False
+
     async def forget_local(self, key: str) -> None:
         """Nothing: each call of `local_path` fetches a copy of its own."""
 

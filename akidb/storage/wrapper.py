@@ -54,6 +54,9 @@ class StoreWrapper:
     async def local_path(self, key: str) -> Path | None:
         return await self.inner.local_path(key)
 
+    async def has_local(self, key: str) -> bool:
+        return await self.inner.has_local(key)
+
     async def forget_local(self, key: str) -> None:
         await self.inner.forget_local(key)
 

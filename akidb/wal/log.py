@@ -86,7 +86,8 @@ class Log:
             lsn, chain = lsn + 1, found.digest
 
     async def _groups(self, lsn: Lsn) -> AsyncIterator[int]:
-        """How many slots to read at once, from `lsn` on: READ_BYTES_AT_ONCE of them, or one."""
+        """How many slots to read at once, from `lsn` on: READ_BYTES_AT_ONCE of them, or one. With the last that are
+        listed the one after is read, which saves the round that would ask for it alone."""
         count = size = 0
         async for info in self.store.list_from(f"{self.prefix}/wal/", self.key(lsn - 1)):
             if count and (count == READS_AT_ONCE or size + info.size > READ_BYTES_AT_ONCE):
@@ -94,7 +95,7 @@ class Log:
                 count = size = 0
             count, size = count + 1, size + info.size
         if count:
-            yield count
+            yield count + 1
 
     async def exists_after(self, lsn: Lsn) -> bool:
         """Whether the store lists any slot above `lsn`."""

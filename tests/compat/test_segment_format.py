@@ -10,7 +10,17 @@ import numpy as np
 import pytest
 
 from akidb.filter import evaluate, parse
-from akidb.segment import MemTable, Segment, Source, decode_deletes, encode_deletes, write_segment
+from akidb.segment import (
+    MemTable,
+    RowList,
+    Segment,
+    Source,
+    decode_deletes,
+    decode_directory,
+    encode_deletes,
+    lists,
+    write_segment,
+)
 from akidb.types import CollectionSpec, Metric
 
 ROOT = Path(__file__).parents[2]
@@ -54,6 +64,28 @@ def test_segment_1_0_is_read() -> None:
     assert evaluate(parse({"field": "n", "match": 1}), segment.fields).to_array().tolist() == [0]
     np.testing.assert_array_equal(segment.vectors, VECTORS)
     np.testing.assert_array_equal(segment.inverse_norms, np.array([0.2, 0.5], np.float32))
+
+
+def test_the_worked_example_of_lists_is_in_the_golden_file() -> None:
+    dumps = re.findall(r"```\n(0000 .*?)```", (ROOT / "docs" / "formats" / "lists.md").read_text(), re.DOTALL)
+    segment = Segment.open(GOLDEN / "segment-lists-1.0.bin", name="golden", verify=True)
+    assert [undumped(dump) for dump in dumps] == [bytes(segment.regions[name]) for name in ("lists", "coarse")]
+
+
+def test_segment_with_lists_1_0_is_read_and_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    golden = (GOLDEN / "segment-lists-1.0.bin").read_bytes()
+    segment = Segment.open(GOLDEN / "segment-lists-1.0.bin", name="golden", verify=True)
+    directory = decode_directory(segment.regions["coarse"], name="golden", segment=SEGMENT)
+    start, end = directory.range_of(0)
+    rows = RowList(golden[start:end], 0, directory, name="golden")
+    assert rows.ids == ["é", "b"]
+    np.testing.assert_allclose(rows.vectors, [[0.6, 0.8], [0, -1]], atol=0.1)
+    monkeypatch.setattr(lists, "LISTS_BYTES_MIN", 1)
+    spec = CollectionSpec("points", 2, Metric.COSINE)
+    table = MemTable(spec)
+    table.apply_upsert(["é", "b"], VECTORS, [b'{"n":1}', None], 5)
+    write_segment(tmp_path / "s", uuid=SEGMENT, spec=spec, sources=[Source(table.snapshot())])
+    assert (tmp_path / "s").read_bytes() == golden
 
 
 def test_deletes_1_0_is_read_and_written() -> None:

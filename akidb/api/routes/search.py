@@ -172,6 +172,9 @@ async def _run(
         index__type=collection.spec.index.type,
     ):
         prepared = collection.prepare(queries, timeout_ms=left_ms)
+        found = await collection.search_remote(prepared, freshness)
+        if found is not None:
+            return await service.in_thread(lambda: answer(found))
         snapshot = await collection.snapshot(freshness, deadline=prepared.deadline)
         return await service.in_thread(lambda: answer(_searched(prepared, snapshot, service, collection)))
 

@@ -87,13 +87,18 @@ async def test_read_from_reads_listed_slots_in_bounded_groups(monkeypatch: pytes
 
 async def test_read_from_goes_on_past_what_the_list_showed() -> None:
     store, filled, slots = await _filled(3)
-    grown = []
-    async for slot in filled.read_from(1):
-        if slot.lsn == 3:
-            body, _ = encode_slot(Slot(4, SHARD, SHARD, slots[2].digest, []))
-            await store.put(filled.key(4), body)
-        grown.append(slot.lsn)
-    assert grown == [1, 2, 3, 4]
+    body, _ = encode_slot(Slot(4, SHARD, SHARD, slots[2].digest, []))
+    reads: list[str] = []
+
+    async def write_meanwhile(name: str, key: str) -> None:
+        if name == "get":
+            if not reads:
+                await store.put(filled.key(4), body)
+            reads.append(key)
+
+    store.before = write_meanwhile
+    assert await _all(filled.read_from(1)) == [1, 2, 3, 4]
+    assert reads == [filled.key(lsn) for lsn in (1, 2, 3, 4, 5)]
 
 
 async def test_read_from_stops_before_a_gap() -> None:

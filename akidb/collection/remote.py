@@ -1,0 +1,208 @@
+"""A shard whose segments are still in the bucket: HEAD and the log's tail are known, searches read segments by ranges.
+
+What is written to the tail hides the rows of the same ids below it, and that is all that answering a search needs. For
+everything else the segments are fetched and the shard goes on as one of this machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+
+from akidb.collection.state import LiveSegment, ShardState
+from akidb.errors import CorruptionError
+from akidb.manifest import Head, HeadStore, SegmentRef
+from akidb.query import (
+    GoneError,
+    RemoteSegment,
+    SearchQuery,
+    execute,
+    merged,
+    read_directory,
+    search_remote,
+)
+from akidb.query.remote import Runner
+from akidb.segment import Mask, decode_deletes
+from akidb.storage.object_store import ObjectStore
+from akidb.types import CollectionSpec, ScoredPoint
+from akidb.wal import Log, Patch, Revert, Slot
+
+HEAD_SECS = 10.0
+"""How old HEAD may be while searches go by it: then one looks whether the tail was folded."""
+
+_TRIES = 3
+
+
+class _NeedsSegmentsError(Exception):
+    """The tail holds what cannot be told without the segments."""
+
+
+class RemoteShard:
+    """The state of a shard without its segments. One event loop uses it."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        heads: HeadStore,
+        log: Log,
+        spec: CollectionSpec,
+        head: Head,
+        open_whole: Callable[[SegmentRef], Awaitable[LiveSegment]],
+    ) -> None:
+        self.spec = spec
+        self._store = store
+        self._heads = heads
+        self._log = log
+        self._open_whole = open_whole
+        self._following = asyncio.Lock()
+        self._segments: dict[SegmentRef, asyncio.Task[RemoteSegment | None]] = {}
+        self._take(head)
+
+    def _take(self, head: Head) -> None:
+        """Begins anew from another HEAD; what is known of its segments stays known."""
+        self.head = head
+        self.state = ShardState(self.spec, head, [], {})
+        self.caught_up = -math.inf
+        """The state holds all that the log held at this time (time.monotonic seconds); -inf: the log was not read."""
+        self._read_head = time.monotonic()
+        self._hidden: set[str] = set()
+        self._beyond_us = False
+        kept = {ref: task for ref, task in self._segments.items() if ref in head.segments and _is_remote(task)}
+        self._segments = kept
+
+    async def search(
+        self,
+        queries: Sequence[SearchQuery],
+        follow: Callable[[], Awaitable[None]],
+        *,
+        deadline: float,
+        run: Runner,
+    ) -> list[list[ScoredPoint]] | None:
+        """The answers, with all that is in the log after `follow`; None where they need the segments themselves.
+
+        Raises:
+            CorruptionError, UnavailableError: what could not be read.
+        """
+        for attempt in range(_TRIES):
+            try:
+                return await self._search(queries, follow, deadline, run)
+            except _NeedsSegmentsError:
+                return None
+            except GoneError:
+                if attempt + 1 == _TRIES:
+                    raise
+                await self._look_at_head()
+        raise AssertionError("the loop returns or raises")
+
+    async def _search(
+        self,
+        queries: Sequence[SearchQuery],
+        follow: Callable[[], Awaitable[None]],
+        deadline: float,
+        run: Runner,
+    ) -> list[list[ScoredPoint]] | None:
+        head = self.head
+        following = asyncio.ensure_future(follow())
+
+        async def hidden() -> set[str]:
+            await following
+            return self._hidden
+
+        try:
+            opened = await asyncio.gather(*(self._segment(ref) for ref in head.segments))
+            segments = [segment for segment in opened if segment is not None]
+            found = await search_remote(self._store, segments, queries, self.spec, hidden=hidden, run=run)
+            await following
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+        if self.head is not head:  # another node folded meanwhile: its segments have what was the tail
+            return await self._search(queries, _nothing, deadline, run)
+        tail = await run(partial(execute, self.state.snapshot(), queries, deadline=deadline))
+        return merged([found, tail], queries, self.spec.metric)
+
+    async def _segment(self, ref: SegmentRef) -> RemoteSegment | None:
+        """None for one that is here, and then among the state's."""
+        task = self._segments.get(ref)
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+            task = self._segments[ref] = asyncio.create_task(self._open_segment(ref))
+        return await asyncio.shield(task)
+
+    async def _open_segment(self, ref: SegmentRef) -> RemoteSegment | None:
+        if not ref.coarse_bytes or await self._store.has_local(ref.key):
+            state, whole = self.state, await self._open_whole(ref)
+            if state is self.state:  # else another state asks for it again
+                whole.kill(list(self._hidden))
+                state.add(whole)
+            return None
+        directory, live = await asyncio.gather(read_directory(self._store, ref), self._read_deletes(ref))
+        if (directory.rows, directory.dim) != (ref.rows, self.spec.dim):
+            raise CorruptionError(
+                f"object {ref.key}: its list directory is of {directory.rows} rows of dimension {directory.dim}, HEAD "
+                f"says {ref.rows} of {self.spec.dim}"
+            )
+        return RemoteSegment(ref, directory, live)
+
+    async def _read_deletes(self, ref: SegmentRef) -> Mask | None:
+        if ref.deletes_key is None:
+            return None
+        reply = await self._store.get(ref.deletes_key)
+        if not reply.ok:
+            raise GoneError(f"object {ref.deletes_key}: HEAD names these deletes, the store does not have them")
+        decode = partial(decode_deletes, reply.body, rows=ref.rows, name=ref.deletes_key, segment=ref.uuid)
+        return await asyncio.to_thread(decode)
+
+    async def follow(self) -> None:
+        """Applies what was in the log at some moment during this call; calls that wait share one look.
+
+        Raises _NeedsSegmentsError where the log patches payloads that only segments hold, or reverts to a snapshot.
+        """
+        arrived = time.monotonic()
+        async with self._following:
+            if self._beyond_us:
+                raise _NeedsSegmentsError
+            if self.caught_up >= arrived:
+                return
+            began = time.monotonic()
+            if began - self._read_head > HEAD_SECS:
+                await self._look_at_head()
+            if self.caught_up == -math.inf or await self._log.read(self.state.applied + 1) is not None:
+                await self._read_tail()
+            self.caught_up = began
+
+    async def _read_tail(self) -> None:
+        async for slot in self._log.read_from(self.state.applied + 1, chain=self.state.chain):
+            self._apply(slot)
+            await asyncio.sleep(0)
+
+    def _apply(self, slot: Slot) -> None:
+        operations = [operation for batch in slot.batches for operation in batch.operations]
+        if any(isinstance(operation, Patch | Revert) for operation in operations):
+            self._beyond_us = True
+            raise _NeedsSegmentsError
+        for operation in operations:
+            self._hidden.update(getattr(operation, "ids", ()))
+        self.state.apply(slot)
+
+    async def _look_at_head(self) -> None:
+        head, _ = await self._heads.read()
+        self._read_head = time.monotonic()
+        if (head.folded, head.segments) != (self.head.folded, self.head.segments):
+            self._take(head)
+
+    async def close(self) -> None:
+        tasks = list(self._segments.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _is_remote(task: asyncio.Task[RemoteSegment | None]) -> bool:
+    return task.done() and not task.cancelled() and task.exception() is None and task.result() is not None
+
+
+async def _nothing() -> None:
+    """Nothing more is to be read."""

@@ -1,0 +1,51 @@
+"""The threads that work for every collection of a database."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from akidb.errors import UnavailableError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Workers:
+    """The threads that work for every collection of a database: those that answer, and those that fold and open.
+
+    Graphs have threads of their own, `builds` at a time: minutes of building must not keep folds waiting.
+    """
+
+    search: ThreadPoolExecutor
+    background: ThreadPoolExecutor
+    builds: asyncio.Semaphore
+
+    @classmethod
+    def start(cls) -> Workers:
+        cores = os.cpu_count() or 1
+        search, background = ThreadPoolExecutor(cores + 2, "akidb-search"), ThreadPoolExecutor(2, "akidb-background")
+        return cls(search, background, asyncio.Semaphore(2))
+
+    async def run(self, pool: ThreadPoolExecutor, call: Callable[[], T]) -> T:
+        """The result of `call`, made in `pool`. Raises UnavailableError `closing` if `close` came first."""
+        closing = UnavailableError("the database was closed meanwhile", code="closing")
+        try:
+            future = pool.submit(call)
+        except RuntimeError as shut:
+            raise closing from shut
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError as cancelled:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise closing from cancelled  # by `close`: the caller itself was not cancelled
+
+    def close(self) -> None:
+        self.search.shutdown(wait=True, cancel_futures=True)
+        self.background.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,368 @@
+"""A node whose segments are in a bucket answers by ranges of them, and fetches them afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from akidb.collection import Collection, fetching
+from akidb.collection.shard import Shard
+from akidb.config.settings import Cache
+from akidb.database import Database
+from akidb.errors import CorruptionError, DeadlineExceededError, NotFoundError
+from akidb.filter import parse
+from akidb.query import SearchQuery
+from akidb.segment import lists
+from akidb.storage.memory import MemoryStore
+from akidb.storage.object_store import Reply, Status
+from akidb.storage.wrapper import StoreWrapper
+from akidb.types import CollectionSpec, Consistency, IndexParams, Metric, VectorArray
+from tests.unit.collection.faults import SETTINGS
+
+ROWS, DIM = 3000, 16
+STILL_SECS = 0.3
+
+
+class Bucket(StoreWrapper):
+    """A store far away: what is fetched from it is counted, in whole objects, ranges and dependent rounds."""
+
+    can_delete = False
+
+    def __init__(self, inner: MemoryStore) -> None:
+        super().__init__(inner)
+        self.ranges: list[tuple[str, int]] = []
+        self.fetched: set[str] = set()
+        self.open = asyncio.Event()
+        self.open.set()
+        self.damaged = 0
+        self.rounds = 0
+        self._waiting: list[asyncio.Event] = []
+
+    async def has_local(self, key: str) -> bool:
+        return key in self.fetched
+
+    async def local_path(self, key: str) -> Path | None:
+        await self.open.wait()
+        path = await super().local_path(key)
+        self.fetched.add(key)
+        return path
+
+    async def get(
+        self, key: str, *, byte_range: tuple[int, int] | None = None, if_none_match: str | None = None
+    ) -> Reply:
+        reply = await super().get(key, byte_range=byte_range, if_none_match=if_none_match)
+        if byte_range is not None:
+            self.ranges.append((key, len(reply.body)))
+            if self.damaged:
+                self.damaged -= 1
+                return replace(reply, body=reply.body[:-1] + bytes([reply.body[-1] ^ 1]))
+        return reply
+
+    @property
+    def range_bytes(self) -> int:
+        return sum(size for _, size in self.ranges)
+
+
+class SlowBucket(Bucket):
+    """Answers nothing until all requests that can be made without an answer are made: a dependent round."""
+
+    slow = False
+
+    async def _turn(self) -> None:
+        if self.slow:
+            answer = asyncio.Event()
+            self._waiting.append(answer)
+            await answer.wait()
+
+    async def get(
+        self, key: str, *, byte_range: tuple[int, int] | None = None, if_none_match: str | None = None
+    ) -> Reply:
+        await self._turn()
+        return await super().get(key, byte_range=byte_range, if_none_match=if_none_match)
+
+    async def list_from(self, prefix: str, start_after: str | None = None):  # type: ignore[no-untyped-def, override]
+        await self._turn()
+        async for info in super().list_from(prefix, start_after):
+            yield info
+
+    async def answer_in_rounds(self) -> None:
+        while True:
+            waiting = 0
+            while len(self._waiting) != waiting or not waiting:
+                waiting = len(self._waiting)
+                await asyncio.sleep(STILL_SECS)
+            answered, self._waiting = self._waiting, []
+            self.rounds += 1
+            for answer in answered:
+                answer.set()
+
+
+@pytest.fixture(autouse=True)
+def small_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lists, "LISTS_BYTES_MIN", 64 << 10)
+    monkeypatch.setattr(lists, "ROWS_PER_LIST", 24)
+    monkeypatch.setattr(fetching, "PATIENCE_SECS", 0.01)
+
+
+@pytest.fixture(params=list(Metric), ids=lambda metric: metric.value)
+def metric(request: pytest.FixtureRequest) -> Metric:
+    metric: Metric = request.param
+    return metric
+
+
+@pytest.fixture
+def vectors() -> VectorArray:
+    rng = np.random.default_rng(5)
+    centres = rng.normal(size=(40, DIM)) * 3
+    return (centres[rng.integers(0, 40, ROWS)] + rng.normal(size=(ROWS, DIM))).astype(np.float32)
+
+
+async def _filled(store: MemoryStore, vectors: VectorArray, metric: Metric = Metric.COSINE) -> None:
+    """A collection `p` of these vectors, folded into one segment."""
+    database = await Database.open(store, SETTINGS)
+    index = IndexParams(min_vectors_threshold=10**9)
+    collection = await database.create_collection(CollectionSpec("p", DIM, metric, index))
+    payloads = [None if i % 7 == 0 else b'{"n":%d}' % i for i in range(ROWS)]
+    await collection.upsert([f"id-{i}" for i in range(ROWS)], vectors, payloads)
+    await _maintenance(collection).fold()
+    await database.close()
+
+
+def _maintenance(collection: Collection):  # type: ignore[no-untyped-def]
+    assert collection._maintenance is not None
+    return collection._maintenance
+
+
+def _shard(collection: Collection) -> Shard:
+    return collection._shard
+
+
+@pytest.fixture
+async def memory(vectors: VectorArray) -> MemoryStore:
+    store = MemoryStore()
+    await _filled(store, vectors)
+    return store
+
+
+@pytest.fixture
+async def bucket(memory: MemoryStore) -> AsyncIterator[Bucket]:
+    bucket = Bucket(memory)
+    bucket.open.clear()
+    yield bucket
+    bucket.open.set()
+
+
+@pytest.fixture
+async def cold(bucket: Bucket) -> AsyncIterator[Collection]:
+    database = await Database.open(bucket, SETTINGS)
+    yield await database.collection("p")
+    bucket.open.set()
+    await database.close()
+
+
+def _queries(vectors: VectorArray, count: int = 10, **options: object) -> list[SearchQuery]:
+    rng = np.random.default_rng(9)
+    near = vectors[:: len(vectors) // count][:count] + rng.normal(size=(count, DIM)) * 0.3
+    return [SearchQuery(row.astype(np.float32), **options) for row in near]  # type: ignore[arg-type]
+
+
+async def test_a_cold_search_answers_without_the_segment(metric: Metric, vectors: VectorArray) -> None:
+    memory = MemoryStore()
+    await _filled(memory, vectors, metric)
+    bucket = Bucket(memory)
+    bucket.open.clear()
+    database = await Database.open(bucket, SETTINGS)
+    collection = await database.collection("p")
+    queries = _queries(vectors, with_vector=True)
+    size = sum(ref.bytes for ref in _shard(collection).known.head.segments)
+    found = [(await collection.search([query], timeout_ms=20_000))[0] for query in queries]
+    assert not bucket.fetched
+    assert not _shard(collection).is_warm
+    directory = sum(ref.coarse_bytes for ref in _shard(collection).known.head.segments)
+    assert (bucket.range_bytes - directory) / len(queries) < size / 2
+    bucket.open.set()
+    exact = await collection.search([replace(query, exact=True) for query in queries], timeout_ms=20_000)
+    assert _shard(collection).is_warm
+    recall = []
+    for mine, best in zip(found, exact, strict=True):
+        by_id = {point.id: point for point in best}
+        recall.append(len(by_id.keys() & {point.id for point in mine}) / len(best))
+        assert [point.score for point in mine] == sorted(
+            (point.score for point in mine), reverse=metric is not Metric.EUCLIDEAN
+        )
+        for point in mine:
+            row = int(point.id.removeprefix("id-"))
+            np.testing.assert_array_equal(point.vector, vectors[row])
+            assert point.payload_json == (None if row % 7 == 0 else b'{"n":%d}' % row)
+            if point.id in by_id:
+                assert point.score == pytest.approx(by_id[point.id].score, rel=1e-5, abs=1e-6)
+    assert np.mean(recall) >= 0.9
+    await database.close()
+
+
+async def test_a_cold_search_takes_three_rounds_beyond_head(memory: MemoryStore, vectors: VectorArray) -> None:
+    writer = await Database.open(memory, SETTINGS)
+    await (await writer.collection("p")).upsert(["new"], vectors[:1])
+    await writer.close()
+    bucket = SlowBucket(memory)
+    bucket.open.clear()
+    database = await Database.open(bucket, SETTINGS)
+    collection = await database.collection("p")
+    bucket.slow = True
+    answering = asyncio.create_task(bucket.answer_in_rounds())
+    (found,) = await collection.search([SearchQuery(vectors[0])], timeout_ms=60_000)
+    assert {point.id for point in found} >= {"new", "id-0"}
+    assert bucket.rounds <= 3
+    assert not bucket.fetched
+    bucket.slow = False
+    answering.cancel()
+    bucket.open.set()
+    await database.close()
+
+
+async def test_more_lists_are_read_for_a_wider_search(cold: Collection, bucket: Bucket, vectors: VectorArray) -> None:
+    read = []
+    for options in ({"target_recall": 0.5}, {}, {"ef_search": 2000}, {"target_recall": 0.999}):
+        bucket.ranges.clear()
+        await cold.search(_queries(vectors, **options), timeout_ms=20_000)
+        read.append(bucket.range_bytes)
+    assert read[0] < read[1] < read[2]
+    assert read[1] < read[3]
+
+
+async def test_a_cold_search_sees_the_tail(
+    cold: Collection, memory: MemoryStore, bucket: Bucket, vectors: VectorArray
+) -> None:
+    query = SearchQuery(vectors[4], top_k=3)
+    assert (await cold.search([query], timeout_ms=20_000))[0][0].id == "id-4"
+    writer = await Database.open(memory, SETTINGS)
+    other = await writer.collection("p")
+    await other.delete(["id-4"])
+    await other.upsert(["id-5"], vectors[4:5], [b'{"new":1}'])
+    first, second, _ = (await cold.search([query], timeout_ms=20_000))[0]
+    assert (first.id, first.payload_json) == ("id-5", b'{"new":1}')
+    assert second.id not in ("id-4", "id-5")
+    await _maintenance(other).fold()
+    assert not _shard(cold).is_warm
+    assert not bucket.fetched
+    await writer.close()
+
+
+async def test_an_eventual_cold_search_asks_for_no_newer_slot(
+    cold: Collection, memory: MemoryStore, vectors: VectorArray
+) -> None:
+    query = SearchQuery(vectors[4], top_k=1)
+    await cold.search([query], timeout_ms=20_000)
+    writer = await Database.open(memory, SETTINGS)
+    lsn = await (await writer.collection("p")).delete(["id-4"])
+    token = (await writer.collection("p")).token()
+    assert (await cold.search([query], timeout_ms=20_000, consistency=Consistency("eventual")))[0][0].id == "id-4"
+    seen = await cold.search([query], timeout_ms=20_000, consistency=Consistency("session", token=token))
+    assert seen[0][0].id != "id-4"
+    assert cold.lsn == lsn
+    await writer.close()
+
+
+async def test_what_needs_the_segments_waits_for_them(cold: Collection, bucket: Bucket, vectors: VectorArray) -> None:
+    only = SearchQuery(vectors[8], top_k=1, filter=parse({"must": [{"field": "n", "match": 15}]}))
+    with pytest.raises(DeadlineExceededError) as late:
+        await cold.search([only], timeout_ms=50)
+    assert late.value.code == "warming"
+    bucket.open.set()
+    assert [point.id for point in (await cold.search([only], timeout_ms=20_000))[0]] == ["id-15"]
+    assert await cold.count() == ROWS
+    assert _shard(cold).remote is None
+
+
+async def test_a_write_on_a_cold_node_waits_and_is_found(
+    cold: Collection, bucket: Bucket, vectors: VectorArray
+) -> None:
+    bucket.open.set()
+    await cold.patch("id-9", {"seen": True})
+    assert (await cold.get(["id-9"]))[0].payload == {"n": 9, "seen": True}  # type: ignore[union-attr]
+
+
+async def test_a_patch_in_the_tail_is_answered_by_the_segments(
+    memory: MemoryStore, cold: Collection, bucket: Bucket, vectors: VectorArray
+) -> None:
+    writer = await Database.open(memory, SETTINGS)
+    await (await writer.collection("p")).patch("id-8", {"seen": True})
+    await writer.close()
+    bucket.open.set()
+    (found,) = await cold.search([SearchQuery(vectors[8], top_k=1)], timeout_ms=20_000)
+    assert found[0].payload == {"n": 8, "seen": True}
+
+
+async def test_segments_are_fetched_after_the_first_answer(
+    cold: Collection, bucket: Bucket, vectors: VectorArray
+) -> None:
+    await cold.search(_queries(vectors, 1), timeout_ms=20_000)
+    assert not _shard(cold).is_warm
+    bucket.open.set()
+    warm = asyncio.Event()
+    _shard(cold).on_adopted = warm.set
+    async with asyncio.timeout(20):
+        await warm.wait()
+    ranges = len(bucket.ranges)
+    assert (await cold.search([SearchQuery(vectors[3], top_k=1)]))[0][0].id == "id-3"
+    assert len(bucket.ranges) == ranges
+
+
+async def test_segments_that_do_not_fit_the_cache_are_not_fetched(bucket: Bucket, vectors: VectorArray) -> None:
+    bucket.open.set()
+    tiny = replace(SETTINGS, cache=Cache(hot_size_gb=1e-6))
+    database = await Database.open(bucket, tiny)
+    collection = await database.collection("p")
+    for _ in range(3):
+        await collection.search(_queries(vectors, 2), timeout_ms=20_000)
+        await asyncio.sleep(0.05)
+    assert not bucket.fetched
+    assert await collection.count() == ROWS  # what needs it still gets it
+    await database.close()
+
+
+async def test_ranges_damaged_on_their_way_are_read_again(
+    cold: Collection, bucket: Bucket, vectors: VectorArray
+) -> None:
+    bucket.damaged = 2
+    (found,) = await cold.search([SearchQuery(vectors[7], top_k=1)], timeout_ms=20_000)
+    assert found[0].id == "id-7"
+    assert bucket.damaged == 0
+
+
+async def test_damage_in_the_store_is_no_answer(cold: Collection, bucket: Bucket, vectors: VectorArray) -> None:
+    await cold.search([SearchQuery(vectors[7], top_k=1)], timeout_ms=20_000)
+    bucket.damaged = 10**6
+    (ref,) = _shard(cold).known.head.segments
+    with pytest.raises(CorruptionError, match=f"object {ref.key}: list"):
+        await cold.search([SearchQuery(vectors[7], top_k=1)], timeout_ms=20_000)
+
+
+async def test_a_segment_that_another_node_replaced_is_followed(
+    cold: Collection, bucket: Bucket, memory: MemoryStore, vectors: VectorArray
+) -> None:
+    (before,) = _shard(cold).known.head.segments
+    writer = await Database.open(memory, SETTINGS)
+    other = await writer.collection("p")
+    await other.upsert([f"more-{i}" for i in range(ROWS)], vectors)
+    await _maintenance(other).fold()  # absorbs the first segment
+    await writer.close()
+    assert (await memory.get(before.key)).status is Status.NOT_FOUND
+    (found,) = await cold.search([SearchQuery(vectors[7], top_k=2)], timeout_ms=20_000)
+    assert {point.id for point in found} == {"id-7", "more-7"}
+    assert not bucket.fetched
+
+
+async def test_a_collection_dropped_by_another_node_is_not_found(
+    cold: Collection, memory: MemoryStore, vectors: VectorArray
+) -> None:
+    writer = await Database.open(memory, SETTINGS)
+    await writer.drop_collection("p")
+    await writer.close()
+    with pytest.raises(NotFoundError):
+        await cold.search([SearchQuery(vectors[7])], timeout_ms=20_000)
