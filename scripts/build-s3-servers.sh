@@ -4,7 +4,8 @@
 # From cold caches it takes minutes, so CI starts it first, in the background, and waits for it before the S3 tests:
 #     scripts/build-s3-servers.sh & servers=$!   ...   wait "$servers"
 # Two runs at once are safe: the second waits and finds the work done. Test tools, never shipped: MinIO is AGPL-3.0,
-# versitygw (the second implementation, so that no test learns one server's habits) Apache-2.0.
+# versitygw (the second implementation, so that no test learns one server's habits) Apache-2.0, toxiproxy (a network that
+# fails on command, between nodes and a server) MIT.
 set -eu
 
 folder=${AKIDB_TOOLS_DIR:-$HOME/.cache/akidb/bin}
@@ -32,10 +33,11 @@ build() {
     trap 'rm -rf "$building"' EXIT
     echo "building $name $version into $folder with $(go version)"
     GOBIN=$building nice go install -ldflags='-s -w' "$package@$version"
-    mv "$building/$name" "$folder/$name"
+    mv "$building"/* "$folder/$name" # one file, named after the last part of the package
     echo "$version" >"$stamp"
     echo "$name is built: $folder/$name"
 }
 
 build minio github.com/minio/minio v0.0.0-20260212201848-7aac2a2c5b7c
+build toxiproxy github.com/Shopify/toxiproxy/v2/cmd/server v2.5.0
 build versitygw github.com/versity/versitygw/cmd/versitygw v1.8.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -37,34 +38,60 @@ class Node:
             connection.close()
 
 
+class Process:
+    """An akidb-api on a port of its own, which may be killed, stood still and started again. Logs into `folder`."""
+
+    def __init__(self, environment: dict[str, str], folder: Path, *, module: str = "akidb.cli.api") -> None:
+        self.node = Node(free_port())
+        self._environment = {**os.environ, "AKIDB_API_DRAIN_DELAY_SECS": "0", **environment}
+        self._command = [sys.executable, "-m", module, "--bind", f"127.0.0.1:{self.node.port}"]
+        self._log = folder / f"node-{self.node.port}.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(self._command, env=self._environment, stdout=log, stderr=subprocess.STDOUT)
+
+    def wait_ready(self) -> None:
+        assert self._process is not None
+        until = time.monotonic() + START_SECS_MAX
+        while True:
+            assert self._process.poll() is None, self._log.read_text()
+            try:
+                if self.node.call("GET", "/health/ready")[0] == 200:
+                    return
+            except OSError:
+                pass
+            assert time.monotonic() < until, self._log.read_text()
+            time.sleep(0.05)
+
+    @property
+    def is_dead(self) -> bool:
+        return self._process is None or self._process.poll() is not None
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def stop(self) -> int:
+        """Asks it to end; its exit status."""
+        self.signal(signal.SIGTERM)
+        assert self._process is not None
+        return self._process.wait(timeout=28)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+
 @contextmanager
 def running(environment: dict[str, str], folder: Path) -> Iterator[Node]:
-    port = free_port()
-    with open(folder / f"node-{port}.log", "wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "akidb.cli.api", "--bind", f"127.0.0.1:{port}"],
-            env={**os.environ, "AKIDB_API_DRAIN_DELAY_SECS": "0", **environment},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
+    process = Process(environment, folder)
+    process.start()
     try:
-        wait_ready(Node(port), process, folder / f"node-{port}.log")
-        yield Node(port)
-        process.terminate()
-        assert process.wait(timeout=28) == 0
+        process.wait_ready()
+        yield process.node
+        assert process.stop() == 0
     finally:
         process.kill()
-        process.wait()
-
-
-def wait_ready(node: Node, process: subprocess.Popen[bytes], log: Path) -> None:
-    until = time.monotonic() + START_SECS_MAX
-    while True:
-        assert process.poll() is None, log.read_text()
-        try:
-            if node.call("GET", "/health/ready")[0] == 200:
-                return
-        except OSError:
-            pass
-        assert time.monotonic() < until, log.read_text()
-        time.sleep(0.05)

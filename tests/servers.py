@@ -23,10 +23,10 @@ from akidb.storage.s3_client import S3Options
 
 _START_SECS = 60.0
 _POLL_SECS = 0.05
-_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback never goes through a proxy
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback never goes through a proxy
 
 
-def _binary(name: str) -> Path:
+def binary(name: str) -> Path:
     """AKIDB_TEST_<NAME>, else `name` on PATH, else what scripts/build-s3-servers.sh made. Missing: skips, under CI=true
     fails."""
     variable = f"AKIDB_TEST_{name.upper()}"
@@ -49,7 +49,7 @@ class S3Server:
     secret_key = "akidb-test-secret"
 
     def __init__(self, folder: Path) -> None:
-        self.binary = _binary(self.name)
+        self.binary = binary(self.name)
         self.data = folder / "data"
         self._log = folder / f"{self.name}.log"
         self._port = free_port()
@@ -105,7 +105,7 @@ class S3Server:
         end = time.monotonic() + _START_SECS
         while time.monotonic() < end and self._process.poll() is None:
             try:
-                with _DIRECT.open(f"{self.endpoint}{self.health}", timeout=5):
+                with DIRECT.open(f"{self.endpoint}{self.health}", timeout=5):
                     return True
             except OSError:  # refused, or 503 while it starts
                 time.sleep(_POLL_SECS)

@@ -174,6 +174,7 @@ class DurableFolder:
             self._sync_chain(folder.parent, create=create)
             if create:
                 folder.mkdir(mode=0o700, exist_ok=True)
+            self._sync_folder(folder.parent)  # its own sync is about the names in it, not about its name
         elif create:
             self._make_root()
         self._sync_folder(folder)
