@@ -143,14 +143,17 @@ class Tail:
                 return Put.GONE
             try:
                 reply = await store.put_if_absent(self._log.key(lsn), body)
-                if reply.status is Status.OK:
-                    return Put.WON
-                # Refused by a request that repeated one whose answer was lost, it may be our own slot: what is there
-                # decides.
-                found = await self._log.read(lsn) if reply.status is Status.CONDITION_FAILED else None
             except UnavailableError as failed:
-                if failed.code == CIRCUIT_OPEN:  # not sent, or refused by an answer that came: it wrote nothing
+                if failed.code == CIRCUIT_OPEN:  # not sent
                     raise
+                return Put.UNKNOWN
+            if reply.status is Status.OK:
+                return Put.WON
+            # HTTP clients repeat a put whose connection ended, unasked: what refuses the repetition may be our own
+            # slot. What is there decides, and nothing is known until it can be read.
+            try:
+                found = await self._log.read(lsn) if reply.status is Status.CONDITION_FAILED else None
+            except UnavailableError:
                 return Put.UNKNOWN
         return Put.CONFLICT if found is None else found
 

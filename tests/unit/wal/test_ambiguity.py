@@ -55,6 +55,22 @@ async def test_a_hidden_repeat_that_refuses_its_own_success_counts_as_success() 
     assert node.state.entries == [b"a"]
 
 
+async def test_a_breaker_between_a_hidden_repeat_and_its_slot_decides_nothing() -> None:
+    """The put landed, its repetition was refused, and the slot can't be read for now: that is no "nothing written"."""
+    store = FaultyStore()
+    node = await Node.start(store)
+    real = store.inner.put_if_absent
+
+    async def repeated(key: str, body: bytes) -> Reply:
+        if (await real(key, body)).ok:
+            store.faults["get"] = [_open_for(0.01)]
+        return Reply(Status.CONDITION_FAILED)
+
+    store.inner.put_if_absent = repeated  # type: ignore[method-assign,assignment]
+    assert await node.say("a") == 1
+    assert node.state.entries == [b"a"]
+
+
 async def test_conflict_is_tried_again_at_the_same_slot() -> None:
     store = FaultyStore()
     node = await Node.start(store)
