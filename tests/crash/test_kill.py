@@ -1,14 +1,20 @@
-"""Nothing acknowledged is lost: a writer is killed (SIGKILL) at random moments, again and again over the same store.
+"""Nothing acknowledged is lost: a writer is killed (SIGKILL) again and again over the same store, at random moments and
+before and after each system call that changes the folder.
 
 Kills hit puts, folds, graph commits and the collection of garbage alike. After each one the store is opened anew, and
 the points must be those of all acknowledged operations, with the one under way either wholly there or not at all.
+
+What must be there is kept outside of the writer, by who kills it. AKIDB_TEST_KILLS=1000 is the long form, of each kind.
 """
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import time
+from collections.abc import Callable, Iterable
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -16,35 +22,55 @@ import pytest
 
 import akidb
 from akidb.config import Settings
-from tests.crash.writer import DIM, operation, replay, write_until_killed
+from tests.crash.writer import DIM, operation, replay, write_until_killed, write_until_step
 
-KILLS = 100 if os.environ.get("CI") else 10
+KILLS = int(os.environ.get("AKIDB_TEST_KILLS", "100" if os.environ.get("CI") else "10"))
+HALF_STEPS = 400
+"""About as many as a life at step after step has."""
+
+EXPECTED = {
+    "write .tmp", "fsync .tmp", "mkdir wal", "link wal", "fsync wal", "replace seg", "fsync seg", "replace head",
+    "fsync folder", "unlink wal",
+}  # fmt: skip
 SEED = int(os.environ.get("AKIDB_TEST_SEED", "20260101"))
 
 processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(["tests.crash.writer", "akidb.connection", "aiobotocore.session"])
 
 
-def kill_one(where: str, settings: Settings, first: int, lifetime_secs: float) -> tuple[int, bool]:
-    """Runs a writer from operation `first` on and kills it. Returns the first operation not done, and if it began."""
-    ours, theirs = processes.Pipe(duplex=False)
-    writer = processes.Process(target=write_until_killed, args=(where, settings, SEED, first, theirs))
-    writer.start()
-    theirs.close()
-    assert ours.recv() == ("open", first)
-    time.sleep(lifetime_secs)
-    writer.kill()
-    writer.join()
-    following, begun = first, False
+Life = Callable[[int], tuple[int, bool]]
+"""Runs a writer from an operation on until it is dead. Returns the first operation not done, and if it began."""
+
+
+def kill_at_random(where: str, settings: Settings, rng: np.random.Generator) -> Life:
+    def life(first: int) -> tuple[int, bool]:
+        ours, theirs = processes.Pipe(duplex=False)
+        writer = processes.Process(target=write_until_killed, args=(where, settings, SEED, first, theirs))
+        writer.start()
+        theirs.close()
+        assert ours.recv() == ("open", first)
+        time.sleep(float(rng.uniform(0.0, 0.6)))
+        writer.kill()
+        writer.join()
+        return told(ours, first)[:2]
+
+    return life
+
+
+def told(pipe: Connection, first: int) -> tuple[int, bool, str]:
+    """What a dead writer said: the first operation not done, if it began, and its last words."""
+    following, begun, last = first, False, ""
     while True:
         try:
-            what, n = ours.recv()
+            what, n = pipe.recv()
         except EOFError:
-            return following, begun
+            return following, begun, last
         if what == "begin":
             begun = True
         elif what == "done":
             following, begun = n + 1, False
+        elif what in ("died", "alive"):
+            last = f"{n}" if what == "died" else ""
 
 
 def check(where: str, settings: Settings, candidates: list[dict[str, np.ndarray]], rng: np.random.Generator) -> int:
@@ -69,26 +95,63 @@ def check(where: str, settings: Settings, candidates: list[dict[str, np.ndarray]
         return matching[0]
 
 
-def run(where: str, settings: Settings) -> None:
+def run(where: str, settings: Settings, lives: Iterable[Life]) -> int:
+    """One life after the other over one store, which is judged after each. Returns how many operations were done."""
     with akidb.connect(where, settings=settings) as database:
         database.create_collection("points", DIM, metric="euclidean")
     rng = np.random.default_rng(SEED)
     points: dict[str, np.ndarray] = {}
     done = 0
-    for _ in range(KILLS):
-        following, begun = kill_one(where, settings, done, float(rng.uniform(0.0, 0.6)))
+    for life in lives:
+        following, begun = life(done)
         for n in range(done, following):
             points = replay(points, operation(SEED, n))
         candidates = [points] + ([replay(points, operation(SEED, following))] if begun else [])
         chosen = check(where, settings, candidates, rng)
         points, done = candidates[chosen], following + chosen
+    return done
+
+
+def run_at_random(where: str, settings: Settings) -> None:
+    life = kill_at_random(where, settings, np.random.default_rng(SEED))
+    done = run(where, settings, itertools.repeat(life, KILLS))
     assert done > KILLS, "the writers were killed before they wrote: this run proves nothing"
 
 
 def test_writer_killed_at_random_moments_on_the_local_store(tmp_path: Path) -> None:
-    run(str(tmp_path / "data"), Settings())
+    run_at_random(str(tmp_path / "data"), Settings())
 
 
 @pytest.mark.s3
 def test_writer_killed_at_random_moments_on_s3(s3_settings: Settings) -> None:
-    run("s3://kill-test/points", s3_settings)
+    run_at_random("s3://kill-test/points", s3_settings)
+
+
+def test_writer_killed_at_each_step_on_the_local_store(tmp_path: Path) -> None:
+    """Every half-step of a life where kills are many, else as many of them, from its first to its last."""
+    where = str(tmp_path / "data")
+    met: set[str] = set()
+    longest = 0
+
+    def life_until(step: int) -> Life:
+        def life(first: int) -> tuple[int, bool]:
+            nonlocal longest
+            ours, theirs = processes.Pipe(duplex=False)
+            writer = processes.Process(target=write_until_step, args=(where, Settings(), SEED, first, theirs, step))
+            writer.start()
+            theirs.close()
+            writer.join()
+            following, begun, last = told(ours, first)
+            if last:
+                met.add(last)
+                longest = max(longest, step)
+            return following, begun
+
+        return life
+
+    stride = max(1, HALF_STEPS // KILLS)
+    run(where, Settings(), map(life_until, range(1, HALF_STEPS, stride)))
+    assert longest > HALF_STEPS * 0.5, f"lives end at {longest}: HALF_STEPS is wrong"
+    print(f"killed at {sorted(met)}")
+    if stride == 1:
+        assert {step.partition(" ")[2] for step in met} >= EXPECTED

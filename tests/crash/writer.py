@@ -6,8 +6,13 @@ Operation n follows from the seed alone, so whoever watches knows what the point
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import threading
+from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -44,15 +49,64 @@ def replay(points: dict[str, np.ndarray], step: Operation) -> dict[str, np.ndarr
     return after
 
 
+STEPS = ("open", "write", "fsync", "link", "replace", "mkdir", "unlink")
+"""The system calls by which the local store changes something, or makes it last."""
+
+_LIFE = 7
+
+
 def write_until_killed(where: str, settings: Settings, seed: int, first: int, pipe: Connection) -> None:
-    asyncio.run(_write(where, settings, seed, first, pipe))
+    asyncio.run(_write(where, settings, seed, first, pipe, 100_000))
 
 
-async def _write(where: str, settings: Settings, seed: int, first: int, pipe: Connection) -> None:
+def write_until_step(where: str, settings: Settings, seed: int, first: int, pipe: Connection, step: int) -> None:
+    """A short life of every kind of work, at whose `step`-th half-step (before a system call, after it) it ends."""
+    _die_at(step, Path(where), pipe)
+    asyncio.run(_write(where, settings, seed, first, pipe, _LIFE))
+    pipe.send(("alive", step))
+
+
+def _die_at(step: int, root: Path, pipe: Connection) -> None:
+    made, lock = 0, threading.Lock()
+
+    def half(name: str, what: str) -> None:
+        nonlocal made
+        with lock:
+            made += 1
+            if made == step:
+                pipe.send(("died", f"{name} {what}"))
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def wrap(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **how: Any) -> Any:
+            if not threading.current_thread().name.startswith("akidb-local-store") or "dir_fd" in how:
+                return real(*args, **how)
+            what = _kind(args[1] if name in ("link", "replace") else args[0], root)
+            half(f"before {name}", what)
+            result = real(*args, **how)
+            half(f"after {name}", what)
+            return result
+
+        return call
+
+    for name in STEPS:
+        setattr(os, name, wrap(name, getattr(os, name)))
+
+
+def _kind(place: Any, root: Path) -> str:
+    """Which kind of object a path is of: the part of its key that says so."""
+    if isinstance(place, int):
+        place = os.readlink(f"/proc/self/fd/{place}")
+    parts = os.path.relpath(place, root).split("/")
+    known = [part for part in parts if part in (".tmp", "cat", "wal", "seg", "del", "req", "head", "format")]
+    return "/".join(known) or "folder"
+
+
+async def _write(where: str, settings: Settings, seed: int, first: int, pipe: Connection, count: int) -> None:
     database = await akidb.connect_async(where, settings=settings)
     collection = await database.collection("points")
     pipe.send(("open", first))
-    for n in range(first, first + 100_000):
+    for n in range(first, first + count):
         step = operation(seed, n)
         pipe.send(("begin", n))
         if step.vectors is None:

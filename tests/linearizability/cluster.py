@@ -33,15 +33,19 @@ class Cluster:
     def __init__(self, processes: list[Process], networks: list[Proxy]) -> None:
         self.processes, self.networks = processes, networks
         self.fired: Counter[str] = Counter()
+        self.calm = False
 
     @property
     def urls(self) -> list[str]:
         return [f"http://127.0.0.1:{process.node.port}" for process in self.processes]
 
     async def trouble(self, rng: random.Random) -> None:
-        """One thing after the other goes wrong with one node after the other, every kind in turn, until cancelled."""
-        while True:
+        """One thing after the other goes wrong with one node after the other, every kind in turn, until `calm`."""
+        self.calm = False
+        while not self.calm:
             for kind in rng.sample(TROUBLES, len(TROUBLES)):
+                if self.calm:
+                    return
                 await asyncio.sleep(rng.uniform(0.05, 0.8))
                 self.fired[kind] += 1
                 n = rng.randrange(len(self.processes))

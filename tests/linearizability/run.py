@@ -51,8 +51,8 @@ async def run(cluster: Cluster, seed: int, secs: float, *, troubled: bool = True
         trouble = asyncio.create_task(cluster.trouble(rng)) if troubled else None
         await asyncio.gather(*(client.live(session, time.monotonic() + secs) for client in clients))
         if trouble is not None:
-            trouble.cancel()
-            await asyncio.gather(trouble, return_exceptions=True)
+            cluster.calm = True
+            await trouble
         await cluster.heal()
         last = Client("last", cluster.urls, collection, history, told, rng)
         for url in cluster.urls:
