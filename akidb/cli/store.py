@@ -8,6 +8,8 @@ import sys
 import click
 
 from akidb.config import load
+from akidb.database import Database
+from akidb.database.garbage import Round
 from akidb.errors import AkiDBError
 from akidb.storage import open_location, open_store
 from akidb.storage.conformance import RULES, check
@@ -41,6 +43,57 @@ def check_store(where: str | None, rounds: int, config: str | None) -> None:
         click.echo(f"akidb store check: {error}", err=True)
         sys.exit(EXIT_NOT_ASKED)
     sys.exit(0 if kept else EXIT_BROKEN)
+
+
+@store.command(
+    "gc",
+    epilog="Exit status: 0 done; 1 something was refused or failed; 2 the store could not be asked.",
+)
+@click.option("--store", "where", metavar="URL", help="s3://bucket/prefix or a folder; as configured if not given.")
+@click.option("--now", is_flag=True, help="Also where the last round is less than storage.gc_interval_secs ago; work "
+              "that other nodes began before may have to begin anew.")  # fmt: skip
+@click.option("--force", is_flag=True, help="Delete even where more than half of the bytes would go.")
+@click.option("--config", metavar="FILE", help="YAML file with settings, as for akidb-api.")
+def collect_garbage(where: str | None, now: bool, force: bool, config: str | None) -> None:
+    """Delete what no collection and no snapshot names any more, as nodes do in the background.
+
+    In a bucket an object goes two to three rounds after it was last named, so one call alone frees little.
+    """
+    logs.configure("warning", "text", stream=sys.stderr)
+    try:
+        clean = asyncio.run(_collect(where, now, force, config))
+    except AkiDBError as error:
+        click.echo(f"akidb store gc: {error}", err=True)
+        sys.exit(EXIT_NOT_ASKED)
+    sys.exit(0 if clean else EXIT_BROKEN)
+
+
+async def _collect(where: str | None, now: bool, force: bool, config: str | None) -> bool:
+    found = load(config=config)
+    for warning in found.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    opened = open_store(found.settings) if where is None else open_location(where, found.settings)
+    click.echo(f"store: {opened.location}")
+    try:
+        database = await Database.open(opened, found.settings)
+    except BaseException:
+        await opened.close()
+        raise
+    try:
+        rounds = await database.collect_garbage(interval_secs=0 if now else None, force=force)
+    finally:
+        await database.close()
+    for each in rounds:
+        click.echo(f"{each.collection}: {_outcome(each)}")
+    return not any(each.error or each.done.refused for each in rounds)
+
+
+def _outcome(each: Round) -> str:
+    if each.error is not None:
+        return f"failed: {each.error}"
+    if each.done.refused is not None:
+        return f"refused: {each.done.detail}"
+    return f"deleted {each.done.objects} objects, {each.done.bytes:,} bytes"
 
 
 async def _check(where: str | None, rounds: int, config: str | None) -> bool:

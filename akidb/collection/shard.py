@@ -251,7 +251,7 @@ class Shard:
             requests = await open_requests(self.store, self.prefix, head.requests, opened)
             state = ShardState(self.spec, head, await self._open_segments(head), requests)
             while True:
-                before = state.applied
+                before, known = state.applied, 0 if self._state is None else self._state.applied
                 state = await self._read_tail(state)
                 newest, _ = await self.heads.read()
                 if newest.garbage > state.applied + 1:
@@ -263,7 +263,7 @@ class Shard:
                     if present is None or present.applied <= state.applied:
                         self._state = state
                         return None
-                if state.applied == before:
+                if state.applied == before < known:
                     key = self.log.key(before + 1)
                     raise CorruptionError(f"object {key}: the slot was applied, now it is missing")
         except CorruptionError:

@@ -107,6 +107,12 @@ class Storage:
     use_memory_backend: bool = setting(
         False, "Keep everything in memory: nothing is durable, for tests only.", env="AKIDB_USE_MEMORY_BACKEND"
     )
+    gc_interval_secs: int = setting(
+        21_600,
+        "Time between two rounds of garbage collection in a bucket. Folds and merges have that long for their work, "
+        "and what nothing names is deleted two to three rounds later. 0: never by itself.",
+        low=0, high=2_592_000, unit="s",
+    )  # fmt: skip
     circuit_breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
     retry: Retry = field(default_factory=Retry)
     manifest_retry: ManifestRetry = field(default_factory=ManifestRetry)

@@ -89,6 +89,8 @@ class Catalogue:
         self._by_name: dict[str, Created] = {}
         self._by_uuid: dict[UUID, Created] = {}
         self._batches: set[UUID] = set()
+        self.dropped: set[UUID] = set()
+        """Collections that are gone for good; no record brings one of them back."""
         self.altered: set[UUID] = set()
         """Collections that were altered; whoever tells them empties it."""
 
@@ -119,15 +121,20 @@ class Catalogue:
         except msgspec.DecodeError as error:
             raise CorruptionError(f"catalogue record in slot {lsn} can't be read: {error}") from error
         if isinstance(change, Created):
-            if change.name not in self._by_name:  # the first of two racing creates is the one that exists
+            if (
+                change.name not in self._by_name and change.uuid not in self.dropped
+            ):  # the first of two racing creates is the one that exists
                 self._by_name[change.name] = self._by_uuid[change.uuid] = change
         elif isinstance(change, Altered):
             if change.uuid in self._by_uuid:
                 altered = change.on(self._by_uuid[change.uuid])
                 self._by_name[altered.name] = self._by_uuid[altered.uuid] = altered
                 self.altered.add(altered.uuid)
-        elif (gone := self._by_uuid.pop(change.uuid, None)) is not None:
-            del self._by_name[gone.name]
+        else:
+            self.dropped.add(change.uuid)
+            gone = self._by_uuid.pop(change.uuid, None)
+            if gone is not None:
+                del self._by_name[gone.name]
 
     async def reload(self) -> None:
         raise CorruptionError("slots of the catalogue's log are missing, though it is never folded")

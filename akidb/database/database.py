@@ -7,6 +7,7 @@ import contextlib
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import Context
 from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
@@ -16,6 +17,7 @@ from akidb.collection import Collection, Shard, Workers
 from akidb.config import Settings
 from akidb.database.catalogue import Altered, Catalogue, Created, Dropped, record
 from akidb.database.format import ensure_format
+from akidb.database.garbage import Garbage, Round
 from akidb.errors import (
     AkiDBError,
     ConflictError,
@@ -64,6 +66,9 @@ class Database:
         self._last_answer = 0.0
         self._last_failure: AkiDBError | None = None
         self._closed = False
+        interval_secs = settings.storage.gc_interval_secs
+        self._garbage = Garbage(store, self._catalogue, self._prefix, self._follow_catalogue, interval_secs)
+        self._collecting: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(cls, store: ObjectStore, settings: Settings, *, read_only: bool = False) -> Database:
@@ -89,6 +94,8 @@ class Database:
             await self._heads.create()
         await self._appender.catch_up(deadline=time.monotonic() + OPEN_TIMEOUT_SECS)
         self._last_answer = time.monotonic()
+        if not (self._read_only or self._store.can_delete) and self._settings.storage.gc_interval_secs:
+            self._collecting = asyncio.create_task(self._garbage.run(), context=Context())
 
     @property
     def location(self) -> str:
@@ -182,6 +189,18 @@ class Database:
         await collection.clear()
         await self._append_catalogue(record(Dropped(created.uuid)), None)
         await self._forget(created.uuid)
+
+    async def collect_garbage(self, *, interval_secs: float | None = None, force: bool = False) -> list[Round]:
+        """One round of garbage collection over all collections, as it else happens in the background.
+
+        Args:
+            interval_secs: only where the last round is so long ago; None is storage.gc_interval_secs.
+            force: delete also more than half of the bytes.
+        """
+        if self._read_only:
+            raise ReadOnlyError(f"{self.location} is open read-only")
+        since = self._settings.storage.gc_interval_secs if interval_secs is None else interval_secs
+        return [each async for each in self._garbage.rounds(interval_secs=since, force=force)]
 
     async def alter_index(self, name: str, changes: Mapping[str, Any]) -> Collection:
         """Changes some of a collection's index parameters, durably and for every node; graphs are built anew, where
@@ -333,6 +352,9 @@ class Database:
         if self._closed:
             return
         self._closed = True
+        if self._collecting is not None:
+            self._collecting.cancel()
+            await asyncio.gather(self._collecting, return_exceptions=True)
         await asyncio.gather(*(self._forget(uuid) for uuid in list(self._open)))
         await self._appender.close()
         await asyncio.to_thread(self._workers.close)

@@ -13,7 +13,7 @@ from akidb.codec.frame import KIND_HEAD, REQUESTS, SNAPSHOTS, Buffer, Section
 from akidb.errors import CorruptionError
 from akidb.manifest.model import Head, Pin, RequestsRef, SegmentRef
 
-_HEAD = struct.Struct("<Q16sQQQQQQ16s16sI4x")
+_HEAD = struct.Struct("<Q16sQQQQQQ16s16sII")
 _SEGMENT = struct.Struct("<16sQQQQII")
 _REQUESTS = struct.Struct("<16sQQQ")
 _PIN = struct.Struct("<16sQQIIHH")
@@ -26,6 +26,7 @@ def encode_head(head: Head, *, shard: UUID, kind: int = KIND_HEAD) -> bytes:
     fixed = _HEAD.pack(
         head.version, head.commit_id.bytes, head.folded, head.garbage, head.gc_epoch, head.term, head.compaction_epoch,
         head.live_count, head.chain, head.live_sum, _SEALED if head.sealed else 0,
+        head.collected,
     )  # fmt: skip
     rows = [
         _SEGMENT.pack(
@@ -75,9 +76,20 @@ def decode_head(body: Buffer, *, shard: UUID, name: str, kind: int = KIND_HEAD) 
     try:
         if frame.uuid != shard:
             raise CorruptionError(f"it belongs to shard {frame.uuid}, expected {shard}")
-        version, commit, folded, garbage, gc_epoch, term, compaction_epoch, live_count, chain, live_sum, flags = (
-            _HEAD.unpack(frame.sections["head"])
-        )
+        (
+            version,
+            commit,
+            folded,
+            garbage,
+            gc_epoch,
+            term,
+            compaction_epoch,
+            live_count,
+            chain,
+            live_sum,
+            flags,
+            collected,
+        ) = _HEAD.unpack(frame.sections["head"])
         recent = bytes(frame.sections["recent"])
         return Head(
             version=version,
@@ -97,6 +109,7 @@ def decode_head(body: Buffer, *, shard: UUID, name: str, kind: int = KIND_HEAD) 
                 RequestsRef(UUID(bytes=uuid), count, written, epoch)
                 for uuid, count, written, epoch in _REQUESTS.iter_unpack(frame.sections.get("requests", b""))
             ),
+            collected=collected,
             pins=tuple(_decode_pins(frame.sections.get("pins", memoryview(b"")))),
         )
     except (CorruptionError, KeyError, ValueError, struct.error) as error:

@@ -84,6 +84,7 @@ class Head:
         requests: where the requests of folded slots are told, oldest first, for 24 hours at least.
         pins: snapshots; what their manifests name is kept as if HEAD named it.
         gc_epoch: one more with each round of garbage collection on a store without locks.
+        collected: when that was, in seconds of the store's clock; 0 for never.
         term, compaction_epoch, live_sum: reserved, kept as they are found.
     """
 
@@ -102,6 +103,7 @@ class Head:
     sealed: bool = False
     requests: tuple[RequestsRef, ...] = ()
     pins: tuple[Pin, ...] = ()
+    collected: int = 0
 
     @property
     def object_keys(self) -> frozenset[str]:

@@ -95,6 +95,11 @@ class Metrics:
             "status",
         )
         self.compaction_seconds = counter("akidb_compaction_seconds_total", "Time that merges of segments took.")
+        self.gc_objects = counter("akidb_gc_deleted_objects_total", "Objects that garbage collection deleted.")
+        self.gc_bytes = counter("akidb_gc_deleted_bytes_total", "Bytes that garbage collection deleted.")
+        self.gc_refused = counter(
+            "akidb_gc_refused_total", "Rounds that deleted nothing because something was amiss.", "reason"
+        )
         self.slow_queries = counter("akidb_slow_queries_total", "Queries that took longer than query.slow_query_ms.")
         self.cache_hits = counter("akidb_cache_hits_total", "Lookups that a cache answered.", "tier")
         self.cache_misses = counter("akidb_cache_misses_total", "Lookups that a cache could not answer.", "tier")

@@ -6,6 +6,7 @@ how a write becomes durable.
 
 from akidb.wal.appender import Appender
 from akidb.wal.collect import collect
+from akidb.wal.epochs import Collected, collect_by_epoch
 from akidb.wal.log import Log
 from akidb.wal.queue import Check
 from akidb.wal.record import Batch, Delete, Entry, Once, Operation, Patch, Revert, Seal, Unpin, Upsert
@@ -17,6 +18,7 @@ __all__ = [
     "Appender",
     "Batch",
     "Check",
+    "Collected",
     "Delete",
     "Entry",
     "Log",
@@ -30,6 +32,7 @@ __all__ = [
     "Unpin",
     "Upsert",
     "collect",
+    "collect_by_epoch",
     "decode_slot",
     "encode_slot",
 ]

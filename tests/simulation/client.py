@@ -25,7 +25,7 @@ from akidb.errors import (
 from akidb.filter import parse
 from akidb.query import SearchQuery
 from akidb.types import EVENTUAL, STRONG, CollectionSpec, Consistency, IndexParams, Metric
-from tests.simulation.history import MARK, History, Missing, Read, Write
+from tests.simulation.history import MARK, History, Missing, Read, Snapped, Write
 from tests.simulation.node import CrashedError, Node
 
 T = TypeVar("T")
@@ -42,6 +42,7 @@ CALL_SECS = 45.0
 """How long a client waits: longer than a node's own limit for a write."""
 
 TRIES = 4
+SNAPSHOTS = ("s0", "s1", "s2")
 
 
 class Client:
@@ -61,7 +62,8 @@ class Client:
     async def live(self, calls: int) -> None:
         actions = (
             (self.upsert, 5), (self.delete, 2), (self.patch, 2), (self.delete_where, 1), (self.read, 9),
-            (self.burst, 2), (self.again, 2), (self.tidy, 2), (self.drop, 0.15),
+            (self.burst, 2), (self.again, 2), (self.tidy, 2), (self.drop, 0.15), (self.snap, 3), (self.look_back, 2),
+            (self.revert, 1.5), (self.forget, 0.7), (self.collect, 1),
         )  # fmt: skip
         for _ in range(calls):
             (action,) = self._rng.choices([a for a, _ in actions], [weight for _, weight in actions])
@@ -268,6 +270,54 @@ class Client:
         since = began - 1.1 * wanted.bounded_ms / 1000
         done = [write for write in self._history.writes if write.outcome == "done" and write.collection == uuid]
         return max((write.lsn for write in done if write.ended < since), default=0)
+
+    async def snap(self) -> None:
+        """Makes a snapshot; some names are taken."""
+        node, name = self._node(), self._rng.choice(SNAPSHOTS)
+        found = await self._collection(node)
+        if found is not None:
+            began = self._loop.time()
+            made = await self._try(node, found.create_snapshot(name))
+            if made is not None:
+                self._history.snapped.append(Snapped(found.uuid, began, self._loop.time(), made.lsn))
+
+    async def look_back(self) -> None:
+        """Reads as of a snapshot."""
+        node, name = self._node(), self._rng.choice(SNAPSHOTS)
+        found = await self._collection(node)
+        if found is not None:
+            began = self._loop.time()
+            snapshot = await self._try(node, found.snapshot(Consistency(as_of=name)))
+            if snapshot is not None:
+                points = query.scroll(snapshot, limit=len(IDS) + 1, with_vector=True)
+                ended = self._loop.time()
+                self._history.snapped.append(Snapped(found.uuid, began, ended, snapshot.lsn, points=points))
+
+    async def revert(self) -> None:
+        """Goes back to a snapshot; sometimes to what the last revert found."""
+        node = self._node()
+        found = await self._collection(node)
+        if found is None:
+            return
+        listed = await self._try(node, found.list_snapshots())
+        if not listed:
+            return
+        chosen, began = self._rng.choice(listed), self._loop.time()
+        done = await self._try(node, found.revert(chosen.name))
+        if done is not None:
+            self._history.snapped.append(Snapped(found.uuid, began, self._loop.time(), chosen.lsn, done.lsn))
+
+    async def forget(self) -> None:
+        node = self._node()
+        found = await self._collection(node)
+        if found is not None:
+            await self._try(node, found.drop_snapshot(self._rng.choice(SNAPSHOTS)))
+
+    async def collect(self) -> None:
+        """A round of garbage collection, out of turn."""
+        node = self._node()
+        if node.database is not None:
+            await self._try(node, node.database.collect_garbage(interval_secs=2, force=True))
 
     async def tidy(self) -> None:
         """Folds, or builds what is to be built: work that any node may do at any time."""

@@ -50,6 +50,21 @@ class Read:
 
 
 @dataclass(eq=False)
+class Snapped:
+    """One acknowledged call about a snapshot: made or read, of slot `lsn`, or a revert to it in slot `at`.
+
+    `points` is what reading it told.
+    """
+
+    collection: UUID
+    began: float
+    ended: float
+    lsn: Lsn
+    at: Lsn = 0
+    points: Sequence[Point] | None = None
+
+
+@dataclass(eq=False)
 class Missing:
     """A call that was told that there is no such collection."""
 
@@ -62,6 +77,7 @@ class History:
     writes: list[Write] = field(default_factory=list)
     reads: list[Read] = field(default_factory=list)
     missing: list[Missing] = field(default_factory=list)
+    snapped: list[Snapped] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
 

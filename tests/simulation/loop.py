@@ -19,6 +19,7 @@ from typing import Any
 from unittest.mock import patch
 
 from akidb.collection import Workers, follower, maintenance
+from akidb.database import database
 
 EPOCH = 1_800_000_000.0
 """The store's clock when a simulation begins."""
@@ -162,6 +163,7 @@ def simulated(seed: int) -> Iterator[SimLoop]:
             (maintenance, "_in_thread_of_its_own", in_thread),
             (maintenance, "Context", copy_context),  # background work belongs to its node
             (follower, "Context", copy_context),
+            (database, "Context", copy_context),
         ):
             stack.enter_context(patch.object(target, name, value))
         random.seed(rng.getrandbits(64))

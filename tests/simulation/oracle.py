@@ -14,12 +14,13 @@ from uuid import UUID
 import msgspec
 import numpy as np
 
-from akidb.codec.frame import KIND_CATALOGUE_SLOT, KIND_SLOT
+from akidb.codec.frame import KIND_CATALOGUE_SLOT, KIND_MANIFEST, KIND_SLOT
+from akidb.manifest import decode_head
 from akidb.segment import merge_patch
 from akidb.types import Lsn, Point
-from akidb.wal import Delete, Entry, Patch, Seal, Slot, Upsert, decode_slot
+from akidb.wal import Delete, Entry, Patch, Revert, Seal, Slot, Upsert, decode_slot
 from tests.simulation.bucket import Bucket
-from tests.simulation.history import History, Missing, Read, Write, marks
+from tests.simulation.history import History, Missing, Read, Snapped, Write, marks
 from tests.simulation.loop import EPOCH
 
 State = dict[str, Point]
@@ -33,6 +34,7 @@ class Log:
     states: list[State] = field(default_factory=lambda: [{}])
     at: dict[str, list[Lsn]] = field(default_factory=dict)
     deleted: dict[str, int] = field(default_factory=dict)
+    reverts: dict[Lsn, Lsn] = field(default_factory=dict)
     sealed: float = float("inf")
 
     def length_at(self, time: float) -> Lsn:
@@ -54,6 +56,7 @@ def _slots(bucket: Bucket, prefix: str, shard: UUID, kind: int) -> Iterator[tupl
 def read_log(bucket: Bucket, prefix: str, shard: UUID) -> Log:
     """Replays a collection's log, one dictionary after the other."""
     log, seen = Log(), set()
+    snapshots = _manifests(bucket, prefix, shard)
     for slot, time in _slots(bucket, prefix, shard, KIND_SLOT):
         state, written = dict(log.states[-1]), set[str]()
         for batch in slot.batches:
@@ -67,11 +70,24 @@ def read_log(bucket: Bucket, prefix: str, shard: UUID) -> Log:
                 ids = set(getattr(operation, "ids", ()))
                 assert not ids & written, f"slot {slot.lsn} writes {ids & written} twice: its version has two contents"
                 written |= ids
+                if isinstance(operation, Revert):
+                    log.reverts[slot.lsn] = snapshots[operation.uuid]
+                    state = dict(log.states[snapshots[operation.uuid]])
                 if log.sealed == float("inf"):
                     _apply(operation, state, slot.lsn, log, time)
         log.times.append(time)
         log.states.append(state)
     return log
+
+
+def _manifests(bucket: Bucket, prefix: str, shard: UUID) -> dict[UUID, Lsn]:
+    """Of which slot each snapshot is that was ever made."""
+    found = {}
+    for key, stored in bucket.created.items():
+        if key.startswith(f"{prefix}/man/"):
+            manifest = decode_head(stored.body, shard=shard, name=key, kind=KIND_MANIFEST)
+            found[UUID(key.rpartition("-")[2])] = manifest.folded - 1
+    return found
 
 
 def _apply(operation: object, state: State, lsn: Lsn, log: Log, time: float) -> None:
@@ -114,6 +130,8 @@ class Oracle:
         self._order(history.writes)
         for read in history.reads:
             self._read(read, self.logs[read.collection], history)
+        for snapped in history.snapped:
+            self._snapped(snapped, self.logs[snapped.collection], history)
         for missing in history.missing:
             self._missing(missing)
         assert not history.failures, history.failures
@@ -172,6 +190,19 @@ class Oracle:
         assert [id_ for id_, _ in read.nearest] == [id_ for _, id_ in distances[: len(read.nearest)]], told
         assert len(read.nearest) == min(5, len(state)), told
 
+    def _snapped(self, snapped: Snapped, log: Log, history: History) -> None:
+        told = f"snapshot of slot {snapped.lsn} ({snapped.began:.3f} to {snapped.ended:.3f})"
+        assert snapped.lsn <= log.length_at(snapped.ended), f"{told}: there was no such slot yet"
+        if snapped.at:
+            assert log.reverts.get(snapped.at) == snapped.lsn, f"{told}: slot {snapped.at} does not revert to it"
+            assert snapped.began <= log.times[snapped.at - 1] <= snapped.ended, f"{told}: reverted at another time"
+        elif snapped.points is not None:
+            state = log.states[snapped.lsn]
+            assert list(map(_told, snapped.points)) == [_told(state[id_]) for id_ in sorted(state)], told
+        else:
+            done = [write for write in history.writes if write.outcome == "done" and _before(write, snapped)]
+            assert snapped.lsn >= max((write.lsn for write in done), default=0), f"{told}: it lacks acknowledged writes"
+
     def _missing(self, missing: Missing) -> None:
         """There must have been a moment without a collection."""
         at = missing.began
@@ -181,7 +212,7 @@ class Oracle:
         assert at <= missing.ended, f"a collection was there from {missing.began:.3f} to {missing.ended:.3f}"
 
 
-def _before(earlier: Write | Read, read: Read) -> bool:
+def _before(earlier: Write | Read, read: Read | Snapped) -> bool:
     return earlier.collection == read.collection and earlier.ended < read.began
 
 

@@ -9,8 +9,11 @@ import pytest
 
 from akidb.collection import fold, shard
 from akidb.collection.requests import Requests
-from akidb.collection.state import LiveSegment
+from akidb.collection.state import LiveSegment, ShardState
 from akidb.errors import AkiDBError
+from akidb.manifest import Head, Manifests
+from akidb.telemetry.metrics import METRICS
+from akidb.wal import epochs
 from akidb.wal.appender import Appender
 from akidb.wal.queue import Group, Request
 from tests.simulation.bucket import FAULTS
@@ -57,6 +60,17 @@ async def _refuses_at_once(self: Appender, group: Group) -> bool:
 _recheck = Appender._recheck
 
 
+async def _named_by_head_alone(self: Manifests, head: Head) -> set[str]:
+    return set(head.object_keys) | {pin.key(self._prefix) for pin in head.pins}
+
+
+def test_garbage_is_collected_and_snapshots_are_used() -> None:
+    before = METRICS.gc_objects._value.get()
+    reports = [simulate(seed) for seed in range(4)]
+    assert METRICS.gc_objects._value.get() > before
+    assert sum(report.snapshots for report in reports) > 10
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("where", "name", "instead"),
@@ -67,9 +81,13 @@ _recheck = Appender._recheck
         (Request, "ids", property(lambda self: iter(()))),
         (Appender, "_recheck", _refuses_at_once),
         (LiveSegment, "kill", lambda self, ids: None),
+        (epochs, "epoch_of", lambda key: -9),
+        (Manifests, "keys", _named_by_head_alone),
+        (ShardState, "oldest", property(lambda self: self)),
     ],
     ids=["any state suffices", "folds forget requests", "requests are not looked for", "a point twice in a slot",
-         "a state behind refuses", "segments keep what was replaced"],
+         "a state behind refuses", "segments keep what was replaced", "garbage of any age goes",
+         "garbage collection forgets snapshots", "a fold crosses a revert"],
 )  # fmt: skip
 def test_a_planted_bug_is_found(where: object, name: str, instead: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(where, name, instead)

@@ -42,13 +42,14 @@ class Report:
     requests: int
     writes: Counter[str]
     reads: int
+    snapshots: int
     faults: Counter[str]
 
     def __str__(self) -> str:
         writes = ", ".join(f"{count} {outcome}" for outcome, count in sorted(self.writes.items()))
         return (
             f"seed {self.seed}: {self.secs:.0f} s simulated, {self.requests} requests, writes {writes}, "
-            f"{self.reads} reads, {sum(self.faults.values())} faults, trace {self.trace}"
+            f"{self.reads} reads, {self.snapshots} of snapshots, {sum(self.faults.values())} faults, trace {self.trace}"
         )
 
 
@@ -70,6 +71,7 @@ def simulate(seed: int) -> Report:
             bucket.requests,
             Counter(write.outcome for write in history.writes),
             len(history.reads),
+            len(history.snapped),
             world.fired,
         )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+import akidb
 from akidb.cli import store as module
 from akidb.cli.akidb import main
 from akidb.config import Settings
@@ -56,3 +57,20 @@ def test_what_cannot_be_asked_is_no_verdict(arguments: tuple[str, ...], says: st
     assert ran.exit_code == 2
     assert says in ran.output
     assert "hush-hush" not in ran.output
+
+
+def test_gc_tells_what_it_deleted(tmp_path: Path) -> None:
+    where = str(tmp_path / "data")
+    with akidb.connect(where) as database:
+        database.create_collection("books", 2)
+    clean = dict.fromkeys(name for name in os.environ if name.startswith("AKIDB_"))
+    ran = CliRunner().invoke(main, ["store", "gc", "--store", where], env=clean)
+    assert (ran.exit_code, ran.output.splitlines()) == (0, [f"store: {where}", "books: deleted 0 objects, 0 bytes"])
+
+
+def test_gc_of_no_store_fails(tmp_path: Path) -> None:
+    (tmp_path / "other").write_text("x")
+    clean = dict.fromkeys(name for name in os.environ if name.startswith("AKIDB_"))
+    ran = CliRunner().invoke(main, ["store", "gc", "--store", str(tmp_path)], env=clean)
+    assert ran.exit_code == module.EXIT_NOT_ASKED
+    assert (tmp_path / "other").read_text() == "x"

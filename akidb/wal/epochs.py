@@ -1,0 +1,90 @@
+"""Garbage of one shard on stores without locks, such as S3: what nothing names, told by epochs instead of clocks.
+
+HEAD's `gc_epoch` E stands in the key of every object as its maker knew it, and HEAD takes a new object only while its
+own epoch is at most EPOCHS_OPEN more. So once E was raised, whatever is older than that by its key and is named by
+neither HEAD nor a snapshot never will be, however long a node stood still: no node's clock takes part. `collected` only
+keeps the rounds apart, so that jobs have that long for their work. tests/model/test_epochs.py visits all states.
+
+A reader that still goes by an older HEAD may find an object gone; it looks at HEAD again, as it does after any fold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from akidb.manifest import EPOCHS_OPEN, FOLDERS, Head, HeadStore, epoch_of
+from akidb.storage.object_store import ObjectInfo
+from akidb.telemetry.metrics import METRICS
+from akidb.wal.log import Log
+
+REFUSED_SHARE, REFUSED_BYTES_MIN = 0.5, 64 << 20
+"""A round that would delete more than this share, and at least so many bytes, is left to a human."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What a round deleted, and how many objects are left (None where it did not look); or why it deleted nothing: a
+    word for metrics, and what was seen."""
+
+    objects: int = 0
+    bytes: int = 0
+    kept: int | None = None
+    refused: str | None = None
+    detail: str = ""
+
+
+async def collect_by_epoch(
+    log: Log, heads: HeadStore, *, interval_secs: float, dropped: bool = False, force: bool = False
+) -> Collected:
+    """One round, if the last was at least `interval_secs` ago by the store's clock.
+
+    Args:
+        dropped: the collection is gone for good, so what its HEAD names is garbage as well.
+        force: delete also more than REFUSED_SHARE of the bytes.
+
+    Raises:
+        CorruptionError: HEAD is missing or damaged; nothing was deleted.
+        UnavailableError: the store; the next round goes on.
+    """
+    seen, _ = await heads.read()
+    now = int(heads.date or 0)
+    if now - seen.collected < interval_secs:
+        return Collected()
+    head = await heads.swap(lambda head: _raised(head, seen.gc_epoch, now))
+    if head is None:  # another node's round
+        return Collected()
+    kept = await heads.manifests.keys(replace(head, segments=(), requests=()) if dropped else head)
+    stored = [info for folder in FOLDERS async for info in log.store.list_from(f"{log.prefix}/{folder}/")]
+    garbage = [info for info in stored if info.key not in kept and head.gc_epoch - epoch_of(info.key) > EPOCHS_OPEN]
+    refusal = _refusal(head, kept, stored, garbage, force=force)
+    if refusal is not None:
+        if (await heads.read())[0].gc_epoch != head.gc_epoch:  # this round took so long that another came after it
+            return Collected()
+        METRICS.gc_refused.labels(refusal.refused).inc()
+        return refusal
+    await log.store.delete_many(info.key for info in garbage)
+    done = Collected(len(garbage), sum(info.size for info in garbage), len(stored) - len(garbage))
+    METRICS.gc_objects.inc(done.objects)
+    METRICS.gc_bytes.inc(done.bytes)
+    return done
+
+
+def _raised(head: Head, seen: int, now: int) -> Head | None:
+    return replace(head, gc_epoch=seen + 1, collected=now) if head.gc_epoch == seen else None
+
+
+def _refusal(
+    head: Head, kept: Iterable[str], stored: list[ObjectInfo], garbage: list[ObjectInfo], *, force: bool
+) -> Collected | None:
+    """What speaks against trusting that HEAD is the one that belongs to these objects."""
+    missing = set(kept) - {info.key for info in stored}
+    if missing:
+        return Collected(refused="missing", detail=f"HEAD names {min(missing)}, which the store does not list")
+    newer = next((info.key for info in stored if epoch_of(info.key) > head.gc_epoch), None)
+    if newer is not None:
+        return Collected(refused="older_head", detail=f"HEAD is of epoch {head.gc_epoch}, older than {newer}")
+    total, going = (sum(info.size for info in some) for some in (stored, garbage))
+    if not force and going >= REFUSED_BYTES_MIN and going > REFUSED_SHARE * total:
+        return Collected(refused="share", detail=f"{going:,} of {total:,} bytes would go, which is to be forced")
+    return None

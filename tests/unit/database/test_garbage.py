@@ -1,0 +1,120 @@
+"""Garbage collection over a whole store without locks: living collections, snapshots, and dropped ones."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from akidb.database import Database
+from akidb.errors import ReadOnlyError
+from akidb.types import CollectionSpec, Consistency, IndexParams, Metric
+from tests.unit.collection.faults import DIM, SETTINGS
+from tests.unit.stores import FaultyStore
+
+SPEC = CollectionSpec("points", DIM, Metric.EUCLIDEAN, IndexParams(min_vectors_threshold=50))
+
+
+async def _filled(database: Database, name: str = "points") -> None:
+    collection = await database.create_collection(replace(SPEC, name=name))
+    data = np.random.default_rng(1).standard_normal((60, DIM)).astype(np.float32)
+    await collection.upsert([str(i) for i in range(60)], data)
+    await collection.wait_indexed()
+    await collection.upsert([str(i) for i in range(40)], data[:40])
+    await collection._maintenance.fold()  # type: ignore[union-attr]
+
+
+async def _segments(store: FaultyStore) -> int:
+    return len([info.key async for info in store.list_from("t/") if "/seg/" in info.key])
+
+
+async def test_rounds_free_what_folds_and_drops_left() -> None:
+    store = FaultyStore(can_delete=False)
+    database = await Database.open(store, SETTINGS)
+    await _filled(database)
+    await _filled(database, "others")
+    before = await _segments(store)
+    for _ in range(2):
+        rounds = await database.collect_garbage(interval_secs=0)
+        assert sorted(each.collection for each in rounds) == ["others", "points"]
+    opened = await database.collection("points")
+    assert await _segments(store) == before - 2
+    assert await opened.count() == 60
+    uuid = opened.uuid
+    await database.drop_collection("points")
+    rounds = await database.collect_garbage(interval_secs=0)
+    assert sorted(each.collection for each in rounds) == [f"dropped {uuid}", "others"]
+    keys = [info.key async for info in store.list_from(f"t/00000000-0000-0000-0000-000000000000/c/{uuid}/")]
+    assert {key.split("/")[5] for key in keys} == {"head", "wal"}
+    assert [each.collection for each in await database.collect_garbage(interval_secs=0)] == ["others"]
+    fresh = await Database.open(store, SETTINGS)
+    assert await (await fresh.collection("others")).count() == 60
+    await fresh.close()
+    await database.close()
+
+
+async def test_snapshots_outlive_rounds() -> None:
+    store = FaultyStore(can_delete=False)
+    database = await Database.open(store, SETTINGS)
+    await _filled(database)
+    collection = await database.collection("points")
+    await collection.create_snapshot("first")
+    await collection.delete([str(i) for i in range(50)])
+    await collection._maintenance.fold()  # type: ignore[union-attr]
+    for _ in range(4):
+        await database.collect_garbage(interval_secs=0)
+    fresh = await Database.open(store, SETTINGS)
+    again = await fresh.collection("points")
+    assert (await again.count(), await again.count(consistency=Consistency(as_of="first"))) == (10, 60)
+    await again.revert("first")
+    assert await collection.count() == 60
+    await fresh.close()
+    await database.close()
+
+
+async def test_nodes_collect_by_themselves() -> None:
+    store = FaultyStore(can_delete=False)
+    settings = replace(SETTINGS, storage=replace(SETTINGS.storage, gc_interval_secs=1))
+    database = await Database.open(store, settings)
+    await _filled(database)
+    before = await _segments(store)
+    deleted, delete = asyncio.Event(), store.inner.delete_many
+
+    async def tells(keys: Iterable[str]) -> None:
+        doomed = list(keys)
+        await delete(doomed)
+        if doomed:
+            deleted.set()
+
+    store.inner.delete_many = tells  # type: ignore[method-assign]
+    await asyncio.wait_for(deleted.wait(), 60)
+    assert await _segments(store) < before
+    await database.close()
+
+
+async def test_work_of_an_epoch_that_is_over_begins_anew() -> None:
+    store = FaultyStore(can_delete=False)
+    database = await Database.open(store, SETTINGS)
+    await _filled(database)
+    collection = await database.collection("points")
+    for _ in range(3):
+        await database.collect_garbage(interval_secs=0)
+    await collection.delete(["1"])
+    await collection._maintenance.fold()  # type: ignore[union-attr]
+    assert collection._shard.state.slots_in_tail == 1  # it learnt of the epoch by being refused
+    await collection._maintenance.fold()  # type: ignore[union-attr]
+    assert collection._shard.state.slots_in_tail == 0
+    assert await collection.count() == 59
+    await database.close()
+
+
+async def test_a_read_only_database_collects_nothing() -> None:
+    store = FaultyStore(can_delete=False)
+    await (await Database.open(store, SETTINGS)).close()
+    reader = await Database.open(store, SETTINGS, read_only=True)
+    with pytest.raises(ReadOnlyError):
+        await reader.collect_garbage()
+    await reader.close()
