@@ -12,19 +12,24 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 import numpy as np
 
 import akidb
+from akidb.cli.system import FEATURES_OF_KERNELS, features, synchronised
 from akidb.config import Settings, load
 from akidb.errors import AkiDBError
+from akidb.index.arguments import MetricWord
+from akidb.index.space import DTYPES, DTypeWord
 from akidb.storage import open_store, require_conditional_puts
 from akidb.telemetry import logging as logs
 
 EXIT_UNFIT = 1
 CLOCK_SKEW_SECS_MAX = 60.0
+_YEAR_MIN = 2026
 _WRITE_BYTES = 64 << 20
 _SYNCS = 20
 _MIB = 1 << 20
@@ -46,7 +51,7 @@ class Finding:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs and bug reports.")
 @click.option("--config", metavar="FILE", help="YAML file with settings, as for akidb-api.")
 def doctor(as_json: bool, config: str | None) -> None:
-    """Look at this machine and the configured store: processor, kernels, pages, memory, disk, store, clock.
+    """Look at this machine and the configured store: processor, kernels, pages, memory, disk, clock, store.
 
     Writes 64 MiB to the folder of the store, or of temporary files where the store is remote, and removes them.
     """
@@ -78,10 +83,13 @@ def _tried(name: str, look: Callable[[Settings], Finding], settings: Settings) -
 def _processor(_: Settings) -> Finding:
     info = akidb.simd_info()
     data: dict[str, object] = {"machine": platform.machine(), "system": platform.platform(), **info}
-    data |= {"python": platform.python_version(), "features": _features()}
+    told = features()
+    data |= {"python": platform.python_version(), "features": told}
+    used = ", ".join(name for name in FEATURES_OF_KERNELS if name in told) or "no vector instructions that it tells of"
     lowered = "" if info["level"] == info["detected"] else f" (lowered from {info['detected']} by AKIDB_SIMD_LEVEL)"
     text = (
-        f"{platform.machine()}, {info['threads']} threads, kernels at {info['level']}{lowered}, {platform.platform()}"
+        f"{platform.machine()} with {used}; {info['threads']} threads, kernels at {info['level']}{lowered}, "
+        f"{platform.platform()}"
     )
     return Finding("processor", True, text, data)
 
@@ -93,30 +101,37 @@ def look_at_machine() -> dict[str, object]:
     return {"text": f"{processor.text}; {memory.text}", "akidb": akidb.__version__, **processor.data, **memory.data}
 
 
-def _features() -> list[str]:
-    """What Linux says the processor has; nothing on other systems."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return []
-    pairs = (line.partition(":") for line in lines)
-    return next((words.split() for key, _, words in pairs if key.strip() in ("flags", "Features")), [])
-
-
 def _kernels(_: Settings) -> Finding:
     """Whole numbers, whose distances are exact, so that the kernels must agree with NumPy to the last bit."""
-    random = np.random.default_rng(1)
-    wrong = []
-    for dim in (1, 7, 64, 100, 768):
-        rows = random.integers(-8, 9, (200, dim)).astype(np.float32)
-        index = akidb.FlatIndex(dim, "l2")
-        index.add(np.arange(200), rows)
-        found = index.search(rows[:20], 10)
-        exact = np.sort(((rows[:20, None, :].astype(np.float64) - rows) ** 2).sum(axis=2), axis=1)[:, :10]
-        if not np.array_equal(found.distances, exact.astype(np.float32)):
-            wrong.append(dim)
-    text = f"wrong distances at dimensions {wrong}: report this machine" if wrong else "distances are exact"
-    return Finding("kernels", not wrong, text, {"wrong_dimensions": wrong})
+    wrong = [
+        {"dtype": dtype, "metric": metric, "dim": dim}
+        for dtype, metric in _COMPARED
+        for dim in (8, 56, 64, 104, 768)  # bits come in eights; 104 and 56 leave a rest at every width of registers
+        if not _is_exact(dtype, metric, dim)
+    ]
+    names = ", ".join(f"{each['dtype']} {each['metric']} at {each['dim']} dimensions" for each in wrong)
+    text = f"wrong distances of {names}: report this machine" if wrong else "distances of every type are exact"
+    return Finding("kernels", not wrong, text, {"wrong": wrong})
+
+
+_COMPARED: tuple[tuple[DTypeWord, MetricWord], ...] = (
+    *((dtype, metric) for dtype in DTYPES if dtype != "binary" for metric in ("l2", "ip")),
+    ("binary", "hamming"),
+)
+
+
+def _is_exact(dtype: DTypeWord, metric: MetricWord, dim: int) -> bool:
+    smallest, largest = {"binary": (0, 1), "uint8": (0, 8)}.get(dtype, (-8, 8))
+    numbers = np.random.default_rng(dim).integers(smallest, largest, (200, dim), endpoint=True)
+    rows = numbers.astype({"binary": np.bool_, "bfloat16": np.float32}.get(dtype, dtype))
+    index = akidb.FlatIndex(dim, metric, dtype=dtype)
+    index.add(rows)
+    found = index.search(rows[:20], 10)
+    exact = -(numbers[:20] @ numbers.T)
+    if metric != "ip":  # of bits the squared distance is the number that differ
+        squares = (numbers**2).sum(axis=1)
+        exact = squares[:20, None] + squares + 2 * exact
+    return np.array_equal(found.distances, np.sort(exact, axis=1)[:, :10].astype(np.float32))
 
 
 def _memory(_: Settings) -> Finding:
@@ -167,6 +182,18 @@ def _folder(settings: Settings) -> Path:
     return folder
 
 
+def _clock(_: Settings) -> Finding:
+    """Stores refuse requests signed with a clock that is a quarter of an hour off, and authorities' certificates; no
+    answer of AkiDB depends on it. Boards without a battery start in 1970.
+    """
+    now = datetime.now(UTC)
+    data: dict[str, object] = {"utc": now.isoformat(timespec="seconds"), "synchronised": synchronised()}
+    words = {True: "kept by NTP", False: "not kept by NTP", None: "whether NTP keeps it is not told"}
+    ok = now.year >= _YEAR_MIN
+    text = f"{now:%Y-%m-%d %H:%M:%S} UTC, {words[synchronised()]}"
+    return Finding("clock", ok, text if ok else f"{text}: this is the past, set it by NTP", data)
+
+
 def _store(settings: Settings) -> Finding:
     """Three conditional puts on a key of its own; also tells the store's clock from ours."""
     folder = Path(settings.storage.data_dir)
@@ -202,5 +229,6 @@ LOOKS: dict[str, Callable[[Settings], Finding]] = {
     "kernels": _kernels,
     "memory": _memory,
     "disk": _disk,
+    "clock": _clock,
     "store": _store,
 }

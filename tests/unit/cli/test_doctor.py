@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from datetime import datetime, tzinfo
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from click.testing import CliRunner, Result
 
 import akidb
 from akidb.cli import doctor as module
+from akidb.cli import system
 from akidb.cli.akidb import main
 from akidb.storage.memory import MemoryStore
 from akidb.storage.object_store import Body, Reply
@@ -31,7 +33,8 @@ def test_a_machine_that_is_well_is_described(tmp_path: Path) -> None:
     assert f"kernels at {akidb.simd_info()['level']}" in lines[0]
     assert "pages of" in lines[2]
     assert str(tmp_path / "data") in lines[3]
-    assert "keeps conditional writes" in lines[4]
+    assert " UTC, " in lines[4]
+    assert "keeps conditional writes" in lines[5]
 
 
 def test_json_has_the_figures_and_nothing_is_left_behind(tmp_path: Path) -> None:
@@ -54,7 +57,7 @@ def test_a_store_that_ignores_conditions_fails_beside_what_is_well(monkeypatch: 
     monkeypatch.setattr(module, "open_store", lambda settings: Careless())
     ran = _run(AKIDB_USE_MEMORY_BACKEND="true")
     assert ran.exit_code == 1
-    assert [line[:4] for line in ran.output.splitlines()] == ["ok  "] * 4 + ["FAIL"]
+    assert [line[:4] for line in ran.output.splitlines()] == ["ok  "] * 5 + ["FAIL"]
     assert "does not keep conditional writes" in ran.output
 
 
@@ -68,7 +71,8 @@ def test_a_kernel_that_is_wrong_is_found(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(akidb.FlatIndex, "search", off_by_one)
     ran = _run(AKIDB_USE_MEMORY_BACKEND="true")
     assert ran.exit_code == 1
-    assert "FAIL kernels: wrong distances at dimensions [1, 7, 64, 100, 768]" in ran.output
+    assert "FAIL kernels: wrong distances of float32 l2 at 8 dimensions, float32 l2 at 56" in ran.output
+    assert "binary hamming at 768 dimensions: report this machine" in ran.output
 
 
 def test_a_refused_configuration_exits_2(tmp_path: Path) -> None:
@@ -77,8 +81,48 @@ def test_a_refused_configuration_exits_2(tmp_path: Path) -> None:
     assert "none.yaml" in ran.output
 
 
-if sys.platform == "linux":
+NEEDED = {
+    "scalar": set(),
+    "avx2": {"avx2", "fma", "f16c"},
+    "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl"},
+    "avx512_vnni": {"avx512_vnni"},
+    "neon": set() if sys.platform == "darwin" else {"asimd"},
+    "neon_dotprod": {"FEAT_DotProd" if sys.platform == "darwin" else "asimddp"},
+    "neon_i8mm": {"FEAT_I8MM" if sys.platform == "darwin" else "i8mm"},
+    "sve256": {"sve", "svei8mm"},
+}
 
-    def test_features_are_those_of_the_processor() -> None:
-        told = json.loads(_run("--json", AKIDB_USE_MEMORY_BACKEND="true").stdout)
-        assert {"fpu", "fp"} & set(told["processor"]["features"])
+
+def test_features_are_those_of_the_levels() -> None:
+    """Told by two witnesses: the native core asks the system by itself."""
+    processor = json.loads(_run("--json", AKIDB_USE_MEMORY_BACKEND="true").stdout)["processor"]
+    told, known = set(processor["features"]), list(NEEDED)
+    for level in processor["available"]:
+        assert NEEDED[level] <= told, level
+    if processor["detected"] in ("neon", "neon_dotprod", "avx2"):
+        above = known[known.index(processor["detected"]) + 1]
+        assert not NEEDED[above] <= told
+
+
+def test_features_are_named_as_each_system_tells_them() -> None:
+    cortex_a76 = (1 << 0 | 1 << 1 | 1 << 10 | 1 << 20, 0)
+    assert system.of_hwcap(*cortex_a76) == ["fp", "asimd", "asimdhp", "asimddp"]
+    graviton3 = (1 << 1 | 1 << 20 | 1 << 22, 1 << 9 | 1 << 13 | 1 << 14)
+    assert system.of_hwcap(*graviton3) == ["asimd", "asimddp", "sve", "svei8mm", "i8mm", "bf16"]
+    cpuinfo = "processor\t: 0\nflags\t\t: fpu fma avx2\n\nprocessor\t: 1\nflags\t\t: fpu\n"
+    assert system.of_cpuinfo(cpuinfo) == ["fpu", "fma", "avx2"]
+    sysctl = "hw.optional.arm.FEAT_DotProd: 1\nhw.optional.arm.FEAT_SME: 0\nhw.optional.neon: 1\n"
+    assert system.of_sysctl(sysctl) == ["FEAT_DotProd", "neon"]
+
+
+def test_a_clock_that_is_in_the_past_is_marked(monkeypatch: pytest.MonkeyPatch) -> None:
+    class WithoutBattery(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> WithoutBattery:
+            return cls(1970, 1, 1, tzinfo=tz)
+
+    monkeypatch.setattr(module, "datetime", WithoutBattery)
+    monkeypatch.setattr(module, "synchronised", lambda: False)
+    ran = _run(AKIDB_USE_MEMORY_BACKEND="true")
+    assert ran.exit_code == 1
+    assert "FAIL clock: 1970-01-01 00:00:00 UTC, not kept by NTP: this is the past" in ran.output
