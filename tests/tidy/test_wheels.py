@@ -1,15 +1,22 @@
-"""The wheels: which ones are built, and that their modules load under any size of pages."""
+"""The wheels: which ones are built, what makes one unfit, and that the workflows that build them can run."""
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import struct
 import subprocess
 import sys
+import zipfile
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+
+from scripts import check_wheel
 
 ROOT = Path(__file__).parents[2]
 VERSIONS = ("cp311", "cp312", "cp313", "cp314", "cp314t")
@@ -31,18 +38,81 @@ def test_a_wheel_is_built_for_every_board_and_python(platform: str, arch: str, s
     assert set(told.split()) == {f"{version}-{system}" for version in VERSIONS for system in systems}
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="macOS aligns to 16 KiB by itself, and has one size of pages")
-@pytest.mark.parametrize("name", ["akidb._core", "akidb.codec._objects", "akidb.codec._strings"])
-def test_a_module_loads_under_pages_of_64_kib(name: str) -> None:
+MODULES = ("akidb._core", "akidb.codec._objects", "akidb.codec._strings")
+on_linux = pytest.mark.skipif(
+    sys.platform != "linux", reason="macOS has one size of pages, and modules of its own kind"
+)
+
+
+def module(name: str) -> bytes:
     path = import_module(name).__file__
     assert path is not None
-    elf = Path(path).read_bytes()
-    assert elf[:5] == b"\x7fELF\x02"
-    (offset,) = struct.unpack_from("<Q", elf, 32)
-    size, count = struct.unpack_from("<HH", elf, 54)
-    headers = [struct.unpack_from("<IIQQQQQQ", elf, offset + i * size) for i in range(count)]
-    loads = [header for header in headers if header[0] == 1]
-    assert loads
-    for _, _, at, address, _, _, _, alignment in loads:
-        assert alignment >= 65536
-        assert at % 65536 == address % 65536
+    return Path(path).read_bytes()
+
+
+def faults(elf: bytes) -> list[str]:
+    return list(check_wheel.faults(io.BytesIO(elf)))
+
+
+@on_linux
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_loads_under_pages_of_64_kib_and_is_stripped(name: str) -> None:
+    elf = module(name)
+    assert faults(elf) == []
+    assert check_wheel.glibc(io.BytesIO(elf))[:1] in ((2,), ())  # none with musl
+
+
+@on_linux
+def test_a_module_aligned_to_pages_of_x86_is_refused() -> None:
+    elf = bytearray(module(MODULES[1]))
+    (headers,) = struct.unpack_from("<Q", elf, 32)
+    assert struct.unpack_from("<I", elf, headers) == (1,), "the first is a segment to load"
+    struct.pack_into("<Q", elf, headers + 48, 4096)
+    (fault,) = faults(bytes(elf))
+    assert "aligned to 0x1000, pages have up to 0x10000" in fault
+
+
+@on_linux
+def test_a_module_with_symbols_is_refused(tmp_path: Path) -> None:
+    source, built = tmp_path / "m.c", tmp_path / "m.so"
+    source.write_text("int answer(void) { return 42; }")
+    command = [os.environ.get("CC", "cc"), "-g", "-shared", "-fPIC", "-Wl,-z,max-page-size=65536", "-o", built, source]
+    subprocess.run(command, check=True)
+    assert {"is not stripped, it has .symtab", "is not stripped, it has .debug_info"} <= set(faults(built.read_bytes()))
+
+
+def test_a_wheel_of_5_mb_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wheel = tmp_path / "akidb-1-cp311-cp311-macosx_11_0_arm64.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("akidb/_core.so", bytes(5_000_000))
+    (fault,) = check_wheel.check(wheel)
+    assert fault.startswith(f"{wheel.name}: has 5000")
+    assert wheel.name in capsys.readouterr().out
+
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+def steps(workflow: Path) -> list[dict[str, Any]]:
+    jobs = yaml.safe_load(workflow.read_text())["jobs"].values()
+    return [step for job in jobs for step in job["steps"]]
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.name)
+def test_workflows_pin_what_they_use_by_its_digest(workflow: Path) -> None:
+    """A tag can be moved to other code; the version stands beside the digest for who reads it."""
+    used = [line.strip() for line in workflow.read_text().splitlines() if "uses:" in line]
+    assert len(used) == sum("uses" in step for step in steps(workflow)) > 0
+    for line in used:
+        assert re.fullmatch(r"- uses: [\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line), line
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.name)
+def test_workflows_run_what_is_there(workflow: Path) -> None:
+    targets = set(re.findall(r"^([a-z][a-z0-9-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for step in steps(workflow):
+        for command in step.get("run", "").splitlines():
+            for target in re.findall(r"\bmake ([a-z0-9-]+)", command):
+                assert target in targets, command
+            for path in re.findall(r"(?:\./|\s|^)((?:scripts|tests|bench|\.ci)/[\w./-]+)", command):
+                assert (ROOT / path).exists(), command
