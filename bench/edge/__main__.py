@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
+
+from bench.edge.measure import VERSION, measure
 
 DIMS = (128, 768)
 
@@ -28,7 +31,8 @@ def lines(result: dict[str, Any]) -> dict[str, float | None]:
     for graph in result["graphs"]:
         name = f"graph of {graph['rows']} x {graph['dim']}"
         found[f"{name}, build seconds"] = graph["build_secs"]
-        found[f"{name}, build joules"] = graph["build_joules"]
+        found[f"{name}, seal seconds"] = graph["seal_secs"]
+        found[f"{name}, joules of both"] = graph["build_joules"]
         found[f"{name}, resident MiB"] = graph["resident_bytes"] / 2**20
         for search in graph["searches"]:
             at = f"{name}, ef {search['ef']}"
@@ -46,20 +50,33 @@ def shown(value: float | None) -> str:
     return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
+def title(result: dict[str, Any]) -> str:
+    return f"{result['machine']['model']}: {result['machine']['text']}"
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A result of this version; anything else ends the program, saying what was found."""
+    try:
+        result = json.loads(path.read_text())
+        version = result["version"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        sys.exit(f"bench.edge: {path} is not a result of bench.edge: {error!r}")
+    if version != VERSION:
+        sys.exit(f"bench.edge: {path} is of version {version}, expected {VERSION}: measure again")
+    return result
+
+
 def report(result: dict[str, Any]) -> str:
-    machine = result["machine"]
-    head = f"{machine['model']}: {machine['text']}"
-    return "\n".join([head, *(f"{name:60} {shown(value):>12}" for name, value in lines(result).items())])
+    return "\n".join([title(result), *(f"{name:60} {shown(value):>12}" for name, value in lines(result).items())])
 
 
 def comparison(old: dict[str, Any], new: dict[str, Any]) -> str:
-    """Figures that both have, and the ratio of new to old."""
+    """Both machines, then every figure of either, and the ratio of new to old where both tell."""
     before, after = lines(old), lines(new)
-    rows = [f"{'':60} {'old':>12} {'new':>12} {'new/old':>8}"]
-    for name in before:
-        if name not in after:
-            continue
-        a, b = before[name], after[name]
+    rows = [f"{which}: {title(result)}" for which, result in (("old", old), ("new", new))]
+    rows.append(f"{'':60} {'old':>12} {'new':>12} {'new/old':>8}")
+    for name in {**before, **after}:
+        a, b = before.get(name), after.get(name)
         ratio = f"{b / a:8.2f}" if a and b is not None else f"{'':8}"
         rows.append(f"{name:60} {shown(a):>12} {shown(b):>12} {ratio}")
     return "\n".join(rows)
@@ -75,10 +92,8 @@ def main() -> None:
     compare.add_argument("new", type=Path)
     arguments = parser.parse_args()
     if arguments.action == "compare":
-        print(comparison(json.loads(arguments.old.read_text()), json.loads(arguments.new.read_text())))
+        print(comparison(read(arguments.old), read(arguments.new)))
         return
-    from bench.edge.measure import measure
-
     result = measure(arguments.rows, DIMS)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(result, indent=2) + "\n")

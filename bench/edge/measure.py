@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +19,10 @@ from akidb.cli.doctor import look_at_machine
 from bench.data import clustered
 from bench.edge.power import metered
 
+VERSION = 2
 EFS = (16, 32, 64, 128, 256)
 SECONDS = 2.0
-BANDWIDTH_BYTES = 512 << 20
+MEMORY_BYTES = 512 << 20
 
 
 def machine() -> dict[str, object]:
@@ -34,7 +39,7 @@ def _model() -> str:
     return platform.node() if platform.system() == "Darwin" else platform.processor()
 
 
-def rate(call: Callable[[], object], seconds: float = SECONDS) -> float:
+def rate(call: Callable[[], object], seconds: float) -> float:
     """Calls per second: the best of three runs, since what disturbs a run only makes it slower."""
     call()
     best = 0.0
@@ -47,23 +52,23 @@ def rate(call: Callable[[], object], seconds: float = SECONDS) -> float:
     return best
 
 
-def bandwidth_gb_per_sec() -> float:
-    """Bytes read and written by copying half a GiB on one thread."""
-    source = np.ones(BANDWIDTH_BYTES // 8, np.uint64)
+def bandwidth_gb_per_sec(size: int, seconds: float) -> float:
+    """Bytes read and written by copying `size` bytes, too many for any cache, on one thread."""
+    source = np.ones(size // 8, np.uint64)
     target = np.empty_like(source)
-    return 2 * source.nbytes * rate(lambda: np.copyto(target, source)) / 1e9
+    return 2 * source.nbytes * rate(lambda: np.copyto(target, source), seconds) / 1e9
 
 
-def scan(dim: int, bandwidth: float) -> list[dict[str, object]]:
+def scan(dim: int, bandwidth: float, memory_bytes: int, seconds: float) -> list[dict[str, object]]:
     """Exact search: one pass of the float32 kernel over rows that lie in L2, and in memory."""
     found: list[dict[str, object]] = []
-    for place, size in (("L2", 256 << 10), ("memory", 256 << 20)):
+    for place, size in (("L2", 256 << 10), ("memory", memory_bytes // 2)):
         rows = max(64, size // (4 * dim))
         index = akidb.FlatIndex(dim, "l2")
         index.add(np.arange(rows), np.random.default_rng(2).random((rows, dim), np.float32))
         query = np.random.default_rng(3).random((1, dim), np.float32)
         for threads in (1, 0):
-            passes = rate(lambda query=query, threads=threads, index=index: index.search(query, 10, threads=threads))
+            passes = rate(partial(index.search, query, 10, threads=threads), seconds)
             gb_per_sec = passes * rows * dim * 4 / 1e9
             share = gb_per_sec / bandwidth if place == "memory" else None
             found.append(
@@ -76,23 +81,29 @@ def recall(found: npt.NDArray[np.int64], truth: npt.NDArray[np.int64]) -> float:
     return float(np.mean([len(np.intersect1d(a, b)) / truth.shape[1] for a, b in zip(found, truth, strict=True)]))
 
 
-def graph(rows: int, dim: int) -> dict[str, object]:
-    """Build, seal, and searches of one query at a time on one thread."""
+def graph(rows: int, dim: int, seconds: float) -> dict[str, object]:
+    """Build, seal, and searches of one query at a time on one thread; joules of building are also sealing's, resident
+    bytes are what the process has more of with the sealed index than before it.
+    """
     data = clustered(rows, dim, queries=500)
     exact = akidb.FlatIndex(dim, "l2")
     exact.add(np.arange(rows), data.base)
     truth = exact.search(data.queries, 10).ids
+    del exact
+    before = resident_bytes()
     index = akidb.HnswIndex(dim, "l2", 16, 200)
     with metered() as building:
         began = time.perf_counter()
         index.add(np.arange(rows), data.base)
         build_secs = time.perf_counter() - began
-    sealed = index.seal()
+        sealed = index.seal()
+        seal_secs = time.perf_counter() - began - build_secs
+    del index
     searches = []
     for ef in EFS:
         with metered() as energy:
             began, done = time.perf_counter(), 0
-            while (elapsed := time.perf_counter() - began) < SECONDS:
+            while (elapsed := time.perf_counter() - began) < seconds:
                 sealed.search(data.queries[done % 500 : done % 500 + 1], 10, ef_search=ef, threads=1)
                 done += 1
         searches.append(
@@ -107,30 +118,29 @@ def graph(rows: int, dim: int) -> dict[str, object]:
         "rows": rows,
         "dim": dim,
         "build_secs": build_secs,
+        "seal_secs": seal_secs,
         "build_joules": building.joules,
         "energy_source": building.source,
-        "resident_bytes": resident_bytes(),
+        "resident_bytes": resident_bytes() - before,
         "searches": searches,
     }
 
 
 def resident_bytes() -> int:
-    """Now on Linux, the most so far on macOS."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmRSS"))
-        return int(line.split()[1]) * 1024
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """Of this process now, mapped pages counted."""
+    told = subprocess.run(["ps", "-o", "rss=", "-p", str(os.getpid())], check=True, capture_output=True, text=True)
+    return int(told.stdout) * 1024
 
 
-def measure(rows: int, dims: tuple[int, ...]) -> dict[str, object]:
-    bandwidth = bandwidth_gb_per_sec()
+def measure(
+    rows: int, dims: tuple[int, ...], *, seconds: float = SECONDS, memory_bytes: int = MEMORY_BYTES
+) -> dict[str, Any]:
+    """`seconds` is how long each figure of speed is measured; `memory_bytes` are too many for any cache."""
+    bandwidth = bandwidth_gb_per_sec(memory_bytes, seconds)
     return {
-        "version": 1,
+        "version": VERSION,
         "machine": machine(),
         "bandwidth_gb_per_sec": bandwidth,
-        "scans": [row for dim in dims for row in scan(dim, bandwidth)],
-        "graphs": [graph(rows, dim) for dim in dims],
+        "scans": [row for dim in dims for row in scan(dim, bandwidth, memory_bytes, seconds)],
+        "graphs": [graph(rows, dim, seconds) for dim in dims],
     }

@@ -68,6 +68,10 @@ def _power_source() -> tuple[Callable[[], float] | None, str | None]:
     if total:
         return (lambda: sum(_rail_watts(rail) for rail in total)), "ina3221 VDD_IN"
     if sys.platform == "darwin" and os.geteuid() == 0 and shutil.which("powermetrics"):
+        try:
+            _powermetrics_watts()
+        except (ValueError, subprocess.CalledProcessError):  # a Mac that tells nothing, such as a virtual one
+            return None, None
         return _powermetrics_watts, "powermetrics"
     return None, None
 
@@ -86,8 +90,15 @@ def _rail_watts(rail: Path) -> float:
 def _powermetrics_watts() -> float:
     command = ["powermetrics", "--samplers", "cpu_power", "-n", "1", "-i", "200"]
     told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return powermetrics_watts(told)
+
+
+def powermetrics_watts(told: str) -> float:
+    """Of processor and graphics together. Raises ValueError where the report has no such line."""
     found = re.search(r"Combined Power.*?: (\d+) mW", told)
-    return int(found[1]) / 1000 if found else 0.0
+    if found is None:
+        raise ValueError("powermetrics tells no combined power")
+    return int(found[1]) / 1000
 
 
 @contextmanager
@@ -96,8 +107,9 @@ def _integrated(watts: Callable[[], float]) -> Iterator[list[float]]:
     joules, stop = [0.0], threading.Event()
 
     def sample() -> None:
-        at, power = time.perf_counter(), watts()
-        while not stop.wait(PERIOD_SECS):
+        at, power, stopped = time.perf_counter(), watts(), False
+        while not stopped:
+            stopped = stop.wait(PERIOD_SECS)  # what is left when it stops counts as well
             now, next_power = time.perf_counter(), watts()
             joules[0] += (power + next_power) / 2 * (now - at)
             at, power = now, next_power

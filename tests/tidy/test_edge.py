@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+import akidb
 from bench.edge import power
-from bench.edge.__main__ import comparison
+from bench.edge.__main__ import comparison, read, report
+from bench.edge.measure import VERSION, measure
 
 
 def test_a_counter_that_wraps_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,13 +45,56 @@ def test_a_machine_that_does_not_tell_gives_none(tmp_path: Path, monkeypatch: py
     assert energy == power.Energy(None, None)
 
 
-def test_two_results_are_put_side_by_side() -> None:
-    def result(queries_per_sec: float) -> dict[str, Any]:
-        search = {"ef": 16, "recall_at_10": 0.9, "queries_per_sec": queries_per_sec, "joules_per_query": None}
-        graph = {"rows": 10, "dim": 4, "build_secs": 1.0, "build_joules": None, "resident_bytes": 1 << 20}
-        return {"bandwidth_gb_per_sec": 10.0, "scans": [], "graphs": [{**graph, "searches": [search]}]}
+def test_powermetrics_without_a_figure_is_no_zero() -> None:
+    assert power.powermetrics_watts("CPU Power: 900 mW\nCombined Power (CPU + GPU + ANE): 1234 mW\n") == 1.234
+    with pytest.raises(ValueError, match="no combined power"):
+        power.powermetrics_watts("**** Processor usage ****\n")
 
-    shown = comparison(result(1000.0), result(1500.0))
-    (line,) = [line for line in shown.splitlines() if "queries per second" in line]
-    assert line.split()[-3:] == ["1,000", "1,500", "1.50"]
-    assert "not told" in shown
+
+def result(queries_per_sec: float, joules_per_query: float | None = None) -> dict[str, Any]:
+    search = {"ef": 16, "recall_at_10": 0.9, "queries_per_sec": queries_per_sec, "joules_per_query": joules_per_query}
+    graph = {"rows": 10, "dim": 4, "build_secs": 1.0, "seal_secs": 0.5, "build_joules": None, "resident_bytes": 1 << 20}
+    machine = {"model": f"board {queries_per_sec:.0f}", "text": "aarch64"}
+    scans: list[Any] = []
+    graphs = [{**graph, "searches": [search]}]
+    return {"version": VERSION, "machine": machine, "bandwidth_gb_per_sec": 10.0, "scans": scans, "graphs": graphs}
+
+
+def line(shown: str, name: str) -> list[str]:
+    (found,) = [line for line in shown.splitlines() if name in line]
+    return found.split(name)[1].split()
+
+
+def test_two_results_are_put_side_by_side() -> None:
+    shown = comparison(result(1000.0), result(1500.0, joules_per_query=0.002))
+    assert "old: board 1000: aarch64" in shown
+    assert "new: board 1500: aarch64" in shown
+    assert line(shown, "queries per second") == ["1,000", "1,500", "1.50"]
+    assert line(shown, "millijoules per query") == ["not", "told", "2"]
+
+
+def test_a_figure_that_one_of_them_lacks_is_shown() -> None:
+    old, new = result(1000.0), result(1000.0)
+    new["scans"] = [{"dim": 128, "threads": 1, "rows_in": "L2", "gb_per_sec": 20.0, "of_bandwidth": None}]
+    assert line(comparison(old, new), "scan of 128 dimensions in L2, one thread, GB/s") == ["not", "told", "20"]
+    assert line(comparison(new, old), "scan of 128 dimensions in L2, one thread, GB/s") == ["20", "not", "told"]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [("", "JSONDecodeError"), ("[]", "TypeError"), ("{}", "KeyError"), ('{"version": 1}', "version 1, expected 2")],
+)
+def test_a_file_that_is_no_result_is_refused(tmp_path: Path, text: str, why: str) -> None:
+    (tmp_path / "edge.json").write_text(text)
+    with pytest.raises(SystemExit, match=why):
+        read(tmp_path / "edge.json")
+
+
+def test_a_small_board_is_measured() -> None:
+    """All of it, at a size that says nothing of speed."""
+    measured = measure(rows=1500, dims=(24,), seconds=0.01, memory_bytes=1 << 20)
+    shown = report(measured)
+    assert {each["threads"] for each in measured["scans"]} == {0, 1}
+    assert measured["graphs"][0]["searches"][-1]["recall_at_10"] > 0.95
+    assert f"kernels at {akidb.simd_info()['level']}" in shown
+    assert "millijoules per query" in shown
