@@ -45,13 +45,13 @@ class Breaker:
         failures_max: int,
         recovery_secs: float,
         metrics: Metrics = METRICS,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self.backend = backend
         self._failures_max = failures_max
         self._recovery_secs = recovery_secs
         self._gauge = metrics.circuit_breaker_state.labels(backend)
-        self._clock = clock
+        self._clock = clock or time.monotonic
         self._failures = 0
         self._last = ""
         self._until = 0.0

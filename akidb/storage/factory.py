@@ -116,10 +116,14 @@ def cache_path(settings: Settings) -> Path:
 
 
 def _over_s3(options: S3Options, settings: Settings) -> ObjectStore:
-    """Each attempt is counted and judged by the breakers; what reads ranges into the file cache is repeated range by
-    range, and what is repeated is hedged."""
+    return over_network(S3Store(options), settings)
+
+
+def over_network(store: ObjectStore, settings: Settings) -> ObjectStore:
+    """`store` with what stands above one that is far away. Each attempt is counted and judged by the breakers; what
+    reads ranges into the file cache is repeated range by range, and what is repeated is hedged."""
     breaker = settings.storage.circuit_breaker
-    counted = InstrumentedStore(S3Store(options))
+    counted = InstrumentedStore(store)
     guarded = BreakingStore(counted, breaker.failure_threshold, breaker.recovery_timeout_secs)
     retried = RetryingStore(HedgingStore(guarded), Backoff(**asdict(settings.storage.retry)))
     return FileCachedStore(retried, cache_path(settings), int(settings.cache.hot_size_gb * (1 << 30)))

@@ -47,6 +47,7 @@ class Bucket:
     loop: SimLoop
     objects: dict[str, Stored] = field(default_factory=dict)
     created: dict[str, Stored] = field(default_factory=dict)
+    heads: dict[str, list[bytes]] = field(default_factory=dict)
     trace: blake2b = field(default_factory=blake2b)
     requests: int = 0
 
@@ -67,6 +68,8 @@ class Bucket:
         stored = Stored(body, xxh3_128_hexdigest(body), EPOCH + self.loop.now)
         self.objects[key] = stored
         self.created.setdefault(key, stored)
+        if key.endswith("/head"):
+            self.heads.setdefault(key, []).append(body)
         return self.reply(Status.OK, stored)
 
     def page(self, prefix: str, after: str) -> list[ObjectInfo]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shutil
 from collections.abc import Coroutine
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from akidb.config.settings import Hnsw, Index, ManifestRetry, Retry, Settings, Storage
+from akidb.config.settings import Cache, CircuitBreaker, Hnsw, Index, ManifestRetry, Retry, Settings, Storage
 from akidb.database import Database
 from akidb.errors import AkiDBError
-from akidb.storage.retrying import Backoff, RetryingStore
+from akidb.storage.factory import over_network
 from tests.simulation.bucket import Bucket, NodeStore, Weather
 from tests.simulation.loop import Host, SimLoop
 
@@ -20,6 +21,7 @@ T = TypeVar("T")
 
 SETTINGS = Settings(
     storage=Storage(
+        circuit_breaker=CircuitBreaker(failure_threshold=4, recovery_timeout_secs=3),
         retry=Retry(max_attempts=4, initial_backoff_ms=50, max_backoff_ms=1000),
         manifest_retry=ManifestRetry(max_attempts=8, initial_backoff_ms=50, max_backoff_ms=500),
         gc_interval_secs=6,
@@ -41,6 +43,7 @@ class Node:
         self.opening: asyncio.Task[Database] | None = None
         self._loop, self._bucket, self._weather, self._rng, self._folder = loop, bucket, weather, rng, folder
         self._lives = 0
+        self._cache: Path | None = None
         self._past: list[tuple[Host, NodeStore]] = []
         self._begin()
 
@@ -51,6 +54,8 @@ class Node:
         self.host = Host(self._loop, f"{self.name}.{self._lives}", offset=offset, rate=rate)
         folder = self._folder / self.host.name
         folder.mkdir()
+        cache, self._cache = self._cache, folder / "cache"
+        _inherit(cache, self._cache, self._rng)
         self._store = NodeStore(self._bucket, self._weather, self.host, folder, self.crash)
         self._past.append((self.host, self._store))
         self.crashed: asyncio.Future[None] = self._loop.create_future()
@@ -69,10 +74,10 @@ class Node:
 
     async def open(self) -> None:
         """Opens the database, as often as that takes."""
-        backoff = Backoff(**asdict(SETTINGS.storage.retry))
+        settings = replace(SETTINGS, cache=Cache(hot_path=str(self._cache)))
         while self.database is None and not self.crashed.done():
             try:
-                self.database = await self.run(Database.open(RetryingStore(self._store, backoff), SETTINGS), 120.0)
+                self.database = await self.run(Database.open(over_network(self._store, settings), settings), 120.0)
             except (AkiDBError, CrashedError, TimeoutError):
                 await asyncio.sleep(0.5)
 
@@ -93,3 +98,19 @@ class Node:
         for host, store in self._past:
             store.ended = True
             host.resume()
+
+
+def _inherit(old: Path | None, new: Path, rng: random.Random) -> None:
+    """The file cache that a new process finds: none, that of the one before, or that with damage.
+
+    Copied, since what a dead process had begun to fetch is claimed until it is gone, and here it never is.
+    """
+    chosen = rng.choice(("cold", "warm", "damaged"))
+    if old is None or not old.exists() or chosen == "cold":
+        return
+    shutil.copytree(old, new, ignore=shutil.ignore_patterns("*.part"))
+    for path in sorted(new.rglob("*")) if chosen == "damaged" else ():
+        if path.is_file() and path.stat().st_size and rng.random() < 0.5:
+            body = bytearray(path.read_bytes())
+            body[rng.randrange(len(body))] ^= 1 << rng.randrange(8)
+            path.write_bytes(body)

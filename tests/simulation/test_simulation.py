@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -11,7 +13,7 @@ from akidb.collection import fold, shard
 from akidb.collection.requests import Requests
 from akidb.collection.state import LiveSegment, ShardState
 from akidb.errors import AkiDBError
-from akidb.manifest import Head, Manifests
+from akidb.manifest import Head, Manifests, decode_head, store
 from akidb.telemetry.metrics import METRICS
 from akidb.wal import epochs
 from akidb.wal.appender import Appender
@@ -57,6 +59,10 @@ async def _refuses_at_once(self: Appender, group: Group) -> bool:
     return await _recheck(self, group)
 
 
+def _without_commits(*arguments: Any, **named: Any) -> Head:
+    return replace(decode_head(*arguments, **named), recent=())
+
+
 _recheck = Appender._recheck
 
 
@@ -84,10 +90,11 @@ def test_garbage_is_collected_and_snapshots_are_used() -> None:
         (epochs, "epoch_of", lambda key: -9),
         (Manifests, "keys", _named_by_head_alone),
         (ShardState, "oldest", property(lambda self: self)),
+        (store, "decode_head", _without_commits),
     ],
     ids=["any state suffices", "folds forget requests", "requests are not looked for", "a point twice in a slot",
          "a state behind refuses", "segments keep what was replaced", "garbage of any age goes",
-         "garbage collection forgets snapshots", "a fold crosses a revert"],
+         "garbage collection forgets snapshots", "a fold crosses a revert", "commit ids are not looked for"],
 )  # fmt: skip
 def test_a_planted_bug_is_found(where: object, name: str, instead: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(where, name, instead)

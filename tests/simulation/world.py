@@ -15,9 +15,11 @@ import numpy as np
 from akidb import query
 from akidb.collection import Collection
 from akidb.database.database import TENANT
+from akidb.errors import UnavailableError
 from akidb.query import SearchQuery
 from akidb.storage import probe
 from akidb.types import STRONG
+from tests.simulation import swaps
 from tests.simulation.bucket import LOCATION, Bucket, Weather
 from tests.simulation.client import DIM, IDS, NAME, ODD, Client
 from tests.simulation.history import History, Read
@@ -56,7 +58,11 @@ class Report:
 def simulate(seed: int) -> Report:
     """Runs one simulation. Raises AssertionError with what was wrong."""
     probe._probed.add(LOCATION)  # the bucket keeps conditions; the probe would take a fault for a refusal of them
-    with simulated(seed) as loop, tempfile.TemporaryDirectory(prefix="akidb-simulation-") as folder:
+    with (
+        simulated(seed) as loop,
+        tempfile.TemporaryDirectory(prefix="akidb-simulation-") as folder,
+        swaps.watched() as made,
+    ):
         world = World(loop, random.Random(seed), Path(folder))
         try:
             loop.run_until_complete(world.run())
@@ -64,6 +70,7 @@ def simulate(seed: int) -> Report:
             loop.run_until_complete(world.end())
         history, bucket = world.history, world.bucket
         Oracle(bucket, f"t/{TENANT}/cat", TENANT).judge(history)
+        swaps.judge(made, bucket)
         return Report(
             seed,
             bucket.trace.hexdigest()[:16],
@@ -152,8 +159,16 @@ class World:
         await self._read(first, "a fresh node does not answer")
 
     async def _opened(self, node: Node) -> Collection:
-        assert node.database is not None
-        return await self._within(DECIDED_SECS, node.run(node.database.collection(NAME), DECIDED_SECS), "no collection")
+        return await self._within(DECIDED_SECS, self._until_opened(node), f"{node.name} has no collection")
+
+    async def _until_opened(self, node: Node) -> Collection:
+        """Asks as a client would: again where it is told to, since what was lost before the healing is waited for."""
+        while True:
+            assert node.database is not None
+            try:
+                return await node.run(node.database.collection(NAME), DECIDED_SECS)
+            except UnavailableError:
+                await asyncio.sleep(0.5)
 
     async def _read(self, node: Node, or_else: str) -> None:
         opened, began = await self._opened(node), self.loop.time()
