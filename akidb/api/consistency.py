@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import replace
 
 import msgspec
@@ -14,6 +16,7 @@ from akidb.errors import InvalidInputError
 from akidb.types import EVENTUAL, STRONG, Consistency, Lsn
 
 TOKEN_HEADER = "X-AkiDB-Token"  # noqa: S105  a place in the log, no secret
+STALENESS_HEADER = "X-AkiDB-Staleness-Ms"
 
 
 def of(request: web.Request, given: ConsistencyObject, as_of: str | None = None) -> Consistency | None:
@@ -59,6 +62,22 @@ def of_snapshot(request: web.Request) -> Consistency | None:
 def token(collection: Collection, lsn: Lsn | None = None) -> dict[str, str]:
     """The response header that tells of write `lsn`, or how far the collection's log is known here."""
     return {TOKEN_HEADER: collection.token(lsn)}
+
+
+class Told:
+    """What the headers of a read's answer tell: the token and, of a read that may see an older state, how old at most
+    that is. Made before the read."""
+
+    def __init__(self, collection: Collection, wanted: Consistency | None) -> None:
+        self._collection = collection
+        self._since = collection.read_since(wanted)
+
+    def headers(self, lsn: Lsn | None = None) -> dict[str, str]:
+        """`lsn` as of `token`."""
+        if self._since is None:
+            return token(self._collection, lsn)
+        staleness = math.ceil((time.monotonic() - self._since) * 1000)
+        return token(self._collection, lsn) | {STALENESS_HEADER: str(staleness)}
 
 
 def _weaker(given: Weaker) -> Consistency:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from akidb.api import schemas
-from akidb.api.consistency import TOKEN_HEADER
+from akidb.api.consistency import STALENESS_HEADER, TOKEN_HEADER
 from akidb.api.route import KEY_HEADER, Route
 
 _REF = "#/components/schemas/{name}"
@@ -118,6 +118,8 @@ def _headers(route: Route) -> dict[str, Any]:
     if "{name}" in route.path and route.status != 204:
         text = 'Pass it as {"session": token} to see at least what this answer saw.'
         headers[TOKEN_HEADER] = {"schema": {"type": "string"}, "description": text}
+        text = "Of a read that may see an older state: how old at most that is."
+        headers[STALENESS_HEADER] = {"schema": {"type": "integer"}, "description": text}
     return headers
 
 

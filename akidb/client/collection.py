@@ -59,6 +59,7 @@ class RemoteCollection:
         self._path = f"/collections/{quote(spec.name, safe='')}"
         self._read_only = read_only
         self.spec = spec
+        self._staleness_ms: int | None = None
 
     @property
     def name(self) -> str:
@@ -76,6 +77,11 @@ class RemoteCollection:
     def token(self) -> str:
         """For {"session": token} of reads elsewhere: all writes through this handle, and what was there before it."""
         return self._known[1]
+
+    @property
+    def staleness_ms(self) -> int | None:
+        """How old, in ms and at most, the state was that the last weaker read saw; None before there was one."""
+        return self._staleness_ms
 
     async def upsert(
         self,
@@ -343,8 +349,11 @@ class RemoteCollection:
     async def _read(
         self, path: str, body: Mapping[str, Any], shape: type[T], *, timeout_secs: float | None = None
     ) -> T:
-        answer = await self._transport.send("POST", self._path + path, body, repeatable=True, timeout_secs=timeout_secs)
-        return msgspec.json.decode(answer, type=shape)
+        path = self._path + path
+        answer = await self._transport.exchange("POST", path, body, repeatable=True, timeout_secs=timeout_secs)
+        if answer.staleness_ms is not None:
+            self._staleness_ms = answer.staleness_ms
+        return msgspec.json.decode(answer.body, type=shape)
 
 
 _ENVELOPE_BYTES = len(b'{"vectors":[]}')

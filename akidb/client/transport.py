@@ -25,10 +25,12 @@ KEY_HEADER = "Idempotency-Key"
 
 
 class Answer(NamedTuple):
-    """`token` is of the place in the collection's log that it tells of, "" where it is about none."""
+    """`token` is of the place in the collection's log that it tells of, "" where it is about none. `staleness_ms` is
+    how old what was read may be, None where it says nothing of that."""
 
     body: bytes
     token: str
+    staleness_ms: int | None = None
 
 
 class Transport:
@@ -135,7 +137,9 @@ class Transport:
             # asyncio's TimeoutError is an OSError: both ends of a lost answer come by here.
             raise _lost(call, error, repeatable) from error
         if 200 <= answer.status < 300:
-            return Answer(received, answer.headers.get("X-AkiDB-Token", ""))
+            staleness = answer.headers.get("X-AkiDB-Staleness-Ms", "")
+            staleness_ms = int(staleness) if staleness.isascii() and staleness.isdigit() else None
+            return Answer(received, answer.headers.get("X-AkiDB-Token", ""), staleness_ms)
         raise error_of(answer.status, received, call=call, retry_after=answer.headers.get("Retry-After"))
 
     def _opened(self) -> aiohttp.ClientSession:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,6 +26,7 @@ from akidb.filter import Filter
 from akidb.query import SearchQuery, Snapshot
 from akidb.types import (
     EF_MAX,
+    EVENTUAL,
     CollectionInfo,
     CollectionSpec,
     CompactionState,
@@ -100,6 +102,23 @@ class Collection(Writes):
             return found
         snapshot = await self.snapshot(consistency, deadline=prepared.deadline)
         return await self._in_thread(partial(prepared.run, snapshot))
+
+    def read_since(self, consistency: Consistency | None = None) -> float | None:
+        """A read with `consistency` that begins now sees all that the log held at this time (time.monotonic() seconds);
+        None where that goes without saying: for strong reads, and for snapshots."""
+        wanted, now = consistency or self._default_consistency(), time.monotonic()
+        if wanted.mode == "strong" or wanted.as_of is not None:
+            return None
+        caught_up = self._shard.caught_up
+        is_recent = wanted.mode != "bounded" or now - caught_up < wanted.bounded_ms / 1000
+        return caught_up if is_recent and caught_up > -math.inf else now  # else the read looks at the log itself
+
+    @property
+    def staleness_ms(self) -> int:
+        """How old, at most, the state is that this node has: what an eventual read sees."""
+        since = self.read_since(EVENTUAL)
+        assert since is not None, "of eventual reads it is known"
+        return math.ceil((time.monotonic() - since) * 1000)
 
     async def search_remote(
         self, prepared: PreparedSearch, consistency: Consistency | None = None

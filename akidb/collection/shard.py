@@ -16,7 +16,9 @@ from typing import TypeVar
 from uuid import UUID
 
 from akidb.collection.fetching import Fetching
+from akidb.collection.freshness import suffices
 from akidb.collection.pinned import Pinned
+from akidb.collection.polling import Polling
 from akidb.collection.remote import RemoteShard
 from akidb.collection.requests import open_requests
 from akidb.collection.state import LiveSegment, ShardState
@@ -41,6 +43,9 @@ OPEN_TRIES = 3
 
 PINNED_MAX = 4
 """Snapshots that stay open for the next read as of one."""
+
+LOOK_SECS = 10.0
+"""How long following the log may take where nobody waits for it."""
 
 SESSION_LOOK_SECS_MIN, SESSION_LOOK_SECS_MAX = 0.05, 1.0
 """Pauses between looks for a write that a session knows of and the log does not hold yet."""
@@ -67,7 +72,8 @@ class Shard:
         self.changing = asyncio.Lock()
         self._adopting = asyncio.Lock()
         self._pinned: dict[UUID, Pinned] = {}
-        self.last_caught_up = 0.0
+        self._polling: Polling | None = None
+        self.last_caught_up = -math.inf
         self.last_write = 0.0
         self.last_answer = 0.0
         self.follow_spec: Callable[[], Awaitable[None]] = _nothing
@@ -78,6 +84,7 @@ class Shard:
     async def open(self) -> None:
         """Reads HEAD, opens what it names and applies the log's tail; or leaves both to `warm`, and to searches that do
         without, where large segments are not on this machine."""
+        self._polling = Polling(self._look, self.settings.query.tail_poll_ms / 1000)
         head, _ = await self.heads.read()
         if not await self._is_remote(head):
             await self._adopt(head)
@@ -111,6 +118,7 @@ class Shard:
         if remote is None or self.is_warm or not serves(queries):
             return None
         self._refuse_sealed()
+        self._note_read(consistency)
 
         async def follow() -> None:
             if consistency.mode == "eventual" and remote.caught_up == -math.inf:
@@ -137,6 +145,8 @@ class Shard:
     async def close(self) -> None:
         """Stops fetching, and decides the writes under way."""
         await self._fetching.close()
+        if self._polling is not None:
+            await self._polling.close()
         if self.remote is not None:
             await self.remote.close()
         await self.appender.close()
@@ -252,6 +262,7 @@ class Shard:
             state = ShardState(self.spec, head, await self._open_segments(head), requests)
             while True:
                 before, known = state.applied, 0 if self._state is None else self._state.applied
+                began = time.monotonic()
                 state = await self._read_tail(state)
                 newest, _ = await self.heads.read()
                 if newest.garbage > state.applied + 1:
@@ -261,7 +272,7 @@ class Shard:
                     if present is not None and present.head.version > head.version:
                         return None
                     if present is None or present.applied <= state.applied:
-                        self._state = state
+                        self._state, self.last_caught_up = state, max(self.last_caught_up, began)
                         return None
                 if state.applied == before < known:
                     key = self.log.key(before + 1)
@@ -364,6 +375,7 @@ class Shard:
                 session's write.
         """
         self._refuse_sealed()
+        self._note_read(consistency)
         await self.warm(deadline=deadline)
         follow = partial(self._catch_up, deadline)
         await self._reach(consistency, deadline, lambda: (self.applied, self.last_caught_up), follow)
@@ -378,7 +390,7 @@ class Shard:
         """Has the log followed until `position`, the last slot applied and when it was the log's end, suffices."""
         wanted = self._asked_for(consistency)
         pause = SESSION_LOOK_SECS_MIN
-        while not _suffices(consistency, wanted, *position()):
+        while not suffices(consistency, wanted, *position()):
             await follow()
             applied, _ = position()
             if applied >= wanted:
@@ -412,9 +424,30 @@ class Shard:
         snapshot = None if state is None else state.latest
         if state is None or snapshot is None or state.sealed or snapshot.lsn < wanted:
             return None
-        if _suffices(consistency, wanted, snapshot.lsn, caught_up) or self.appender.ends_at(snapshot.lsn):
+        if suffices(consistency, wanted, snapshot.lsn, caught_up) or self.appender.ends_at(snapshot.lsn):
+            self._note_read(consistency)
             return snapshot
         return None
+
+    def _note_read(self, consistency: Consistency) -> None:
+        if consistency.mode in ("bounded", "eventual") and self._polling is not None:
+            self._polling.note_read()
+
+    async def _look(self) -> None:
+        """Follows the log for those who do not ask for it themselves."""
+        if self.known.sealed:
+            return
+        if self._state is None and self.remote is not None:
+            await self.remote.follow()
+        else:
+            await self._catch_up(time.monotonic() + LOOK_SECS)
+
+    @property
+    def caught_up(self) -> float:
+        """All that the log held at this time (time.monotonic() seconds) is known here; -inf: it was not read."""
+        if self._state is None and self.remote is not None:
+            return self.remote.caught_up
+        return self.last_caught_up
 
     def _asked_for(self, consistency: Consistency) -> Lsn:
         """The slot that a session must see; 0 for the others. Raises InvalidInputError `invalid_token`."""
@@ -427,19 +460,6 @@ class Shard:
 
 async def _nothing() -> None:
     """Where no catalogue knows of the shard."""
-
-
-def _suffices(consistency: Consistency, wanted: Lsn, lsn: Lsn, caught_up: float) -> bool:
-    """Whether a state up to `lsn`, which held all there was at `caught_up`, is what `consistency` asks for; a session
-    asks for slot `wanted`."""
-    match consistency.mode:
-        case "eventual":
-            return True
-        case "session":
-            return lsn >= wanted
-        case "bounded":
-            return time.monotonic() - caught_up < consistency.bounded_ms / 1000
-    return False
 
 
 def _after(state: ShardState, slot: Slot, reverted: Pinned) -> ShardState:

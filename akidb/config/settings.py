@@ -192,6 +192,11 @@ class Query:
         500, "Queries that take longer are logged and counted.", low=0, high=600_000, unit="ms"
     )
     consistency: Literal["strong", "eventual"] = setting("strong", "What a read sees when it does not say.")
+    tail_poll_ms: int = setting(
+        1000,
+        "How often the log is followed while bounded and eventual reads come, which then ask nothing of the store.",
+        low=10, high=600_000, unit="ms",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

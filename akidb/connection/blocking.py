@@ -139,6 +139,12 @@ class Collection:
         """For {"session": token} of reads elsewhere: all writes through this handle are in what they see."""
         return self._inner.token
 
+    @property
+    def staleness_ms(self) -> int | None:
+        """How old, in ms and at most, the state is that an eventual read sees; of a server, that its last answer to a
+        bounded, eventual or session read saw (None before there was one)."""
+        return self._inner.staleness_ms
+
     def upsert(
         self,
         ids: Sequence[str | int],

@@ -55,6 +55,12 @@ class EmbeddedCollection:
         """For {"session": token} of reads elsewhere: all writes through this handle, and what it has seen of others."""
         return self.engine.token()
 
+    @property
+    def staleness_ms(self) -> int:
+        """How old, in ms and at most, the state is that this process has: what an eventual read sees. While bounded and
+        eventual reads come it follows the log by itself (setting `query.tail_poll_ms`)."""
+        return self.engine.staleness_ms
+
     async def upsert(
         self,
         ids: Sequence[str | int],

@@ -76,19 +76,6 @@ class Metrics:
             (),
             _SEARCH_SECONDS,
         )
-
-        def per_collection(name: str, text: str) -> Gauge:
-            return Gauge(name, text, ["collection"], registry=registry, multiprocess_mode="livemostrecent")
-
-        # A gauge with the name of a counter: dashboards of the deployment guide ask for it so.
-        self.index_vectors = per_collection("akidb_index_vectors_total", "Points in a collection.")
-        self.index_pending = per_collection(
-            "akidb_index_pending_points", "Points that are searched exactly until their graph is built."
-        )
-        self.segments = per_collection("akidb_segments", "Segments of a collection.")
-        self.compaction_pending = per_collection(
-            "akidb_compaction_pending_points", "Points of the segments that are to be merged next or being merged."
-        )
         self.compactions = counter(
             "akidb_compactions_total",
             "Merges of segments: merged, dropped because a segment was gone, failed.",
@@ -109,6 +96,21 @@ class Metrics:
             ["backend"],
             registry=registry,
             multiprocess_mode="livemax",
+        )
+        self._add_per_collection(registry)
+
+    def _add_per_collection(self, registry: CollectorRegistry) -> None:
+        def per_collection(name: str, text: str) -> Gauge:
+            return Gauge(name, text, ["collection"], registry=registry, multiprocess_mode="livemostrecent")
+
+        # A gauge with the name of a counter: dashboards of the deployment guide ask for it so.
+        self.index_vectors = per_collection("akidb_index_vectors_total", "Points in a collection.")
+        self.index_pending = per_collection(
+            "akidb_index_pending_points", "Points that are searched exactly until their graph is built."
+        )
+        self.segments = per_collection("akidb_segments", "Segments of a collection.")
+        self.compaction_pending = per_collection(
+            "akidb_compaction_pending_points", "Points of the segments that are to be merged next or being merged."
         )
 
 

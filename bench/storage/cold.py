@@ -145,10 +145,13 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]
         base, queries = base[arguments.queries :], base[: arguments.queries]
     with minio(folder / "minio") as endpoint:
         cache = folder / "cache"
-        took, info = await ingest(settings_for(endpoint, cache, arguments.target_mib), base)
         found: dict[str, Any] = {"rows": len(base), "dim": base.shape[1], "latency_ms": arguments.latency_ms}
-        found |= {"ingest_s": round(took), "segments": info.segments, "mib": info.bytes >> 20}
-        print(found, flush=True)
+        if arguments.step != "measure":
+            took, info = await ingest(settings_for(endpoint, cache, arguments.target_mib), base)
+            found |= {"ingest_s": round(took), "segments": info.segments, "mib": info.bytes >> 20}
+            print(found, flush=True)
+        if arguments.step == "ingest":
+            return found
         with delayed(endpoint, arguments.latency_ms) as far:
             settings = settings_for(far, cache, arguments.target_mib)
             found |= await first_answers(settings, cache, queries, arguments.rounds)
@@ -172,6 +175,7 @@ def main() -> None:
     parser.add_argument("--latency-ms", type=int, default=60)
     parser.add_argument("--target-mib", type=int, default=128, help="compaction.target_bytes, in MiB")
     parser.add_argument("--folder", type=Path, help="where to work; kept")
+    parser.add_argument("--step", choices=["all", "ingest", "measure"], default="all", help="with --folder: a part")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="akidb-cold-") as scratch:

@@ -100,6 +100,26 @@ async def test_every_consistency_is_understood(filled, given):
     assert (await filled.post(SEARCH, {"vector": [1, 0], "consistency": given})).body["count"] == 3
 
 
+@pytest.mark.parametrize(
+    ("given", "told"), [(None, False), ("strong", False), ("eventual", True), ({"bounded_ms": 600000}, True)]
+)
+async def test_a_read_of_an_older_state_says_how_old(filled, given, told):
+    body = {} if given is None else {"consistency": given}
+    of_get = given if isinstance(given, str | None) else "bounded_ms:600000"
+    answers = [
+        await filled.post(SEARCH, {"vector": [1, 0]} | body),
+        await filled.post(BATCH, {"queries": [{"vector": [1, 0]}]} | body),
+        await filled.post("/collections/compass/count", body),
+        await filled.post("/collections/compass/scroll", body),
+        await filled.post("/collections/compass/vectors/get", {"ids": ["north"]} | body),
+        await filled.get("/collections/compass" + ("" if given is None else f"?consistency={of_get}")),
+    ]
+    assert [answer.status for answer in answers] == [200] * 6
+    assert ["X-AkiDB-Staleness-Ms" in answer.headers for answer in answers] == [told] * 6
+    if told:
+        assert all(0 <= int(answer.headers["X-AkiDB-Staleness-Ms"]) < 600_000 for answer in answers)
+
+
 async def test_the_token_of_a_write_is_taken_as_a_header(filled):
     assert (await filled.post(SEARCH, {"vector": [1, 0]}, X_AkiDB_Token=await token_of(filled))).status == 200
     await filled.post("/collections", {"name": "other", "vector_dim": 2})

@@ -91,8 +91,9 @@ def _about(collection: Collection, wanted: Consistency | None) -> Consistency | 
 async def get(request: web.Request) -> web.Response:
     wanted = consistency.of_query(request)
     collection = await request.app[SERVICE].collection(request)
+    told = consistency.Told(collection, wanted)
     info = await collection.info(consistency=wanted)
-    return json_response(describe(info), headers=consistency.token(collection, info.lsn))
+    return json_response(describe(info), headers=told.headers(info.lsn))
 
 
 async def alter(request: web.Request) -> web.Response:

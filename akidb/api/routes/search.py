@@ -43,6 +43,7 @@ async def search(request: web.Request) -> web.Response:
         raise refuse("invalid_body", (), "expected one of vector and id")
     collection = await _in_time(request, wanted.timeout_ms, service.collection(request))
     freshness = consistency.of(request, wanted.consistency, wanted.as_of)
+    told = consistency.Told(collection, freshness)
     limit = service.settings.api.validation.top_k_max
     if not 1 <= wanted.top_k <= limit:
         raise refuse("invalid_top_k", ("top_k",), f"is {wanted.top_k}, expected 1 to {limit}")
@@ -59,9 +60,7 @@ async def search(request: web.Request) -> web.Response:
     def answer(found: list[list[ScoredPoint]]) -> web.Response:
         kept = [hit for hit in found[0] if hit.id != left_out][: wanted.top_k]
         results = _hits(kept, with_payload=wanted.with_payload)
-        return json_response(
-            schemas.SearchAnswer(collection.spec.name, results, len(results)), headers=consistency.token(collection)
-        )
+        return json_response(schemas.SearchAnswer(collection.spec.name, results, len(results)), headers=told.headers())
 
     try:
         return await _run(request, collection, [query], wanted.timeout_ms, freshness, answer)
@@ -77,6 +76,7 @@ async def batch_search(request: web.Request) -> web.Response:
         raise refuse("invalid_batch", ("queries",), f"has {len(wanted.queries)} queries, expected 1 to {BATCH_MAX}")
     collection = await _in_time(request, wanted.timeout_ms, service.collection(request))
     freshness = consistency.of(request, wanted.consistency, wanted.as_of)
+    told = consistency.Told(collection, freshness)
 
     def prepare() -> list[SearchQuery]:
         vectors = matrix([query.vector for query in wanted.queries], collection.spec.dim, ("queries",))
@@ -94,7 +94,7 @@ async def batch_search(request: web.Request) -> web.Response:
         for query, label, hits in zip(wanted.queries, labels, found, strict=True):
             listed = _hits(hits, with_payload=query.with_payload)
             results.append(schemas.QueryAnswer(listed, len(listed), label))
-        return json_response(schemas.BatchAnswer(collection.spec.name, results), headers=consistency.token(collection))
+        return json_response(schemas.BatchAnswer(collection.spec.name, results), headers=told.headers())
 
     return await _run(request, collection, queries, wanted.timeout_ms, freshness, answer)
 

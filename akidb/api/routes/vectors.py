@@ -53,11 +53,12 @@ async def get_one(request: web.Request) -> web.Response:
     wanted = consistency.of_snapshot(request)
     with_vector = _flag(request, "with_vector", default=True)
     collection = await request.app[SERVICE].collection(request)
+    told = consistency.Told(collection, wanted)
     (found,) = await collection.get([_id(request)], consistency=wanted, with_vector=with_vector)
     if found is None:
         raise _no_point(collection.spec.name, _id(request))
     (answer,) = points.answers([found], with_payload=True)
-    return json_response(answer, headers=consistency.token(collection))
+    return json_response(answer, headers=told.headers())
 
 
 async def get_many(request: web.Request) -> web.Response:
@@ -65,19 +66,15 @@ async def get_many(request: web.Request) -> web.Response:
     body = await bodies.read(request)
     wanted = await service.parse(body, lambda: bodies.decode(_GET, body))
     collection = await service.collection(request)
-    found = await collection.get(
-        wanted.ids,
-        consistency=consistency.of(request, wanted.consistency, wanted.as_of),
-        with_vector=wanted.with_vector,
-    )
+    freshness = consistency.of(request, wanted.consistency, wanted.as_of)
+    told = consistency.Told(collection, freshness)
+    found = await collection.get(wanted.ids, consistency=freshness, with_vector=wanted.with_vector)
 
     def encode() -> web.Response:
         there = [point for point in found if point is not None]
         described = iter(points.answers(there, with_payload=wanted.with_payload))
         listed = [None if point is None else next(described) for point in found]
-        return json_response(
-            schemas.Points(collection.spec.name, listed, len(there)), headers=consistency.token(collection)
-        )
+        return json_response(schemas.Points(collection.spec.name, listed, len(there)), headers=told.headers())
 
     return await service.in_thread(encode)
 
@@ -126,10 +123,10 @@ async def count(request: web.Request) -> web.Response:
     service = request.app[SERVICE]
     wanted = bodies.decode(_COUNT, await bodies.read(request) or b"{}")
     collection = await service.collection(request)
-    found = await collection.count(
-        service.filter(wanted.filter, collection), consistency=consistency.of(request, wanted.consistency, wanted.as_of)
-    )
-    return json_response(schemas.Counted(collection.spec.name, found), headers=consistency.token(collection))
+    freshness = consistency.of(request, wanted.consistency, wanted.as_of)
+    told = consistency.Told(collection, freshness)
+    found = await collection.count(service.filter(wanted.filter, collection), consistency=freshness)
+    return json_response(schemas.Counted(collection.spec.name, found), headers=told.headers())
 
 
 async def scroll(request: web.Request) -> web.Response:
@@ -137,18 +134,20 @@ async def scroll(request: web.Request) -> web.Response:
     wanted = bodies.decode(_SCROLL, await bodies.read(request) or b"{}")
     after = None if wanted.after is None else str(wanted.after)
     collection = await service.collection(request)
+    freshness = consistency.of(request, wanted.consistency, wanted.as_of)
+    told = consistency.Told(collection, freshness)
     found = await collection.scroll(
         after=after,
         limit=wanted.limit,
         filter=service.filter(wanted.filter, collection),
         with_vector=wanted.with_vector,
-        consistency=consistency.of(request, wanted.consistency, wanted.as_of),
+        consistency=freshness,
     )
 
     def encode() -> web.Response:
         page = points.answers(found, with_payload=wanted.with_payload)
         following = page[-1].id if len(page) == wanted.limit else None
-        return json_response(schemas.Page(collection.spec.name, page, following), headers=consistency.token(collection))
+        return json_response(schemas.Page(collection.spec.name, page, following), headers=told.headers())
 
     return await service.in_thread(encode)
 
