@@ -6,7 +6,7 @@ import asyncio
 import random
 import shutil
 from collections.abc import Coroutine
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +14,8 @@ from akidb.config.settings import Cache, CircuitBreaker, Hnsw, Index, ManifestRe
 from akidb.database import Database
 from akidb.errors import AkiDBError
 from akidb.storage.factory import over_network
+from akidb.storage.object_store import ObjectStore
+from akidb.storage.retrying import Backoff, RetryingStore
 from tests.simulation.bucket import Bucket, NodeStore, Weather
 from tests.simulation.loop import Host, SimLoop
 
@@ -35,10 +37,24 @@ class CrashedError(Exception):
 
 
 class Node:
-    """One place where a process runs. `database` is None while there is none."""
+    """One place where a process runs. `database` is None while there is none.
 
-    def __init__(self, loop: SimLoop, bucket: Bucket, weather: Weather, rng: random.Random, name: str, folder: Path):
+    `guarded` nodes stand on all that a bucket has above it; others, which give up less soon and so do more, on repeats.
+    """
+
+    def __init__(
+        self,
+        loop: SimLoop,
+        bucket: Bucket,
+        weather: Weather,
+        rng: random.Random,
+        name: str,
+        folder: Path,
+        *,
+        guarded: bool,
+    ) -> None:
         self.name = name
+        self._guarded = guarded
         self.database: Database | None = None
         self.opening: asyncio.Task[Database] | None = None
         self._loop, self._bucket, self._weather, self._rng, self._folder = loop, bucket, weather, rng, folder
@@ -74,12 +90,16 @@ class Node:
 
     async def open(self) -> None:
         """Opens the database, as often as that takes."""
-        settings = replace(SETTINGS, cache=Cache(hot_path=str(self._cache)))
         while self.database is None and not self.crashed.done():
             try:
-                self.database = await self.run(Database.open(over_network(self._store, settings), settings), 120.0)
+                self.database = await self.run(Database.open(self._stack(), SETTINGS), 120.0)
             except (AkiDBError, CrashedError, TimeoutError):
                 await asyncio.sleep(0.5)
+
+    def _stack(self) -> ObjectStore:
+        if self._guarded:
+            return over_network(self._store, replace(SETTINGS, cache=Cache(hot_path=str(self._cache))))
+        return RetryingStore(self._store, Backoff(**asdict(SETTINGS.storage.retry)))
 
     def crash(self) -> None:
         """The process is gone, wherever it was. What it sent is on its way."""
@@ -105,8 +125,10 @@ def _inherit(old: Path | None, new: Path, rng: random.Random) -> None:
 
     Copied, since what a dead process had begun to fetch is claimed until it is gone, and here it never is.
     """
+    if old is None or not old.exists():
+        return
     chosen = rng.choice(("cold", "warm", "damaged"))
-    if old is None or not old.exists() or chosen == "cold":
+    if chosen == "cold":
         return
     shutil.copytree(old, new, ignore=shutil.ignore_patterns("*.part"))
     for path in sorted(new.rglob("*")) if chosen == "damaged" else ():

@@ -63,7 +63,7 @@ def simulate(seed: int) -> Report:
         tempfile.TemporaryDirectory(prefix="akidb-simulation-") as folder,
         swaps.watched() as made,
     ):
-        world = World(loop, random.Random(seed), Path(folder))
+        world = World(loop, random.Random(seed), Path(folder), guarded=seed % 2 == 1)
         try:
             loop.run_until_complete(world.run())
         finally:
@@ -86,14 +86,16 @@ def simulate(seed: int) -> Report:
 class World:
     """The parts of a run. `rng` decides everything that is not the product's own."""
 
-    def __init__(self, loop: SimLoop, rng: random.Random, folder: Path) -> None:
+    def __init__(self, loop: SimLoop, rng: random.Random, folder: Path, *, guarded: bool) -> None:
         self.loop, self.rng = loop, rng
         self.bucket = Bucket(loop)
         self.weather = Weather.of(random.Random(rng.getrandbits(64)))
         self.history = History()
         self.fired: Counter[str] = self.weather.fired
         self.nodes = [
-            Node(loop, self.bucket, self.weather, random.Random(rng.getrandbits(64)), f"node{n}", folder)
+            Node(
+                loop, self.bucket, self.weather, random.Random(rng.getrandbits(64)), f"node{n}", folder, guarded=guarded
+            )
             for n in range(rng.randint(3, 5))
         ]
         self._troubles = rng.sample(("pause", "cut off", "crash"), rng.randint(0, 3))
