@@ -6,7 +6,7 @@ programs may compare (the message may change, the code may not). The REST layer 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -58,6 +58,26 @@ class ConflictError(AkiDBError):
     412). Nothing was changed."""
 
     code = "conflict"
+
+
+class PartialWriteError(AkiDBError):
+    """The parts of a batch, one for each shard, ended differently (REST: the gravest status of those that failed).
+
+    `failures` says why by the number of the shard, `written` at which log position the others are. Sent again under the
+    same idempotency key, what was written is not written twice. `retryable` if none of the failures is for good.
+    """
+
+    code = "partially_written"
+
+    def __init__(
+        self, failures: Mapping[int, AkiDBError], written: Mapping[int, int], message: str | None = None
+    ) -> None:
+        told = "; ".join(f"shard {number}: {error}" for number, error in sorted(failures.items()))
+        told = f"{len(failures)} of {len(failures) + len(written)} shards did not write their part of the batch: {told}"
+        faults = [fault for _, error in sorted(failures.items()) for fault in error.faults]
+        super().__init__(message or told, faults=faults)
+        self.failures, self.written = dict(failures), dict(written)
+        self.retryable = all(error.retryable for error in failures.values())
 
 
 class DeadlineExceededError(AkiDBError, TimeoutError):

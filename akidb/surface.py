@@ -83,12 +83,15 @@ class AsyncDatabase(ABC, Generic[C]):
         metric: str | Metric = Metric.COSINE,
         index: IndexParams | Mapping[str, Any] | None = None,
         payload_schema: Mapping[str, Any] | None = None,
+        shard_count: int = 1,
     ) -> C:
         """A new collection of `dim`-dimensional vectors under "cosine", "euclidean" or "dot".
 
         Args:
             index: IndexParams, or what REST takes: {"type", "m", "ef_construction", "ef_search", "quantization"}, each
                 optional.
+            shard_count: 1 to 256 logs, over which the points are spread by their ids: more of them take more writes at
+                a time, and a batch is all or nothing in each, not in all together.
 
         Raises:
             ConflictError: a collection of that name exists.
@@ -111,8 +114,10 @@ class AsyncDatabase(ABC, Generic[C]):
         metric: str | Metric | None = None,
         index: IndexParams | Mapping[str, Any] | None = None,
         payload_schema: Mapping[str, Any] | None = None,
+        shard_count: int = 1,
     ) -> C:
-        """The collection of that name, made if need be; `metric` None: whatever it has, Cosine for a new one.
+        """The collection of that name, made if need be; `metric` None: whatever it has, Cosine for a new one. `index`,
+        `payload_schema` and `shard_count` are of a new one.
 
         Raises:
             ConflictError: it has another dimension or metric.
@@ -123,7 +128,12 @@ class AsyncDatabase(ABC, Generic[C]):
         except NotFoundError:
             try:
                 return await self.create_collection(
-                    name, dim, metric=wanted or Metric.COSINE, index=index, payload_schema=payload_schema
+                    name,
+                    dim,
+                    metric=wanted or Metric.COSINE,
+                    index=index,
+                    payload_schema=payload_schema,
+                    shard_count=shard_count,
                 )
             except ConflictError:  # somebody else made it between the two calls
                 found = await self.collection(name)

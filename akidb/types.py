@@ -26,6 +26,9 @@ EF_MAX = 10_000
 
 BOUNDED_MS_MAX = 86_400_000
 
+SHARDS_MAX = 256
+"""A strong read asks the store once for each shard, and a shard of few points has little to gain from a graph."""
+
 
 class Metric(enum.Enum):
     """How near two vectors are. The value is the word on the wire; `native` is the word inside.
@@ -133,6 +136,7 @@ class CollectionSpec:
     metric: Metric = Metric.COSINE
     index: IndexParams = field(default_factory=IndexParams)
     payload_schema: Mapping[str, Any] | None = None
+    shard_count: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +188,16 @@ class IndexState:
     indexed: int
     pending: int
 
+    @classmethod
+    def of(cls, shards: Sequence[IndexState]) -> IndexState:
+        """Of all shards of a collection."""
+        building = any(each.state == "building" for each in shards)
+        return cls(
+            "building" if building else "ready",
+            sum(each.indexed for each in shards),
+            sum(each.pending for each in shards),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class CompactionState:
@@ -196,10 +210,23 @@ class CompactionState:
     points: int = 0
     progress: float = 0.0
 
+    @classmethod
+    def of(cls, shards: Sequence[CompactionState]) -> CompactionState:
+        """Of all shards of a collection: of what some are merging, or else of what all have to merge."""
+        chosen = [each for each in shards if each.state == "merging"] or [
+            each for each in shards if each.state == "pending"
+        ]
+        if not chosen:
+            return cls()
+        points = sum(each.points for each in chosen)
+        progress = sum(each.progress * each.points for each in chosen) / max(points, 1)
+        return cls(chosen[0].state, sum(each.segments for each in chosen), points, round(progress, 3))
+
 
 @dataclass(frozen=True, slots=True)
 class CollectionInfo:
-    """What GET /collections/{name} shows. `lsn` is the figures' log position, `bytes` what segments and tail hold."""
+    """What GET /collections/{name} shows. `lsn` is the figures' log position (of several
+    shards the largest), `bytes` what segments and tail hold."""
 
     spec: CollectionSpec
     count: int

@@ -11,9 +11,10 @@ from aiohttp import web
 
 from akidb.api.errors import refuse
 from akidb.api.schemas import ConsistencyObject, Weaker
-from akidb.collection import Collection, parse_token
+from akidb.collection import Collection
 from akidb.errors import InvalidInputError
-from akidb.types import EVENTUAL, STRONG, Consistency, Lsn
+from akidb.session import parse_token
+from akidb.types import EVENTUAL, STRONG, Consistency
 
 TOKEN_HEADER = "X-AkiDB-Token"  # noqa: S105  a place in the log, no secret
 STALENESS_HEADER = "X-AkiDB-Staleness-Ms"
@@ -59,9 +60,9 @@ def of_snapshot(request: web.Request) -> Consistency | None:
     return wanted if as_of is None else replace(wanted or STRONG, as_of=as_of)
 
 
-def token(collection: Collection, lsn: Lsn | None = None) -> dict[str, str]:
-    """The response header that tells of write `lsn`, or how far the collection's log is known here."""
-    return {TOKEN_HEADER: collection.token(lsn)}
+def token(collection: Collection) -> dict[str, str]:
+    """The response header that tells how far the logs of the collection's shards are known here."""
+    return {TOKEN_HEADER: collection.token}
 
 
 class Told:
@@ -72,12 +73,11 @@ class Told:
         self._collection = collection
         self._since = collection.read_since(wanted)
 
-    def headers(self, lsn: Lsn | None = None) -> dict[str, str]:
-        """`lsn` as of `token`."""
+    def headers(self) -> dict[str, str]:
         if self._since is None:
-            return token(self._collection, lsn)
+            return token(self._collection)
         staleness = math.ceil((time.monotonic() - self._since) * 1000)
-        return token(self._collection, lsn) | {STALENESS_HEADER: str(staleness)}
+        return token(self._collection) | {STALENESS_HEADER: str(staleness)}
 
 
 def _weaker(given: Weaker) -> Consistency:

@@ -9,7 +9,7 @@ import math
 import msgspec
 from aiohttp import web
 
-from akidb.api.schemas import Problem, ProblemError
+from akidb.api.schemas import Problem, ProblemError, ProblemShard
 from akidb.errors import (
     AkiDBError,
     ConfigurationError,
@@ -19,6 +19,7 @@ from akidb.errors import (
     Fault,
     InvalidInputError,
     NotFoundError,
+    PartialWriteError,
     ReadOnlyError,
     StorageFullError,
     UnavailableError,
@@ -53,6 +54,9 @@ STATUS_OF_CODE = {
 }
 """Codes whose status differs from their kind's."""
 
+GRAVEST_FIRST = (504, 503, 507)
+"""Of parts of a batch that failed for several reasons: not known, for now, for want of room; else the first."""
+
 CODES_OF_STATUS = {404: "route_not_found", 405: "method_not_allowed", 413: "body_too_large"}
 """Codes of what aiohttp itself refuses."""
 
@@ -61,6 +65,9 @@ INTERNAL = "Something went wrong inside AkiDB; the log has the details under thi
 
 def status_of(error: AkiDBError) -> int:
     """The HTTP status of an error."""
+    if isinstance(error, PartialWriteError):
+        statuses = [status_of(failure) for _, failure in sorted(error.failures.items())]
+        return next((status for status in GRAVEST_FIRST if status in statuses), statuses[0])
     if error.code in STATUS_OF_CODE:
         return STATUS_OF_CODE[error.code]
     return next((status for kind, status in STATUS_OF_KIND if isinstance(error, kind)), 500)
@@ -77,7 +84,7 @@ def response(error: BaseException, *, instance: str, request_id: str) -> web.Res
         status, code, detail = status_of(error), error.code, str(error)
         headers = _headers(error)
         faults = error.faults
-        if status == 503 and not isinstance(error, UnavailableError):
+        if status == 503 and not isinstance(error, UnavailableError | PartialWriteError):
             log.error("request failed: %s", error)
     else:
         status, code, detail = 500, "internal_error", INTERNAL
@@ -92,11 +99,25 @@ def response(error: BaseException, *, instance: str, request_id: str) -> web.Res
         request_id=request_id,
         errors=[ProblemError(list(fault.loc), fault.msg) for fault in faults] or msgspec.UNSET,
         limit_bytes=getattr(error, "limit_bytes", None) or msgspec.UNSET,
+        shards=_shards(error) if isinstance(error, PartialWriteError) else msgspec.UNSET,
     )
     return web.Response(body=msgspec.json.encode(problem), status=status, content_type=CONTENT_TYPE, headers=headers)
 
 
+def _shards(error: PartialWriteError) -> list[ProblemShard]:
+    parts = [ProblemShard(number, 200, lsn=lsn) for number, lsn in error.written.items()]
+    for number, failure in error.failures.items():
+        parts.append(ProblemShard(number, status_of(failure), code=failure.code, detail=str(failure)))
+    return sorted(parts, key=lambda part: part.shard)
+
+
 def _headers(error: AkiDBError) -> dict[str, str]:
+    if isinstance(error, PartialWriteError):
+        # Of the parts that may be tried again at once the longest pause is what a client of all of them needs.
+        pauses = [
+            failure.retry_after_secs for failure in error.failures.values() if isinstance(failure, UnavailableError)
+        ]
+        return {"Retry-After": str(max(1, math.ceil(max(pauses))))} if pauses else {}
     if isinstance(error, UnavailableError):
         # RFC 9110: whole seconds, and 0 would ask for a retry at once.
         return {"Retry-After": str(max(1, math.ceil(error.retry_after_secs)))}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -13,8 +14,10 @@ from akidb.api.errors import relocated
 from akidb.api.schemas import NULL, PointAnswer, PointRequest
 from akidb.api.vectors import matrix, shortest
 from akidb.codec import find_objects
-from akidb.errors import ConflictError, Fault, InvalidInputError
+from akidb.errors import AkiDBError, Fault, InvalidInputError
 from akidb.types import CollectionSpec, Point, VectorArray
+
+E = TypeVar("E", bound=AkiDBError)
 
 SLICE = 256
 """Points decoded before their numbers become float32: few enough that Python's floats stay in the CPU's cache."""
@@ -77,10 +80,10 @@ def _batch(slices: Iterable[Sequence[bytes | msgspec.Raw]], spec: CollectionSpec
     return Batch(ids, np.concatenate(rows), payloads, versions if conditional else None)
 
 
-def differing(error: ConflictError) -> ConflictError:
-    """A condition of the collection's `upsert` that did not hold, with the places in the request."""
-    faults = [Fault(_in_vectors(fault.loc), fault.msg) for fault in error.faults]
-    return ConflictError(str(error), code=error.code, faults=faults)
+def differing(error: E) -> E:
+    """Conditions of the collection's `upsert` that did not hold, with the places in the request."""
+    error.faults = tuple(Fault(_in_vectors(fault.loc), fault.msg) for fault in error.faults)
+    return error
 
 
 def _in_vectors(loc: tuple[str | int, ...]) -> tuple[str | int, ...]:

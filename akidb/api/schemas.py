@@ -111,8 +111,8 @@ class PointRequest(Struct, forbid_unknown_fields=True):
 
 
 class Upsert(Struct, forbid_unknown_fields=True):
-    """All points or none; an existing one is replaced whole. With `if_absent` only if none is there, with `if_version`
-    of points only if each of these has that version."""
+    """All points or none of each shard; an existing one is replaced whole. With `if_absent` only if none is there, with
+    `if_version` of points only if each of these has that version."""
 
     vectors: list[PointRequest]
     if_absent: bool = False
@@ -281,7 +281,8 @@ class Reverted(Struct):
 
 
 class Written(Struct):
-    """The write is durable. `lsn` is its position in the collection's log, and the version of what it wrote."""
+    """The write is durable. `lsn` is its position in the collection's log, and the version of what it wrote; of a
+    collection with several shards it is the largest of their positions."""
 
     collection: str
     lsn: int
@@ -362,9 +363,20 @@ class ProblemError(Struct):
     msg: str
 
 
+class ProblemShard(Struct, omit_defaults=True):
+    """A shard's part of a batch: at which `lsn` it was written, or why it was not (504: or may not have been)."""
+
+    shard: int
+    status: int
+    lsn: int | UnsetType = UNSET
+    code: str | UnsetType = UNSET
+    detail: str | UnsetType = UNSET
+
+
 class Problem(Struct, omit_defaults=True):
     """RFC 9457. `code` is a stable word; `errors` says where in the request, if that is where it went wrong;
-    `limit_bytes` how large the body may be, if it was larger."""
+    `limit_bytes` how large the body may be, if it was larger; `shards` what became of each part of a batch of which
+    some were written."""
 
     type: str
     title: str
@@ -375,6 +387,7 @@ class Problem(Struct, omit_defaults=True):
     request_id: str
     errors: list[ProblemError] | UnsetType = UNSET
     limit_bytes: int | UnsetType = UNSET
+    shards: list[ProblemShard] | UnsetType = UNSET
 
 
 class Component(Struct):

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from akidb.client import schemas
 from akidb.client.transport import Transport, plain
 from akidb.errors import DeadlineExceededError, InvalidInputError, ReadOnlyError
+from akidb.session import joined
 from akidb.surface import check_options, check_page, check_target, check_timeout, refuse
 from akidb.types import (
     AnyConsistency,
@@ -51,11 +52,11 @@ class RemoteCollection:
         spec: CollectionSpec,
         *,
         read_only: bool = False,
-        known: tuple[int, str] = (0, ""),
+        token: str = "",
     ) -> None:
-        """`known` is a log position and its token."""
+        """`token` is of what was there already."""
         self._transport = transport
-        self._known = known
+        self._token = token
         self._path = f"/collections/{quote(spec.name, safe='')}"
         self._read_only = read_only
         self.spec = spec
@@ -76,7 +77,7 @@ class RemoteCollection:
     @property
     def token(self) -> str:
         """For {"session": token} of reads elsewhere: all writes through this handle, and what was there before it."""
-        return self._known[1]
+        return self._token
 
     @property
     def staleness_ms(self) -> int | None:
@@ -315,7 +316,7 @@ class RemoteCollection:
         path = f"{self._path}/snapshots/{_snapshot_in_path(name)}/revert"
         answer = await self._transport.exchange("POST", path, repeatable=False)
         done = msgspec.json.decode(answer.body, type=schemas.Reverted)
-        self._known = max(self._known, (done.lsn, answer.token))
+        self._token = joined(self._token, answer.token)
         return RevertInfo(done.lsn, done.before)
 
     async def wait_indexed(self, timeout_ms: int = 600_000) -> None:
@@ -343,7 +344,7 @@ class RemoteCollection:
         named = uuid4().hex if key is None else key
         answer = await self._transport.exchange(method, self._path + path, body, repeatable=False, key=named)
         written = msgspec.json.decode(answer.body, type=schemas.Written)
-        self._known = max(self._known, (written.lsn, answer.token))  # answers may come in another order than the writes
+        self._token = joined(self._token, answer.token)  # answers may come in another order than the writes
         return written
 
     async def _read(

@@ -59,8 +59,10 @@ class RemoteDatabase(AsyncDatabase[RemoteCollection]):
         metric: str | Metric = Metric.COSINE,
         index: IndexParams | Mapping[str, Any] | None = None,
         payload_schema: Mapping[str, Any] | None = None,
+        shard_count: int = 1,
     ) -> RemoteCollection:
-        """A new collection; `index` is IndexParams or a dict of some of its fields.
+        """A new collection; `index` is IndexParams or a dict of some of its fields, `shard_count` into how many logs,
+        1 to 256, its points are spread.
 
         Raises:
             ConflictError: the name is taken.
@@ -75,6 +77,8 @@ class RemoteDatabase(AsyncDatabase[RemoteCollection]):
             body["index"] = {name: chosen[name] for name in named}
         if payload_schema is not None:
             body["payload_schema"] = payload_schema
+        if shard_count != 1:
+            body["shard_count"] = shard_count
         await self._transport.send("POST", "/collections", body, repeatable=False)
         return await self.collection(name)
 
@@ -84,7 +88,7 @@ class RemoteDatabase(AsyncDatabase[RemoteCollection]):
         answer = await self._transport.exchange("GET", path, repeatable=True)
         description = msgspec.json.decode(answer.body, type=schemas.CollectionDescription)
         spec: CollectionSpec = description.info().spec
-        return RemoteCollection(self._transport, spec, read_only=self._read_only, known=(description.lsn, answer.token))
+        return RemoteCollection(self._transport, spec, read_only=self._read_only, token=answer.token)
 
     async def list_collections(self) -> list[str]:
         """Names, sorted."""

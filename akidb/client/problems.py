@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from akidb.errors import (
@@ -13,6 +15,7 @@ from akidb.errors import (
     Fault,
     InvalidInputError,
     NotFoundError,
+    PartialWriteError,
     ReadOnlyError,
     StorageFullError,
     UnavailableError,
@@ -45,12 +48,21 @@ class _Entry(msgspec.Struct):
     loc: list[str | int] = []
 
 
+class _Shard(msgspec.Struct):
+    shard: int
+    status: int
+    lsn: int = 0
+    code: str | None = None
+    detail: str = ""
+
+
 class _Problem(msgspec.Struct):
     title: str = ""
     detail: str = ""
     code: str | None = None
     errors: list[_Entry] = []
     limit_bytes: int | None = None
+    shards: list[_Shard] = []
 
 
 def error_of(status: int, body: bytes, *, call: str, retry_after: str | None) -> AkiDBError:
@@ -63,13 +75,38 @@ def error_of(status: int, body: bytes, *, call: str, retry_after: str | None) ->
     except msgspec.DecodeError:
         problem = _Problem()
     message = problem.detail or problem.title or f"{call} was answered with status {status}"
-    kind = _BY_CODE.get(problem.code or "") or _BY_STATUS.get(status, AkiDBError)
     faults = [Fault(tuple(entry.loc), entry.msg) for entry in problem.errors]
+    if problem.code == PartialWriteError.code:
+        return _partial(problem.shards, message, faults, retry_after)
+    kind = _kind(status, problem.code)
     if kind is InvalidInputError:
         return InvalidInputError(message, code=problem.code, faults=faults, limit_bytes=problem.limit_bytes)
     if kind is UnavailableError:
         return UnavailableError(message, code=problem.code, retry_after_secs=_seconds(retry_after))
     return kind(message, code=problem.code, faults=faults)
+
+
+def _kind(status: int, code: str | None) -> type[AkiDBError]:
+    return _BY_CODE.get(code or "") or _BY_STATUS.get(status, AkiDBError)
+
+
+def _partial(
+    shards: Sequence[_Shard], message: str, faults: Sequence[Fault], retry_after: str | None
+) -> PartialWriteError:
+    failures: dict[int, AkiDBError] = {}
+    for part in shards:
+        if part.status < 300:
+            continue
+        kind = _kind(part.status, part.code)
+        if kind is UnavailableError:
+            pause = _seconds(retry_after)
+            failures[part.shard] = UnavailableError(part.detail, code=part.code, retry_after_secs=pause)
+        else:
+            failures[part.shard] = kind(part.detail, code=part.code)
+    written = {part.shard: part.lsn for part in shards if part.status < 300}
+    partial = PartialWriteError(failures, written, message)
+    partial.faults = tuple(faults)
+    return partial
 
 
 def _seconds(retry_after: str | None) -> float:

@@ -26,7 +26,8 @@ _NULL = msgspec.Raw(b"null")
 
 
 class Written(msgspec.Struct):
-    """Answer of every write. `lsn` is its position in the collection's log; `deleted` how many points a filter took."""
+    """Answer of every write. `lsn` is its position in the log, of several shards the largest; `deleted` how many
+    points a filter took."""
 
     lsn: int = 0
     deleted: int | None = None
@@ -106,11 +107,14 @@ class CollectionDescription(msgspec.Struct):
     index: Index = msgspec.field(default_factory=Index)
     compaction: Compaction = msgspec.field(default_factory=Compaction)
     payload_schema: dict[str, Any] | None = None
+    shard_count: int = 1
 
     def info(self) -> CollectionInfo:
         index = IndexParams(**{name: getattr(self.index, name) for name in INDEX_FIELDS})
         return CollectionInfo(
-            spec=CollectionSpec(self.name, self.vector_dim, Metric.parse(self.distance), index, self.payload_schema),
+            spec=CollectionSpec(
+                self.name, self.vector_dim, Metric.parse(self.distance), index, self.payload_schema, self.shard_count
+            ),
             count=self.vector_count,
             segments=self.segments,
             bytes=self.bytes,

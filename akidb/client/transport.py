@@ -14,7 +14,14 @@ import numpy as np
 from yarl import URL
 
 from akidb.client.problems import RETRY_AFTER_SECS_DEFAULT, error_of
-from akidb.errors import AkiDBError, ConfigurationError, DeadlineExceededError, InvalidInputError, UnavailableError
+from akidb.errors import (
+    AkiDBError,
+    ConfigurationError,
+    DeadlineExceededError,
+    InvalidInputError,
+    PartialWriteError,
+    UnavailableError,
+)
 from akidb.surface import refuse
 
 TIMEOUT_SECS = 60.0
@@ -84,6 +91,7 @@ class Transport:
         Raises:
             UnavailableError: nothing answers at the address, or the server said so to the last.
             DeadlineExceededError: time ran out, or (code `outcome_unknown`) the answer to a write was lost.
+            PartialWriteError: some shards did not write their part of a batch, to the last.
             AkiDBError: whatever kind the server's refusal stands for.
         """
         if self._closed:
@@ -92,20 +100,23 @@ class Transport:
         deadline = time.monotonic() + (timeout_secs or self._timeout_secs)
         attempt = 1
         headers = {} if key is None else {KEY_HEADER: _checked(key)}
-        unknown: DeadlineExceededError | None = None
+        earlier: AkiDBError | None = None  # what an attempt ended with that did something, or may have
         while True:
             try:
                 return await self._once(method, path, content, deadline, repeatable, headers)
-            except DeadlineExceededError as error:
+            except (DeadlineExceededError, PartialWriteError) as error:
                 pause = RETRY_AFTER_SECS_DEFAULT / ATTEMPTS_MAX
-                unknown = error if error.code == "outcome_unknown" else unknown
-                if key is None or unknown is None or attempt == ATTEMPTS_MAX or time.monotonic() + pause >= deadline:
-                    raise unknown or error from error.__cause__
+                partial = isinstance(error, PartialWriteError)
+                earlier = error if partial or error.code == "outcome_unknown" else earlier
+                if partial and not error.retryable:
+                    raise
+                if key is None or earlier is None or attempt == ATTEMPTS_MAX or time.monotonic() + pause >= deadline:
+                    raise earlier or error from error.__cause__
             except UnavailableError as error:
                 pause = error.retry_after_secs
                 if attempt == ATTEMPTS_MAX or time.monotonic() + pause >= deadline:
-                    if unknown is not None:  # this attempt did nothing, an earlier one may have
-                        raise unknown from error
+                    if earlier is not None:  # this attempt did nothing
+                        raise earlier from error
                     raise
             attempt += 1
             await asyncio.sleep(pause)

@@ -6,8 +6,8 @@ what users call.
 
 from akidb.collection.collection import Collection
 from akidb.collection.prepared import PreparedSearch
+from akidb.collection.routing import shard_uuid
 from akidb.collection.shard import Shard
-from akidb.collection.token import parse_token
 from akidb.collection.workers import Workers
 
-__all__ = ["Collection", "PreparedSearch", "Shard", "Workers", "parse_token"]
+__all__ = ["Collection", "PreparedSearch", "Shard", "Workers", "shard_uuid"]

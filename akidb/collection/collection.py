@@ -6,24 +6,29 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
+from typing import TypeVar
 from uuid import UUID
 
 import numpy as np
 
 from akidb import query
 from akidb.collection.follower import Follower
+from akidb.collection.maintenance import Maintenance
+from akidb.collection.outcome import together
 from akidb.collection.points import check_target_recall, check_values, refuse
 from akidb.collection.prepared import PreparedSearch
+from akidb.collection.routing import route
 from akidb.collection.shard import Shard
 from akidb.collection.snapshots import Snapshots
-from akidb.collection.token import session_token
 from akidb.collection.writes import Writes
 from akidb.errors import AkiDBError, ReadOnlyError
 from akidb.filter import Filter
 from akidb.query import SearchQuery, Snapshot
+from akidb.session import lsns_for, session_token
 from akidb.types import (
     EF_MAX,
     EVENTUAL,
@@ -31,12 +36,15 @@ from akidb.types import (
     CollectionSpec,
     CompactionState,
     Consistency,
+    IndexState,
     Lsn,
     Point,
     RevertInfo,
     ScoredPoint,
     SnapshotInfo,
 )
+
+T = TypeVar("T")
 
 READ_TIMEOUT_MS = 10_000
 SPEC_SECS = 10.0
@@ -47,44 +55,56 @@ class Collection(Writes):
     """Points under one name. All methods are safe to call concurrently from one event loop; `prepare` and
     `snapshot_now` from any thread."""
 
-    def __init__(self, shard: Shard, *, read_only: bool) -> None:
-        super().__init__(shard, read_only=read_only)
-        self._follower = Follower(shard) if read_only else None
-        self._snapshots = Snapshots(shard, None if self._maintenance is None else self._maintenance.fold)
+    def __init__(self, uuid: UUID, shards: Sequence[Shard], *, read_only: bool) -> None:
+        super().__init__(shards, read_only=read_only)
+        self.uuid = uuid
+        """What tells it from an earlier collection of its name."""
+        self._followers = tuple(Follower(shard) for shard in shards) if read_only else ()
         self._looked_at_spec = time.monotonic()
         self._looking: asyncio.Task[None] | None = None
 
-    @property
-    def uuid(self) -> UUID:
-        """What tells it from an earlier collection of its name."""
-        return self._shard.uuid
-
     async def take_spec(self, spec: CollectionSpec) -> None:
         """Goes on with the catalogue's index parameters."""
-        await self._shard.take_spec(spec)
+        await together([shard.take_spec(spec) for shard in self.shards])
 
-    def token(self, lsn: Lsn | None = None) -> str:
-        """For the consistency `session` of later reads, on any node: of slot `lsn`, or of all that this node knows."""
-        return session_token(self.uuid, self.lsn if lsn is None else lsn)
+    @property
+    def token(self) -> str:
+        """For the consistency `session` of later reads, on any node: of all that this node knows."""
+        return session_token(self.uuid, [shard.applied for shard in self.shards])
 
     @property
     def last_answer(self) -> float:
         """When the store last answered a read or a write of this collection's log (time.monotonic seconds)."""
-        return self._shard.last_answer
+        return max(shard.last_answer for shard in self.shards)
 
     @property
     def background_error(self) -> AkiDBError | None:
         """Why folding, graph building or following others does not get on, if it does not."""
-        work = self._maintenance or self._follower
-        return None if work is None else work.last_error
+        errors = (work.last_error for work in self._background())
+        return next((error for error in errors if error is not None), None)
+
+    def _background(self) -> Iterator[Maintenance | Follower]:
+        yield from self._followers
+        yield from (writer.maintenance for writer in self.writers if writer.maintenance is not None)
 
     async def get(
         self, ids: Sequence[str | int], *, consistency: Consistency | None = None, with_vector: bool = True
     ) -> list[Point | None]:
         """Points in the order of `ids`; None where there is none."""
         names = await self._checked_ids(ids)
-        snapshot = await self.snapshot(consistency)
-        return await self._in_thread(lambda: query.fetch(snapshot, names, with_vector=with_vector))
+        routed = route(names, len(self.shards))
+        snapshots = await self._snapshots_of([number for number, _ in routed], consistency, _read_deadline())
+
+        def fetch() -> list[Point | None]:
+            found: list[Point | None] = [None] * len(names)
+            for snapshot, (_, places) in zip(snapshots, routed, strict=True):
+                chosen = places.tolist()
+                some = query.fetch(snapshot, [names[i] for i in chosen], with_vector=with_vector)
+                for i, point in zip(chosen, some, strict=True):
+                    found[i] = point
+            return found
+
+        return await self._in_thread(fetch)
 
     async def search(
         self, queries: Sequence[SearchQuery], *, timeout_ms: int = 1000, consistency: Consistency | None = None
@@ -103,15 +123,23 @@ class Collection(Writes):
         snapshot = await self.snapshot(consistency, deadline=prepared.deadline)
         return await self._in_thread(partial(prepared.run, snapshot))
 
+    @property
+    def is_warm(self) -> bool:
+        """Whether the segments of all shards are on this machine. Any thread may ask."""
+        return all(shard.is_warm for shard in self.shards)
+
     def read_since(self, consistency: Consistency | None = None) -> float | None:
-        """A read with `consistency` that begins now sees all that the log held at this time (time.monotonic() seconds);
-        None where that goes without saying: for strong reads, and for snapshots."""
+        """A read with `consistency` that begins now sees all that the logs held at this time (time.monotonic()
+        seconds); None where that goes without saying: for strong reads, and for snapshots."""
         wanted, now = consistency or self._default_consistency(), time.monotonic()
         if wanted.mode == "strong" or wanted.as_of is not None:
             return None
-        caught_up = self._shard.caught_up
-        is_recent = wanted.mode != "bounded" or now - caught_up < wanted.bounded_ms / 1000
-        return caught_up if is_recent and caught_up > -math.inf else now  # else the read looks at the log itself
+        oldest = now
+        for shard in self.shards:
+            is_recent = wanted.mode != "bounded" or now - shard.caught_up < wanted.bounded_ms / 1000
+            if is_recent and shard.caught_up > -math.inf:  # else the read looks at the log itself
+                oldest = min(oldest, shard.caught_up)
+        return oldest
 
     @property
     def staleness_ms(self) -> int:
@@ -132,7 +160,21 @@ class Collection(Writes):
         wanted = consistency or self._default_consistency()
         if wanted.as_of is not None:
             return None
-        return await self._shard.search_remote(prepared.queries, wanted, deadline=prepared.deadline)
+        queries, deadline = prepared.queries, prepared.deadline
+        found = await together(
+            [
+                shard.search_remote(queries, wanted, deadline=deadline, wanted=lsn)
+                for shard, lsn in zip(self.shards, self._wanted(wanted), strict=True)
+            ]
+        )
+        answers = [each for each in found if each is not None]
+        if not answers:
+            return None
+        here = [number for number, each in enumerate(found) if each is None]
+        if here:
+            snapshot = query.side_by_side(await self._snapshots_of(here, wanted, deadline))
+            answers.append(await self._in_thread(partial(prepared.run, snapshot)))
+        return answers[0] if len(answers) == 1 else query.merged(answers, queries, self.spec.metric)
 
     def prepare(self, queries: Sequence[SearchQuery], *, timeout_ms: int = 1000) -> PreparedSearch:
         """Checks the queries; their time runs from here. Any thread may ask."""
@@ -185,18 +227,29 @@ class Collection(Writes):
         )
 
     async def info(self, *, consistency: Consistency | None = None) -> CollectionInfo:
+        """Sums over the shards; `lsn` and `version` are the largest of theirs."""
         snapshot = await self.snapshot(consistency)
-        state = self._shard.state
+        states = [shard.state for shard in self.shards]
+        segments = [segment for state in states for segment in state.segments]
         return CollectionInfo(
             spec=self.spec,
             count=snapshot.live_rows,
-            segments=len(state.segments),
-            bytes=sum(segment.ref.bytes for segment in state.segments) + state.tail_bytes,
+            segments=len(segments),
+            bytes=sum(segment.ref.bytes for segment in segments) + sum(state.tail_bytes for state in states),
             lsn=snapshot.lsn,
-            index=state.index_state() if self._maintenance is None else self._maintenance.index_state(),
-            version=state.head.version,
-            compaction=CompactionState() if self._maintenance is None else self._maintenance.compaction_state(),
+            index=IndexState.of([writer.index_state() for writer in self.writers]),
+            version=max(state.head.version for state in states),
+            compaction=CompactionState.of([writer.compaction_state() for writer in self.writers]),
         )
+
+    @property
+    def _kept(self) -> Snapshots:
+        """Raises InvalidInputError `invalid_snapshot` for a collection of several shards: what a revert finds is kept
+        under a name with its log position, and these have no position in common."""
+        if len(self.shards) > 1:
+            msg = f"is of a collection with {len(self.shards)} shards; so far only those with one have snapshots"
+            raise refuse("invalid_snapshot", ("name",), msg)
+        return self.writers[0].snapshots
 
     async def create_snapshot(self, name: str, *, timeout_ms: int | None = None) -> SnapshotInfo:
         """Keeps the points as they are now under `name`, without copying any.
@@ -207,17 +260,17 @@ class Collection(Writes):
             DeadlineExceededError: there may be a snapshot of that name now.
         """
         self._refuse_closed()
-        return await self._snapshots.create(name, self._write_deadline(timeout_ms))
+        return await self._kept.create(name, self._write_deadline(timeout_ms))
 
     async def list_snapshots(self, *, consistency: Consistency | None = None) -> list[SnapshotInfo]:
         """All snapshots, oldest first."""
         self._refuse_closed()
-        return await self._snapshots.list(consistency or self._default_consistency(), _read_deadline())
+        return await self._kept.list(consistency or self._default_consistency(), _read_deadline())
 
     async def drop_snapshot(self, name: str, *, timeout_ms: int | None = None) -> None:
         """Forgets a snapshot. Raises NotFoundError `snapshot_not_found`."""
         self._refuse_closed()
-        await self._snapshots.drop(name, self._write_deadline(timeout_ms))
+        await self._kept.drop(name, self._write_deadline(timeout_ms))
 
     async def revert(self, name: str, *, timeout_ms: int | None = None) -> RevertInfo:
         """Makes the points those of a snapshot, for every node at once, as one write; what there was before it is kept
@@ -229,7 +282,7 @@ class Collection(Writes):
             DeadlineExceededError: `outcome_unknown`: it may have happened.
         """
         self._refuse_closed()
-        return await self._snapshots.revert(name, self._write_deadline(timeout_ms))
+        return await self._kept.revert(name, self._write_deadline(timeout_ms))
 
     async def wait_indexed(self, timeout_ms: int = 600_000) -> None:
         """Returns when every point that is to be in a graph is in one; builds at once instead of waiting for a pause.
@@ -238,37 +291,69 @@ class Collection(Writes):
             DeadlineExceededError: past `timeout_ms`; building goes on in the background.
         """
         self._refuse_closed()
-        if self._maintenance is None:
+        if self._read_only:
             raise ReadOnlyError(
                 f"collection {self.spec.name!r} is open read-only; whoever writes to it builds its graphs"
             )
-        await self._maintenance.wait_indexed(time.monotonic() + timeout_ms / 1000)
+        deadline = time.monotonic() + timeout_ms / 1000
+        await together([writer.wait_indexed(deadline) for writer in self.writers])
 
     async def snapshot(self, consistency: Consistency | None = None, *, deadline: float | None = None) -> Snapshot:
-        """The immutable state that a read with `consistency` may use."""
+        """The immutable state that a read with `consistency` may use: of each shard its own, all asked at once.
+
+        Raises:
+            InvalidInputError: `invalid_token`: the session's token is of another collection.
+        """
         until = _read_deadline() if deadline is None else deadline
+        return query.side_by_side(await self._snapshots_of(range(len(self.shards)), consistency, until))
+
+    async def _snapshots_of(
+        self, numbers: Sequence[int], consistency: Consistency | None, deadline: float
+    ) -> list[Snapshot]:
+        """What each of these shards has to say to a read."""
         wanted = consistency or self._default_consistency()
-        await self._catch_up(wanted, until)
+        await self._catch_up(wanted, deadline, numbers)
         self._refuse_closed()
         if wanted.as_of is not None:
-            return (await self._snapshots.opened(wanted.as_of, wanted, until)).snapshot(self.spec)
-        return self._shard.state.snapshot()
+            kept = await self._kept.opened(wanted.as_of, wanted, deadline)
+            return [kept.snapshot(self.spec)]
+        return [self.shards[number].state.snapshot() for number in numbers]
 
-    async def _catch_up(self, consistency: Consistency, deadline: float) -> None:
+    async def _catch_up(self, consistency: Consistency, deadline: float, numbers: Sequence[int]) -> None:
         self._refuse_closed()
         if time.monotonic() - self._looked_at_spec > SPEC_SECS:
             self._looked_at_spec = time.monotonic()
             self._looking = asyncio.create_task(self._look_at_spec())
-        await self._shard.catch_up(consistency, deadline=deadline)
+        wanted = self._wanted(consistency)
+        await together([self.shards[n].catch_up(consistency, deadline=deadline, wanted=wanted[n]) for n in numbers])
+
+    def _wanted(self, consistency: Consistency) -> Sequence[Lsn]:
+        """The slot of each shard that a session must see, 0 for other reads."""
+        if consistency.mode == "session":
+            return lsns_for(consistency.token, self.uuid, len(self.shards))
+        return (0,) * len(self.shards)
 
     async def _look_at_spec(self) -> None:
         with contextlib.suppress(AkiDBError):  # another look comes
-            await self._shard.follow_spec()
+            await self.shards[0].follow_spec()
 
     def snapshot_now(self, consistency: Consistency | None = None) -> Snapshot | None:
         """What `snapshot` would give, if that takes neither waiting nor the event loop; any thread may ask."""
-        wanted = consistency or self._default_consistency()
-        return None if self._closed or wanted.as_of is not None else self._shard.snapshot_now(wanted)
+        consistency = consistency or self._default_consistency()
+        if self._closed or consistency.as_of is not None:
+            return None
+        found = []
+        for shard, wanted in zip(self.shards, self._wanted(consistency), strict=True):
+            snapshot = shard.snapshot_now(consistency, wanted)
+            if snapshot is None:
+                return None
+            found.append(snapshot)
+        return query.side_by_side(found)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        """Runs `work` off the event loop, inside the caller's span."""
+        workers = self.shards[0].workers
+        return await workers.run(workers.search, partial(copy_context().run, work))
 
     def _default_consistency(self) -> Consistency:
         return Consistency(self._settings.query.consistency)
@@ -279,8 +364,8 @@ class Collection(Writes):
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.gather(self._looking, return_exceptions=True)
-        work = self._maintenance or self._follower
-        await asyncio.gather(self._shard.close(), *([work.close()] if work is not None else []))
+        work = [each.close() for each in self._background()]
+        await asyncio.gather(*(shard.close() for shard in self.shards), *work)
 
 
 def _read_deadline() -> float:

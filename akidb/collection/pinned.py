@@ -24,4 +24,4 @@ class Pinned:
     def snapshot(self, spec: CollectionSpec) -> Snapshot:
         """The points as they were."""
         parts = tuple(segment.part() for segment in self._segments if segment.live_rows)
-        return Snapshot(parts, self.manifest.folded - 1, spec)
+        return Snapshot(parts, (self.manifest.folded - 1,), spec)

@@ -22,7 +22,6 @@ from akidb.collection.polling import Polling
 from akidb.collection.remote import RemoteShard
 from akidb.collection.requests import open_requests
 from akidb.collection.state import LiveSegment, ShardState
-from akidb.collection.token import lsn_for
 from akidb.collection.workers import Workers
 from akidb.config import Settings
 from akidb.errors import AkiDBError, CorruptionError, DeadlineExceededError, NotFoundError, UnavailableError
@@ -108,9 +107,10 @@ class Shard:
             await self._fetching.wait(deadline)
 
     async def search_remote(
-        self, queries: Sequence[SearchQuery], consistency: Consistency, *, deadline: float
+        self, queries: Sequence[SearchQuery], consistency: Consistency, *, deadline: float, wanted: Lsn = 0
     ) -> list[list[ScoredPoint]] | None:
-        """Answers by reading ranges of segments that are not here; None if they are, or must be for these queries.
+        """Answers by reading ranges of segments that are not here; None if they are, or must be for these queries. A
+        session asks for slot `wanted`.
 
         Raises as `catch_up`, and CorruptionError.
         """
@@ -123,7 +123,8 @@ class Shard:
         async def follow() -> None:
             if consistency.mode == "eventual" and remote.caught_up == -math.inf:
                 await remote.follow()  # what this node has is nothing yet
-            await self._reach(consistency, deadline, lambda: (remote.state.applied, remote.caught_up), remote.follow)
+            position = lambda: (remote.state.applied, remote.caught_up)  # noqa: E731
+            await self._reach(consistency, wanted, deadline, position, remote.follow)
 
         run = partial(self.workers.run, self.workers.search)
         searching = remote.search(queries, follow, deadline=deadline, run=run)
@@ -366,11 +367,11 @@ class Shard:
         self.last_answer = time.monotonic()
         return lsn
 
-    async def catch_up(self, consistency: Consistency, *, deadline: float) -> None:
-        """Brings the state to what `consistency` asks for, with no request to the store where it is there already.
+    async def catch_up(self, consistency: Consistency, *, deadline: float, wanted: Lsn = 0) -> None:
+        """Brings the state to what `consistency` asks for, with no request to the store where it is there already. A
+        session asks for slot `wanted`.
 
         Raises:
-            InvalidInputError: `invalid_token`: the session's token is of another collection.
             DeadlineExceededError: the store did not answer, or (`session_not_reached`) the log did not reach the
                 session's write.
         """
@@ -378,17 +379,17 @@ class Shard:
         self._note_read(consistency)
         await self.warm(deadline=deadline)
         follow = partial(self._catch_up, deadline)
-        await self._reach(consistency, deadline, lambda: (self.applied, self.last_caught_up), follow)
+        await self._reach(consistency, wanted, deadline, lambda: (self.applied, self.last_caught_up), follow)
 
     async def _reach(
         self,
         consistency: Consistency,
+        wanted: Lsn,
         deadline: float,
         position: Callable[[], tuple[Lsn, float]],
         follow: Callable[[], Awaitable[None]],
     ) -> None:
         """Has the log followed until `position`, the last slot applied and when it was the log's end, suffices."""
-        wanted = self._asked_for(consistency)
         pause = SESSION_LOOK_SECS_MIN
         while not suffices(consistency, wanted, *position()):
             await follow()
@@ -412,15 +413,16 @@ class Shard:
         self.last_caught_up, self.last_answer = began, time.monotonic()
         self._refuse_sealed()
 
-    def snapshot_now(self, consistency: Consistency) -> Snapshot | None:
-        """A snapshot that `consistency` allows, if there is one that needs no waiting and no change of the state.
+    def snapshot_now(self, consistency: Consistency, wanted: Lsn = 0) -> Snapshot | None:
+        """A snapshot that `consistency` allows, if there is one that needs no waiting and no change of the state. A
+        session asks for slot `wanted`.
 
         Any thread may ask, while the event loop applies, folds and adopts: a snapshot never changes, and the log ending
         with the snapshot's last slot after this call began proves that it holds all that was acknowledged before.
         """
         # The order matters: a snapshot is no older than the catching up before it, and one that has the seal in it is
         # of a state that says so afterwards.
-        caught_up, state, wanted = self.last_caught_up, self._state, self._asked_for(consistency)
+        caught_up, state = self.last_caught_up, self._state
         snapshot = None if state is None else state.latest
         if state is None or snapshot is None or state.sealed or snapshot.lsn < wanted:
             return None
@@ -448,10 +450,6 @@ class Shard:
         if self._state is None and self.remote is not None:
             return self.remote.caught_up
         return self.last_caught_up
-
-    def _asked_for(self, consistency: Consistency) -> Lsn:
-        """The slot that a session must see; 0 for the others. Raises InvalidInputError `invalid_token`."""
-        return lsn_for(consistency.token, self.uuid) if consistency.mode == "session" else 0
 
     def _refuse_sealed(self) -> None:
         if self.known.sealed:

@@ -230,7 +230,7 @@ class ShardState:
         if self._snapshot is None:
             parts = [segment.part() for segment in self.segments if segment.live_rows]
             parts += [Part(memtable.snapshot()) for memtable in (*self.frozen, self.active) if memtable.rows]
-            self._snapshot = Snapshot(tuple(parts), self.applied, self.spec)
+            self._snapshot = Snapshot(tuple(parts), (self.applied,), self.spec)
         return self._snapshot
 
     @property

@@ -265,10 +265,11 @@ class Collection:
         prepared = inner.engine.prepare(queries, timeout_ms=timeout_ms)
         # Asking the background loop costs two changes of thread, more than the search of a small collection.
         snapshot = inner.engine.snapshot_now(wanted)
-        if snapshot is None:
+        if snapshot is None and not inner.engine.is_warm:
             found = self._io.run(inner.engine.search_remote(prepared, wanted))
             if found is not None:
                 return found
+        if snapshot is None:
             snapshot = self._io.run(inner.engine.snapshot(wanted, deadline=prepared.deadline))
         return prepared.run(snapshot)
 
@@ -374,18 +375,21 @@ class Connection:
         metric: str | Metric = Metric.COSINE,
         index: IndexParams | Mapping[str, Any] | None = None,
         payload_schema: Mapping[str, Any] | None = None,
+        shard_count: int = 1,
     ) -> Collection:
         """A new collection of `dim`-dimensional vectors under "cosine", "euclidean" or "dot".
 
         Args:
             index: IndexParams, or what REST takes: {"type", "m", "ef_construction", "ef_search"}, each optional.
+            shard_count: 1 to 256 logs, over which the points are spread by their ids: more of them take more writes at
+                a time, and a batch is all or nothing in each, not in all together.
 
         Raises:
             ConflictError: a collection of that name exists.
             InvalidInputError: bad name, dimension or index parameters.
         """
         created: Coroutine[Any, Any, AsyncCollection] = self._inner.create_collection(
-            name, dim, metric=metric, index=index, payload_schema=payload_schema
+            name, dim, metric=metric, index=index, payload_schema=payload_schema, shard_count=shard_count
         )
         return Collection(self._io.run(created), self._io)
 
@@ -397,14 +401,16 @@ class Connection:
         metric: str | Metric | None = None,
         index: IndexParams | Mapping[str, Any] | None = None,
         payload_schema: Mapping[str, Any] | None = None,
+        shard_count: int = 1,
     ) -> Collection:
-        """The collection of that name, made if need be; `metric` None: whatever it has, Cosine for a new one.
+        """The collection of that name, made if need be; `metric` None: whatever it has, Cosine for a new one. `index`,
+        `payload_schema` and `shard_count` are of a new one.
 
         Raises:
             ConflictError: it has another dimension or metric.
         """
         found: Coroutine[Any, Any, AsyncCollection] = self._inner.get_or_create_collection(
-            name, dim, metric=metric, index=index, payload_schema=payload_schema
+            name, dim, metric=metric, index=index, payload_schema=payload_schema, shard_count=shard_count
         )
         return Collection(self._io.run(found), self._io)
 

@@ -53,7 +53,7 @@ class EmbeddedCollection:
     @property
     def token(self) -> str:
         """For {"session": token} of reads elsewhere: all writes through this handle, and what it has seen of others."""
-        return self.engine.token()
+        return self.engine.token
 
     @property
     def staleness_ms(self) -> int:
@@ -309,15 +309,17 @@ class EmbeddedDatabase(AsyncDatabase[EmbeddedCollection]):
         metric: str | Metric = Metric.COSINE,
         index: IndexParams | Mapping[str, Any] | None = None,
         payload_schema: Mapping[str, Any] | None = None,
+        shard_count: int = 1,
     ) -> EmbeddedCollection:
-        """A new collection; `index` is IndexParams or a dict of some of its fields.
+        """A new collection; `index` is IndexParams or a dict of some of its fields, `shard_count` into how many logs,
+        1 to 256, its points are spread.
 
         Raises:
             ConflictError: the name is taken.
             InvalidInputError: bad values.
         """
         params = IndexParams.parse(index, self.engine.default_index)
-        spec = CollectionSpec(name, dim, Metric.parse(metric), params, payload_schema)
+        spec = CollectionSpec(name, dim, Metric.parse(metric), params, payload_schema, shard_count)
         return EmbeddedCollection(await self.engine.create_collection(spec), self.engine, self._settings)
 
     async def collection(self, name: str) -> EmbeddedCollection:

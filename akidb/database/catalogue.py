@@ -17,7 +17,7 @@ from akidb.wal import Entry, Slot
 
 
 class Created(msgspec.Struct, tag="create", tag_field="op"):
-    """A collection came to be; its HEAD was put before this record."""
+    """A collection came to be; each shard's HEAD was put before this record."""
 
     uuid: UUID
     name: str
@@ -30,6 +30,7 @@ class Created(msgspec.Struct, tag="create", tag_field="op"):
     min_vectors_threshold: int
     payload_schema: dict[str, Any] | None = None
     quantization: Literal["auto", "none", "sq4", "sq8"] = "auto"
+    shard_count: int = 1
 
     @classmethod
     def of(cls, uuid: UUID, spec: CollectionSpec) -> Created:
@@ -38,17 +39,18 @@ class Created(msgspec.Struct, tag="create", tag_field="op"):
         return cls(
             uuid, spec.name, spec.dim, spec.metric.value, index.type, index.m, index.ef_construction, index.ef_search,
             index.min_vectors_threshold, schema, index.quantization,
+            spec.shard_count,
         )  # fmt: skip
 
     def spec(self) -> CollectionSpec:
         index = IndexParams(
             self.index_type, self.m, self.ef_construction, self.ef_search, self.min_vectors_threshold, self.quantization
         )
-        return CollectionSpec(self.name, self.dim, Metric(self.metric), index, self.payload_schema)
+        return CollectionSpec(self.name, self.dim, Metric(self.metric), index, self.payload_schema, self.shard_count)
 
 
 class Dropped(msgspec.Struct, tag="drop", tag_field="op"):
-    """A collection went; its shard was sealed before this record."""
+    """A collection went; its shards were sealed before this record."""
 
     uuid: UUID
 
@@ -89,8 +91,8 @@ class Catalogue:
         self._by_name: dict[str, Created] = {}
         self._by_uuid: dict[UUID, Created] = {}
         self._batches: set[UUID] = set()
-        self.dropped: set[UUID] = set()
-        """Collections that are gone for good; no record brings one of them back."""
+        self.dropped: dict[UUID, int] = {}
+        """Collections that are gone for good, with how many shards they had; no record brings one of them back."""
         self.altered: set[UUID] = set()
         """Collections that were altered; whoever tells them empties it."""
 
@@ -131,8 +133,8 @@ class Catalogue:
                 self._by_name[altered.name] = self._by_uuid[altered.uuid] = altered
                 self.altered.add(altered.uuid)
         else:
-            self.dropped.add(change.uuid)
             gone = self._by_uuid.pop(change.uuid, None)
+            self.dropped.setdefault(change.uuid, 1 if gone is None else gone.shard_count)
             if gone is not None:
                 del self._by_name[gone.name]
 

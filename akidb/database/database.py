@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from akidb.codec.frame import KIND_CATALOGUE_HEAD, KIND_CATALOGUE_SLOT
-from akidb.collection import Collection, Shard, Workers
+from akidb.collection import Collection, Shard, Workers, shard_uuid
 from akidb.config import Settings
 from akidb.database.catalogue import Altered, Catalogue, Created, Dropped, record
 from akidb.database.format import ensure_format
@@ -33,7 +33,7 @@ from akidb.manifest import HeadStore
 from akidb.storage.breaking import writes_refused
 from akidb.storage.keys import PROBE_FOLDER
 from akidb.storage.object_store import ObjectStore
-from akidb.types import CODE_BITS, EF_MAX, INDEX_FIELDS, M_MAX, M_MIN, STRONG, CollectionSpec, IndexParams
+from akidb.types import CODE_BITS, EF_MAX, INDEX_FIELDS, M_MAX, M_MIN, SHARDS_MAX, STRONG, CollectionSpec, IndexParams
 from akidb.wal import Appender, Entry, Log
 
 TENANT = UUID(int=0)
@@ -139,7 +139,7 @@ class Database:
                 await self._follow_catalogue()
                 await self._finish_drop(spec.name)
                 free()
-                await HeadStore(self._store, self._prefix(uuid), uuid).create()
+                await self._lay_down(uuid, spec.shard_count)
                 limit.reschedule(None)  # from here on a timeout would not tell whether there is a collection now
                 await self._append_catalogue(record(Created.of(uuid, spec)), free)
         except TimeoutError as late:
@@ -240,19 +240,16 @@ class Database:
         lock = self._opening.setdefault(created.uuid, asyncio.Lock())
         async with lock:
             if created.uuid not in self._open:
-                shard = Shard(
-                    self._store, created.uuid, self._prefix(created.uuid), created.spec(), self._settings, self._workers
-                )
-                shard.follow_spec = self._follow_catalogue
-                await shard.open()
+                shards = await self._open_shards(created)
                 if self._closed:
                     raise UnavailableError(f"{self.location} was closed meanwhile", code="closing")
-                self._open[created.uuid] = Collection(shard, read_only=self._read_only)
+                self._open[created.uuid] = Collection(created.uuid, shards, read_only=self._read_only)
                 self._catalogue.altered.add(created.uuid)  # it may have been, since `created` was read
             collection = self._open[created.uuid]
             await self._tell_altered()
         if collection.sealed:  # whoever meets a seal finishes the drop
             if not self._read_only and created.uuid in {entry.uuid for entry in self._catalogue.collections.values()}:
+                await collection.seal()
                 await collection.clear()
                 await self._append_catalogue(record(Dropped(created.uuid)), None)
             await self._forget(created.uuid)
@@ -275,8 +272,32 @@ class Database:
         if gone is not None:
             await gone.close()
 
-    def _prefix(self, uuid: UUID) -> str:
-        return f"t/{TENANT}/c/{uuid}/0000"
+    async def _lay_down(self, uuid: UUID, shards: int) -> None:
+        """Puts each shard's HEAD, before anything names the collection."""
+        heads = [
+            HeadStore(self._store, self._prefix(uuid, number), shard_uuid(uuid, number)) for number in range(shards)
+        ]
+        await asyncio.gather(*(head.create() for head in heads))
+
+    async def _open_shards(self, created: Created) -> list[Shard]:
+        shards = [
+            Shard(
+                self._store,
+                shard_uuid(created.uuid, number),
+                self._prefix(created.uuid, number),
+                created.spec(),
+                self._settings,
+                self._workers,
+            )
+            for number in range(created.shard_count)
+        ]
+        for shard in shards:
+            shard.follow_spec = self._follow_catalogue
+        await asyncio.gather(*(shard.open() for shard in shards))
+        return shards
+
+    def _prefix(self, uuid: UUID, shard: int) -> str:
+        return f"t/{TENANT}/c/{uuid}/{shard:04x}"
 
     # The catalogue's log
 
@@ -379,6 +400,7 @@ def validate_spec(spec: CollectionSpec, settings: Settings) -> None:
         )
     for loc, value, low, high in (
         (("vector_dim",), spec.dim, 1, limits.vector_dimension_max),
+        (("shard_count",), spec.shard_count, 1, SHARDS_MAX),
         (("index", "m"), spec.index.m, M_MIN, M_MAX),
         (("index", "ef_construction"), spec.index.ef_construction, 1, EF_MAX),
         (("index", "ef_search"), spec.index.ef_search, 1, EF_MAX),

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from uuid import UUID
 
+from akidb.collection import shard_uuid
 from akidb.database.catalogue import Catalogue
 from akidb.errors import AkiDBError
 from akidb.manifest import HeadStore
@@ -37,7 +38,7 @@ class Garbage:
         self,
         store: ObjectStore,
         catalogue: Catalogue,
-        prefix_of: Callable[[UUID], str],
+        prefix_of: Callable[[UUID, int], str],
         follow: Callable[[], Awaitable[None]],
         interval_secs: float,
     ) -> None:
@@ -62,26 +63,32 @@ class Garbage:
     async def rounds(self, *, interval_secs: float, force: bool = False) -> AsyncIterator[Round]:
         """One round for each shard whose last is at least `interval_secs` ago."""
         await self._follow()
-        living = {created.uuid: created.name for created in self._catalogue.collections.values()}
-        self._heads = {uuid: heads for uuid, heads in self._heads.items() if uuid in living}
-        gone = {uuid: f"dropped {uuid}" for uuid in self._catalogue.dropped - self._empty}
-        for uuid, name in (living | gone).items():
-            prefix = self._prefix_of(uuid)
-            try:
-                done = await self._collect(uuid, prefix, interval_secs, dropped=uuid not in living, force=force)
-            except AkiDBError as failed:
-                yield Round(name, prefix, Collected(), failed)
-            else:
-                yield Round(name, prefix, done)
+        living = [(each.uuid, each.shard_count, each.name) for each in self._catalogue.collections.values()]
+        gone = [(uuid, shards, f"dropped {uuid}") for uuid, shards in self._catalogue.dropped.items()]
+        known = {shard_uuid(uuid, number) for uuid, shards, _ in living for number in range(shards)}
+        self._heads = {shard: heads for shard, heads in self._heads.items() if shard in known}
+        for uuid, shards, name in living + gone:
+            for number in range(shards):
+                shard, prefix = shard_uuid(uuid, number), self._prefix_of(uuid, number)
+                if shard in self._empty:
+                    continue
+                try:
+                    done = await self._collect(shard, prefix, interval_secs, dropped=shard not in known, force=force)
+                except AkiDBError as failed:
+                    yield Round(name, prefix, Collected(), failed)
+                else:
+                    yield Round(name, prefix, done)
 
-    async def _collect(self, uuid: UUID, prefix: str, interval_secs: float, *, dropped: bool, force: bool) -> Collected:
-        heads = self._heads.setdefault(uuid, HeadStore(self._store, prefix, uuid))
-        slots = Log(self._store, prefix, uuid)
+    async def _collect(
+        self, shard: UUID, prefix: str, interval_secs: float, *, dropped: bool, force: bool
+    ) -> Collected:
+        heads = self._heads.setdefault(shard, HeadStore(self._store, prefix, shard))
+        slots = Log(self._store, prefix, shard)
         if self._store.can_delete:
             return Collected(await collect(slots, heads))
         done = await collect_by_epoch(slots, heads, interval_secs=interval_secs, dropped=dropped, force=force)
         if dropped and done.kept == 0:
-            self._empty.add(uuid)
+            self._empty.add(shard)
         return done
 
 

@@ -4,7 +4,7 @@ from akidb.query.execute import execute
 from akidb.query.fetch import count, fetch, matching_ids, scroll, versions
 from akidb.query.plan import SearchQuery
 from akidb.query.remote import GoneError, RemoteSegment, merged, read_directory, search_remote, serves
-from akidb.query.snapshot import Part, Snapshot
+from akidb.query.snapshot import Part, Snapshot, side_by_side
 
 __all__ = [
     "GoneError",
@@ -21,5 +21,6 @@ __all__ = [
     "scroll",
     "search_remote",
     "serves",
+    "side_by_side",
     "versions",
 ]

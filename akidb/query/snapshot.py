@@ -1,7 +1,8 @@
-"""The state of a shard as a query sees it: parts that hold rows, and which rows of each are true."""
+"""The state of a collection's shards as a query sees it: parts that hold rows, and which rows of each are true."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -50,15 +51,30 @@ class Part:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
-    """Everything applied up to `lsn`; immutable, so any thread may search it for as long as it likes.
+    """Everything that each shard had applied up to its slot of `lsns`; immutable, so any thread may search it for as
+    long as it likes.
 
     Invariant: an id is live in at most one part. Answers therefore do not depend on the order of the parts.
     """
 
     parts: tuple[Part, ...]
-    lsn: Lsn
+    lsns: tuple[Lsn, ...]
     spec: CollectionSpec
+
+    @property
+    def lsn(self) -> Lsn:
+        """The slot, of several shards the largest."""
+        return max(self.lsns)
 
     @property
     def live_rows(self) -> int:
         return sum(part.live_rows for part in self.parts)
+
+
+def side_by_side(snapshots: Sequence[Snapshot]) -> Snapshot:
+    """One snapshot of several shards, in their order."""
+    if len(snapshots) == 1:
+        return snapshots[0]
+    parts = tuple(part for snapshot in snapshots for part in snapshot.parts)
+    lsns = tuple(lsn for snapshot in snapshots for lsn in snapshot.lsns)
+    return Snapshot(parts, lsns, snapshots[0].spec)

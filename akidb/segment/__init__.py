@@ -3,6 +3,7 @@
 from akidb.segment.blocks import BlockCache, decode_block
 from akidb.segment.columns import Columns, Mask, Rows
 from akidb.segment.deletes import decode_deletes, encode_deletes
+from akidb.segment.ids import id_hashes
 from akidb.segment.lists_format import ListDirectory, RowList, decode_directory
 from akidb.segment.memtable import MemTable, MemView
 from akidb.segment.payload_patch import merge_patch
@@ -25,6 +26,7 @@ __all__ = [
     "decode_deletes",
     "decode_directory",
     "encode_deletes",
+    "id_hashes",
     "merge_patch",
     "write_segment",
 ]

@@ -103,7 +103,7 @@ def read(spec: CollectionSpec, rows: int, path: Path) -> dict[str, Any]:
     rng = np.random.default_rng(1)
     present = [f"point-{row}" for row in rng.integers(0, rows, 10_000)]
     absent = [f"nobody-{row}" for row in range(10_000)]
-    snapshot = Snapshot((Part(segment),), 1, spec)
+    snapshot = Snapshot((Part(segment),), (1,), spec)
     uncached = Segment.open(path, name="segment", blocks=BlockCache(0))
     ten = [rng.integers(0, rows, 10) for _ in range(64)]
     turn = iter(range(1 << 30))

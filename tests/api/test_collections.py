@@ -87,7 +87,7 @@ async def test_names_at_the_edges_of_what_is_allowed(client):
         ({"vector_dim": 0}, ["vector_dim"], "expected an integer from 1 to 4096"),
         ({"vector_dim": 4097}, ["vector_dim"], "expected an integer from 1 to 4096"),
         ({"replication": 2}, ["replication"], "is 2, expected 1"),
-        ({"shard_count": 2}, ["shard_count"], "is 2, expected 1"),
+        ({"shard_count": 257}, ["shard_count"], "is 257, expected an integer from 1 to 256"),
         ({"index": {"m": 1}}, ["index", "m"], "is 1, expected"),
         ({"index": {"ef_construction": 0}}, ["index", "ef_construction"], "is 0, expected"),
         ({"index": {"ef_search": 10**9}}, ["index", "ef_search"], "expected"),
@@ -180,3 +180,40 @@ async def test_a_patch_that_cannot_be_is_refused_and_changes_nothing(filled, bod
     assert (answer.status, answer.body["errors"][0]["loc"]) == (status, loc)
     assert (await filled.get("/collections/compass")).body == before
     assert (await filled.call("PATCH", "/collections/nothing", {"index": {"m": 8}})).status == 404
+
+
+async def test_a_collection_of_several_shards_answers_as_one(client):
+    made = await client.post("/collections", {"name": "spread", "vector_dim": 2, "shard_count": 3})
+    assert (made.status, made.body["shard_count"]) == (201, 3)
+    vectors = "/collections/spread/vectors"
+    points = [{"id": n, "vector": [n + 1, 1], "payload": {"odd": n % 2}} for n in range(20)]
+    written = await client.post(vectors, {"vectors": points})
+    assert written.body == {"collection": "spread", "upserted": 20, "lsn": 1}
+    nearest = (await client.post("/collections/spread/search", {"vector": [1, 0], "top_k": 3})).body["results"]
+    assert [hit["id"] for hit in nearest] == ["19", "18", "17"]
+    page = (await client.post("/collections/spread/scroll", {"limit": 4})).body
+    assert [point["id"] for point in page["points"]] == ["0", "1", "10", "11"]
+    assert (await client.get("/collections/spread")).body["vector_count"] == 20
+    filtered = {"filter": {"field": "odd", "match": 1}}
+    assert (await client.post("/collections/spread/count", filtered)).body["count"] == 10
+    assert (await client.post(f"{vectors}/delete", filtered)).body["deleted"] == 10
+    session = {"session": written.headers["X-AkiDB-Token"]}
+    assert (await client.post("/collections/spread/count", {"consistency": session})).body["count"] == 10
+    assert (await client.call("DELETE", "/collections/spread")).status == 204
+
+
+async def test_a_batch_that_some_shards_refuse_names_them(client):
+    await client.post("/collections", {"name": "spread", "vector_dim": 2, "shard_count": 3})
+    vectors = "/collections/spread/vectors"
+    await client.post(vectors, {"vectors": [{"id": "1", "vector": [1, 1]}]})
+    points = [{"id": n, "vector": [1, 1], "if_version": 0} for n in range(12)]
+    answer = await client.post(vectors, {"vectors": points})
+    assert (answer.status, answer.code) == (409, "partially_written")
+    assert answer.body["errors"] == [
+        {"loc": ["vectors", 1, "if_version"], "msg": "point '1' has version 1, expected none"}
+    ]
+    assert [(part["status"], part.get("lsn"), part.get("code")) for part in answer.body["shards"]] == [
+        (409, None, "point_exists"), (200, 1, None), (200, 1, None),
+    ]  # fmt: skip
+    again = await client.post(vectors, {"vectors": points[1:2]})
+    assert (again.status, again.code) == (409, "point_exists")

@@ -24,7 +24,7 @@ async def test_half_of_the_points_replaced_ten_times() -> None:
     database = await Database.open(MemoryStore(), settings)
     collection = await database.create_collection(CollectionSpec("churned", DIM, Metric.EUCLIDEAN, INDEX))
     data = clustered(N * (2 + ROUNDS) // 2, DIM, queries=300, seed=21)
-    rng, now, work = np.random.default_rng(22), data.base[:N].copy(), collection._maintenance
+    rng, now, work = np.random.default_rng(22), data.base[:N].copy(), collection.writers[0].maintenance
     await collection.upsert(range(N), now)
     merges = 0
     for number in range(ROUNDS):
@@ -37,7 +37,7 @@ async def test_half_of_the_points_replaced_ten_times() -> None:
             while merging := work._next_to_merge():
                 await work.merge(merging)
                 merges += 1
-    state = collection._shard.state
+    state = collection.shards[0].state
     assert merges >= ROUNDS
     assert state.tail_rows == 0
     assert sum(segment.ref.live for segment in state.segments) == N

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias, TypeVar
 from uuid import UUID
 
@@ -13,6 +15,7 @@ import numpy as np
 from akidb import query
 from akidb.collection import Collection
 from akidb.collection.requests import Request
+from akidb.collection.routing import route
 from akidb.database import Database
 from akidb.errors import (
     AkiDBError,
@@ -20,12 +23,13 @@ from akidb.errors import (
     CorruptionError,
     DeadlineExceededError,
     NotFoundError,
+    PartialWriteError,
     UnavailableError,
 )
 from akidb.filter import parse
 from akidb.query import SearchQuery
 from akidb.types import EVENTUAL, STRONG, CollectionSpec, Consistency, IndexParams, Metric
-from tests.simulation.history import MARK, History, Missing, Read, Snapped, Write
+from tests.simulation.history import MARK, History, Missing, Part, Read, Snapped, Write
 from tests.simulation.node import CrashedError, Node
 
 T = TypeVar("T")
@@ -43,18 +47,26 @@ CALL_SECS = 45.0
 
 TRIES = 4
 SNAPSHOTS = ("s0", "s1", "s2")
+UNANSWERED = (
+    CrashedError, TimeoutError, UnavailableError, DeadlineExceededError, CorruptionError, PartialWriteError,
+)  # fmt: skip
+"""How a write ends that says nothing of what the log holds of it."""
+
+REFUSALS = ("condition", "missing")
+"""Why a write was refused for good."""
 
 
 class Client:
     """One caller. What it saw last it uses for conditions and sessions."""
 
-    def __init__(self, name: str, nodes: list[Node], history: History, rng: random.Random) -> None:
+    def __init__(self, name: str, nodes: list[Node], history: History, rng: random.Random, shards: int) -> None:
         self.name = name
+        self._shards = shards
         self._nodes, self._history, self._rng = nodes, history, rng
         self._loop = asyncio.get_running_loop()
         self._seen: dict[str, int] = {}
         self._of: UUID | None = None
-        self._token: tuple[UUID, str, int] | None = None
+        self._token: tuple[UUID, str, list[int]] | None = None
         self._calls = 0
         self._sent: list[tuple[Write, Call, str]] = []
         self._near: Node | None = None
@@ -81,19 +93,20 @@ class Client:
             versions = [condition.get(id_) for id_ in ids] if condition else None
             return await collection.upsert(ids, vectors, payloads, if_version=versions, idempotency_key=key)
 
-        lsn = await self._write(mark, write, condition)
-        if lsn:
+        lsn = await self._write(mark, write, ids, condition)
+        if lsn and len(route(ids, self._shards)) == 1:
             self._seen.update(dict.fromkeys(ids, lsn))
 
     async def delete(self) -> None:
         ids = self._rng.sample(IDS, self._rng.randint(1, 3))
         mark, condition = self._mark(), self._condition(ids)
+        marks = [_mark_in(number, self._shards, mark) for number, _ in route(ids, self._shards)]
 
         async def write(collection: Collection, key: str | None) -> int:
-            versions = [*(condition.get(id_) for id_ in ids), None] if condition else None
-            return await collection.delete([*ids, mark], if_version=versions, idempotency_key=key)
+            versions = [*(condition.get(id_) for id_ in ids), *(None for _ in marks)] if condition else None
+            return await collection.delete([*ids, *marks], if_version=versions, idempotency_key=key)
 
-        if await self._write(mark, write, condition):
+        if await self._write(mark, write, ids, condition):
             self._seen.update(dict.fromkeys(ids, 0))
 
     async def patch(self) -> None:
@@ -106,7 +119,7 @@ class Client:
         async def write(collection: Collection, key: str | None) -> int:
             return await collection.patch(id_, change, if_version=condition.get(id_), idempotency_key=key)
 
-        lsn = await self._write(mark, write, condition)
+        lsn = await self._write(mark, write, [id_], condition)
         if lsn:
             self._seen[id_] = lsn
 
@@ -118,7 +131,7 @@ class Client:
             deleted[:] = [count]
             return lsn
 
-        await self._write(self._mark(), write, {}, keyed=True, deleted=deleted)
+        await self._write(self._mark(), write, IDS, {}, keyed=True, deleted=deleted)
 
     async def burst(self) -> None:
         """Several writes at once, most of them to one node, where they share slots."""
@@ -137,7 +150,7 @@ class Client:
             return
         try:
             lsn = await node.run(call(found, key), CALL_SECS)  # type: ignore[arg-type]
-        except (CrashedError, TimeoutError, UnavailableError, DeadlineExceededError, CorruptionError):
+        except UNANSWERED:
             return
         except AkiDBError as error:
             if not found.sealed:
@@ -160,6 +173,7 @@ class Client:
         self,
         mark: str,
         call: Call,
+        ids: Sequence[str],
         expected: dict[str, int],
         *,
         keyed: bool | None = None,
@@ -180,7 +194,9 @@ class Client:
                 if noted is None:
                     expected.clear()
             if noted is None:
-                noted = Write(str(request.uuid) if request else mark, found.uuid, self._loop.time(), expected=expected)
+                parts = {number: Part() for number, _ in route(ids, self._shards)}
+                name = str(request.uuid) if request else mark
+                noted = Write(name, found.uuid, self._loop.time(), parts, expected=expected)
                 self._history.writes.append(noted)
             if await self._attempt(node, found, noted, call, mark if keyed else None):
                 break
@@ -201,28 +217,31 @@ class Client:
         call: Call,
         key: str | None,
     ) -> bool:
-        """One try; whether its outcome is certain. What an earlier try may have done no refusal of a later undoes,
-        unless the store itself was looked at under the key."""
-        first = noted.refusal == ""
-        noted.refusal = "tried"
+        """One try; whether its outcome is certain."""
+        earlier = {number: part for number, part in noted.parts.items() if part.outcome != "done"}
+        first = all(part.refusal == "" for part in earlier.values())
+        for part in earlier.values():
+            part.outcome, part.refusal = "unknown", "tried"
         try:
             noted.lsn = await node.run(call(found, key), CALL_SECS)  # type: ignore[arg-type]
-            noted.outcome = "done"
+            for part in noted.parts.values():
+                part.outcome = "done"
             if self._rng.random() < 0.5:
-                self._token = (found.uuid, found.token(noted.lsn), noted.lsn)
-            return True
-        except (ConflictError, NotFoundError) as refusal:
-            noted.outcome = "refused"
-            noted.refusal = "condition" if isinstance(refusal, ConflictError) else "missing"
-            return True
-        except (CrashedError, TimeoutError, CorruptionError):
-            noted.outcome = "unknown"
-            return False
+                self._token = (found.uuid, found.token, [shard.applied for shard in found.shards])
+        except PartialWriteError as partial:
+            for number, part in earlier.items():
+                if number in partial.written:
+                    part.outcome = "done"
+                else:
+                    _note(part, partial.failures[number], first)
         except AkiDBError as failed:
-            certain = first and failed.code != "outcome_unknown"
-            noted.outcome = "refused" if certain else "unknown"
-            noted.refusal = "" if certain else "tried"
+            if isinstance(failed, NotFoundError) and len(noted.parts) > 1:  # what was written goes with the collection
+                return True
+            for part in earlier.values():
+                _note(part, failed, first)
+        except (CrashedError, TimeoutError):
             return False
+        return all(part.outcome == "done" or part.refusal in REFUSALS for part in noted.parts.values())
 
     async def read(self) -> None:
         node = self._node()
@@ -231,7 +250,8 @@ class Client:
             return
         wanted, least = self._consistency(found)
         began = self._loop.time()
-        least = max(least, self._bounded(wanted, found.uuid, began))
+        if wanted.mode == "bounded":
+            least = self._bounded(wanted, found.uuid, began)
         try:
             snapshot = await node.run(self._snapshot(found, wanted), CALL_SECS)
         except (CrashedError, TimeoutError, AkiDBError):
@@ -242,7 +262,7 @@ class Client:
         points = query.scroll(snapshot, limit=len(IDS) + 1, with_vector=True)
         self._history.reads.append(
             Read(
-                found.uuid, wanted.mode, began, ended, snapshot.lsn, least, points, snapshot.live_rows,
+                found.uuid, wanted.mode, began, ended, snapshot.lsns, least, points, snapshot.live_rows,
                 [(hit.id, hit.score) for hit in hits], target, query.count(snapshot, ODD),
                 query.fetch(snapshot, IDS[:5]),
             )
@@ -255,21 +275,25 @@ class Client:
     async def _snapshot(found: Collection, wanted: Consistency) -> query.Snapshot:
         return await found.snapshot(wanted)
 
-    def _consistency(self, found: Collection) -> tuple[Consistency, int]:
+    def _consistency(self, found: Collection) -> tuple[Consistency, list[int]]:
+        nothing = [0] * self._shards
         kind = self._rng.choice(("strong", "strong", "strong", "session", "bounded", "eventual"))
         if kind == "session" and self._token is not None and self._token[0] == found.uuid:
             return Consistency("session", token=self._token[1]), self._token[2]
         if kind == "bounded":
-            return Consistency("bounded", bounded_ms=self._rng.choice((0, 200, 5000))), 0
-        return (EVENTUAL if kind == "eventual" else STRONG), 0
+            return Consistency("bounded", bounded_ms=self._rng.choice((0, 200, 5000))), nothing
+        return (EVENTUAL if kind == "eventual" else STRONG), nothing
 
-    def _bounded(self, wanted: Consistency, uuid: UUID, began: float) -> int:
+    def _bounded(self, wanted: Consistency, uuid: UUID, began: float) -> list[int]:
         """What a read bounded by an age must see at least, if no node's clock is more than a tenth off."""
-        if wanted.mode != "bounded":
-            return 0
         since = began - 1.1 * wanted.bounded_ms / 1000
         done = [write for write in self._history.writes if write.outcome == "done" and write.collection == uuid]
-        return max((write.lsn for write in done if write.ended < since), default=0)
+        least = [0] * self._shards
+        for write in done:
+            if write.ended < since and len(write.parts) == 1:  # of several the caller knows the largest position only
+                (number,) = write.parts
+                least[number] = max(least[number], write.lsn)
+        return least
 
     async def snap(self) -> None:
         """Makes a snapshot; some names are taken."""
@@ -323,9 +347,11 @@ class Client:
         """Folds, or builds what is to be built: work that any node may do at any time."""
         node = self._node()
         found = await self._collection(node)
-        if found is None or found._maintenance is None:
+        if found is None:
             return
-        work: Any = found._maintenance.fold() if self._rng.random() < 0.7 else found.wait_indexed(5000)
+        maintenance = self._rng.choice(found.writers).maintenance
+        assert maintenance is not None
+        work: Any = maintenance.fold() if self._rng.random() < 0.7 else found.wait_indexed(5000)
         await self._try(node, work)
 
     async def drop(self) -> None:
@@ -338,7 +364,7 @@ class Client:
     async def create(self) -> None:
         node = self._node()
         if node.database is not None:
-            await self._try(node, node.database.create_collection(SPEC))
+            await self._try(node, node.database.create_collection(replace(SPEC, shard_count=self._shards)))
 
     async def _try(self, node: Node, work: Awaitable[T]) -> T | None:
         try:
@@ -363,6 +389,21 @@ class Client:
 
     def _node(self) -> Node:
         return self._near if self._near is not None and self._rng.random() < 0.8 else self._rng.choice(self._nodes)
+
+
+def _note(part: Part, failed: AkiDBError, first: bool) -> None:
+    """What an earlier try may have done no refusal of a later undoes, unless the store itself was looked at under the
+    key."""
+    if isinstance(failed, ConflictError | NotFoundError):
+        part.outcome, part.refusal = "refused", "condition" if isinstance(failed, ConflictError) else "missing"
+    elif first and failed.code != "outcome_unknown" and not isinstance(failed, CorruptionError):
+        part.outcome, part.refusal = "refused", ""
+
+
+def _mark_in(number: int, shards: int, mark: str) -> str:
+    """An id that is in this shard, and in no other write."""
+    names = (f"{mark}/{n}" for n in itertools.count())
+    return next(name for name in names if route([name], shards)[0][0] == number)
 
 
 async def _look(database: Database, at_hand: bool) -> Collection:

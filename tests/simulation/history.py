@@ -17,30 +17,47 @@ MARK = "mark-"
 
 
 @dataclass(eq=False)
+class Part:
+    """A write in one shard. `refusal` says why it was refused, or "tried" once nobody can tell any more."""
+
+    outcome: Outcome = "unknown"
+    refusal: str = ""
+
+
+@dataclass(eq=False)
 class Write:
-    """One write as its caller knows it. A request that is sent again is one write, from first call to last answer."""
+    """One write as its caller knows it. A request that is sent again is one write, from first call to last answer.
+
+    `parts` are what became of it in each of its shards, `lsn` is the largest that its caller was told, 0 if it was told
+    none.
+    """
 
     mark: str
     collection: UUID
     began: float
+    parts: dict[int, Part]
     ended: float = float("inf")
-    outcome: Outcome = "unknown"
     lsn: Lsn = 0
     expected: Mapping[str, int] = field(default_factory=dict)
-    refusal: str = ""
     deleted: int | None = None
+
+    @property
+    def outcome(self) -> Outcome:
+        """Of all parts together."""
+        outcomes = {part.outcome for part in self.parts.values()}
+        return outcomes.pop() if len(outcomes) == 1 else "unknown"
 
 
 @dataclass(eq=False)
 class Read:
-    """One read: all that a snapshot told, at the log position it says."""
+    """One read: all that a snapshot told, at the log positions it says; `least` is what it asked for of each shard."""
 
     collection: UUID
     consistency: str
     began: float
     ended: float
-    lsn: Lsn
-    least: Lsn
+    lsns: Sequence[Lsn]
+    least: Sequence[Lsn]
     points: Sequence[Point]
     count: int
     nearest: Sequence[tuple[str, float]]
@@ -91,7 +108,7 @@ def marks(batch: Batch) -> set[str]:
             case Patch(_, patches):
                 found |= {mark for patch in patches if (mark := _mark_in(patch))}
             case Delete(ids):
-                found |= {id_ for id_ in ids if id_.startswith(MARK)}
+                found |= {id_.partition("/")[0] for id_ in ids if id_.startswith(MARK)}
     return found
 
 

@@ -15,12 +15,14 @@ import msgspec
 import numpy as np
 
 from akidb.codec.frame import KIND_CATALOGUE_SLOT, KIND_MANIFEST, KIND_SLOT
+from akidb.collection import shard_uuid
+from akidb.collection.routing import route
 from akidb.manifest import decode_head
 from akidb.segment import merge_patch
 from akidb.types import Lsn, Point
 from akidb.wal import Delete, Entry, Patch, Revert, Seal, Slot, Upsert, decode_slot
 from tests.simulation.bucket import Bucket
-from tests.simulation.history import History, Missing, Read, Snapped, Write, marks
+from tests.simulation.history import History, Missing, Part, Read, Snapped, Write, marks
 from tests.simulation.loop import EPOCH
 
 State = dict[str, Point]
@@ -111,7 +113,7 @@ class Oracle:
     """Judges a history by the logs of the bucket. Raises AssertionError with what was wrong."""
 
     def __init__(self, bucket: Bucket, catalogue: str, tenant: UUID) -> None:
-        self.logs: dict[UUID, Log] = {}
+        self.logs: dict[UUID, list[Log]] = {}
         self.alive: list[tuple[float, float]] = []
         for slot, time in _slots(bucket, catalogue, tenant, KIND_CATALOGUE_SLOT):
             for batch in slot.batches:
@@ -120,8 +122,11 @@ class Oracle:
                     change = msgspec.json.decode(operation.json)
                     uuid = UUID(change["uuid"])
                     if change["op"] == "create":
-                        self.logs[uuid] = log = read_log(bucket, f"t/{tenant}/c/{uuid}/0000", uuid)
-                        self.alive.append((time, log.sealed))
+                        self.logs[uuid] = logs = [
+                            read_log(bucket, f"t/{tenant}/c/{uuid}/{number:04x}", shard_uuid(uuid, number))
+                            for number in range(change["shard_count"])
+                        ]
+                        self.alive.append((time, min(log.sealed for log in logs)))
 
     def judge(self, history: History) -> None:
         for write in history.writes:
@@ -136,51 +141,79 @@ class Oracle:
             self._missing(missing)
         assert not history.failures, history.failures
 
-    def _write(self, write: Write, log: Log) -> None:
-        where = log.at.get(write.mark, [])
+    def _write(self, write: Write, logs: list[Log]) -> None:
         told = f"write {write.mark} ({write.began:.3f} to {write.ended:.3f}), told {write.outcome} {write.lsn}"
-        assert len(where) <= 1, f"{told}, is in the log {where}"
+        found = [lsn for number in write.parts for lsn in logs[number].at.get(write.mark, [])]
         if write.outcome == "done":
-            assert where == [write.lsn], f"{told}, is in the log {where}"
-            for id_, version in write.expected.items():
-                point = log.states[write.lsn - 1].get(id_)
+            assert max(found, default=0) == write.lsn, f"{told}, is in the logs {found}"
+            deleted = sum(logs[number].deleted.get(write.mark, 0) for number in write.parts)
+            assert write.deleted in (None, deleted), f"{told}: {write.deleted} deleted"
+        for number, part in write.parts.items():
+            expected = {id_: seen for id_, seen in write.expected.items() if _shard(id_, len(logs)) == number}
+            self._part(write, part, expected, logs[number], f"{told}, in shard {number} {part.outcome}")
+        for number in set(range(len(logs))) - set(write.parts):
+            assert write.mark not in logs[number].at, f"{told}, is in shard {number}"
+
+    def _part(self, write: Write, part: Part, expected: dict[str, int], log: Log, told: str) -> None:
+        where = log.at.get(write.mark, [])
+        assert len(where) <= 1, f"{told}, is in the log {where}"
+        if part.outcome == "done":
+            assert len(where) == 1, f"{told}, is in the log {where}"
+            for id_, version in expected.items():
+                point = log.states[where[0] - 1].get(id_)
                 is_now = 0 if point is None else point.version
                 assert is_now == version, f"{told}: {id_} had version {is_now}, the write expected {version}"
-            assert write.deleted in (None, log.deleted.get(write.mark)), f"{told}: {write.deleted} deleted"
-        if write.outcome == "refused":
+        if part.outcome == "refused":
             assert where == [], f"{told}, is in the log {where}"
-        if write.refusal == "condition":
-            self._refusal(write, log, told)
+        if part.refusal == "condition":
+            self._refusal(write, expected, log, told)
         for lsn in where:
             assert log.times[lsn - 1] >= write.began, f"{told}: it is in the log before it was asked for"
-            assert write.outcome != "done" or log.times[lsn - 1] <= write.ended, f"{told}: acknowledged before it was"
+            assert part.outcome != "done" or log.times[lsn - 1] <= write.ended, f"{told}: acknowledged before it was"
 
-    def _refusal(self, write: Write, log: Log, told: str) -> None:
+    def _refusal(self, write: Write, expected: dict[str, int], log: Log, told: str) -> None:
         """Some state that there was during the call must have refused it, after all acknowledged before the call."""
         states = log.states[log.length_at(write.began) : log.length_at(write.ended) + 1]
 
         def refuses(state: State) -> bool:
-            return any((state[id_].version if id_ in state else 0) != seen for id_, seen in write.expected.items())
+            return any((state[id_].version if id_ in state else 0) != seen for id_, seen in expected.items())
 
-        assert any(map(refuses, states)), f"{told}: its condition {write.expected} held all the time"
+        assert any(map(refuses, states)), f"{told}: its condition {expected} held all the time"
 
     def _order(self, writes: list[Write]) -> None:
-        """Of two acknowledged writes of which one ended before the other began, it comes first."""
-        done = sorted((write for write in writes if write.outcome == "done"), key=lambda write: write.began)
-        for i, later in enumerate(done):
-            for earlier in done[:i]:
+        """Of two acknowledged writes of which one ended before the other began, it comes first in every shard."""
+        known = sorted((write for write in writes if write.collection in self.logs), key=lambda write: write.began)
+        for i, later in enumerate(known):
+            for earlier in known[:i]:
                 if earlier.collection == later.collection and earlier.ended < later.began:
-                    assert earlier.lsn < later.lsn, f"{later.mark} at {later.lsn} is before {earlier.mark}"
+                    for number in set(self._places(earlier)) & set(self._places(later)):
+                        first, second = self._places(earlier)[number], self._places(later)[number]
+                        assert first < second, f"{later.mark} at {second} is before {earlier.mark}"
 
-    def _read(self, read: Read, log: Log, history: History) -> None:
-        told = f"{read.consistency} read ({read.began:.3f} to {read.ended:.3f}) of slot {read.lsn}"
-        assert read.lsn <= log.length_at(read.ended), f"{told}: there was no such slot yet"
-        assert read.lsn >= read.least, f"{told}: it asked for slot {read.least}"
+    def _places(self, write: Write) -> dict[int, Lsn]:
+        """By the number of the shard: where the acknowledged parts of a write are."""
+        logs = self.logs[write.collection]
+        return {
+            number: logs[number].at[write.mark][0] for number, part in write.parts.items() if part.outcome == "done"
+        }
+
+    def _read(self, read: Read, logs: list[Log], history: History) -> None:
+        told = f"{read.consistency} read ({read.began:.3f} to {read.ended:.3f}) of slots {read.lsns}"
+        known = [0] * len(logs)
         if read.consistency == "strong":
-            others = [write.lsn for write in history.writes if write.outcome == "done" and _before(write, read)]
-            others += [other.lsn for other in history.reads if _before(other, read)]
-            assert read.lsn >= max(others, default=0), f"{told}: slot {max(others)} was known to somebody before"
-        state = log.states[read.lsn]
+            for write in history.writes:
+                if write.collection == read.collection and write.ended < read.began:
+                    for number, lsn in self._places(write).items():
+                        known[number] = max(known[number], lsn)
+            for other in history.reads:
+                if other.collection == read.collection and other.ended < read.began:
+                    known = list(map(max, known, other.lsns))
+        state: State = {}
+        for log, lsn, least, before in zip(logs, read.lsns, read.least, known, strict=True):
+            assert lsn <= log.length_at(read.ended), f"{told}: there was no slot {lsn} yet"
+            assert lsn >= least, f"{told}: it asked for slot {least}"
+            assert lsn >= before, f"{told}: slot {before} was known to somebody before"
+            state.update(log.states[lsn])
         expected = [state[id_] for id_ in sorted(state)]
         assert read.count == len(state), f"{told}: counted {read.count} points, there are {len(state)}"
         assert list(map(_told, read.points)) == list(map(_told, expected)), f"{told}: other points than the log"
@@ -190,7 +223,8 @@ class Oracle:
         assert [id_ for id_, _ in read.nearest] == [id_ for _, id_ in distances[: len(read.nearest)]], told
         assert len(read.nearest) == min(5, len(state)), told
 
-    def _snapped(self, snapped: Snapped, log: Log, history: History) -> None:
+    def _snapped(self, snapped: Snapped, logs: list[Log], history: History) -> None:
+        (log,) = logs
         told = f"snapshot of slot {snapped.lsn} ({snapped.began:.3f} to {snapped.ended:.3f})"
         assert snapped.lsn <= log.length_at(snapped.ended), f"{told}: there was no such slot yet"
         if snapped.at:
@@ -212,8 +246,12 @@ class Oracle:
         assert at <= missing.ended, f"a collection was there from {missing.began:.3f} to {missing.ended:.3f}"
 
 
-def _before(earlier: Write | Read, read: Read | Snapped) -> bool:
+def _before(earlier: Write | Read, read: Snapped) -> bool:
     return earlier.collection == read.collection and earlier.ended < read.began
+
+
+def _shard(id_: str, shards: int) -> int:
+    return route([id_], shards)[0][0]
 
 
 def _told(point: Point) -> tuple[str, bytes, bytes | None, int]:

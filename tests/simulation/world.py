@@ -63,7 +63,7 @@ def simulate(seed: int) -> Report:
         tempfile.TemporaryDirectory(prefix="akidb-simulation-") as folder,
         swaps.watched() as made,
     ):
-        world = World(loop, random.Random(seed), Path(folder), guarded=seed % 2 == 1)
+        world = World(loop, random.Random(seed), Path(folder), guarded=seed % 2 == 1, shards=3 if seed % 4 > 1 else 1)
         try:
             loop.run_until_complete(world.run())
         finally:
@@ -86,7 +86,7 @@ def simulate(seed: int) -> Report:
 class World:
     """The parts of a run. `rng` decides everything that is not the product's own."""
 
-    def __init__(self, loop: SimLoop, rng: random.Random, folder: Path, *, guarded: bool) -> None:
+    def __init__(self, loop: SimLoop, rng: random.Random, folder: Path, *, guarded: bool, shards: int) -> None:
         self.loop, self.rng = loop, rng
         self.bucket = Bucket(loop)
         self.weather = Weather.of(random.Random(rng.getrandbits(64)))
@@ -98,12 +98,13 @@ class World:
             )
             for n in range(rng.randint(3, 5))
         ]
+        self.shards = shards
         self._troubles = rng.sample(("pause", "cut off", "crash"), rng.randint(0, 3))
 
     async def run(self) -> None:
         await asyncio.gather(*(node.open() for node in self.nodes))
         clients = [
-            Client(f"c{n}", self.nodes, self.history, random.Random(self.rng.getrandbits(64)))
+            Client(f"c{n}", self.nodes, self.history, random.Random(self.rng.getrandbits(64)), self.shards)
             for n in range(self.rng.randint(2, 5))
         ]
         trouble = asyncio.create_task(self._trouble())
@@ -149,7 +150,7 @@ class World:
     async def _come_to_rest(self) -> None:
         """Everything is decided, folded and indexed in time, and all nodes tell the same."""
         first = self.nodes[0]
-        client = Client("last", [first], self.history, random.Random(0))
+        client = Client("last", [first], self.history, random.Random(0), self.shards)
         for _ in range(5):  # where it was dropped last, it is made again
             await client._collection(first)
         for node in self.nodes:
@@ -180,7 +181,7 @@ class World:
         points = query.scroll(snapshot, limit=len(IDS) + 1, with_vector=True)
         self.history.reads.append(
             Read(
-                opened.uuid, "strong", began, ended, snapshot.lsn, 0, points, snapshot.live_rows,
+                opened.uuid, "strong", began, ended, snapshot.lsns, [0] * self.shards, points, snapshot.live_rows,
                 [(hit.id, hit.score) for hit in hits], target, query.count(snapshot, ODD), [],
             )
         )  # fmt: skip
@@ -204,7 +205,8 @@ class World:
 
 async def _tidy(opened: Collection) -> None:
     """Folds and builds until nothing is left to do; another node may be quicker, which costs one more try."""
-    assert opened._maintenance is not None
-    while opened._shard.state.slots_in_tail or opened._maintenance.index_state().pending:
-        await opened._maintenance.fold()
-        await opened.wait_indexed()
+    for writer in opened.writers:
+        assert writer.maintenance is not None
+        while writer.shard.state.slots_in_tail or writer.index_state().pending:
+            await writer.maintenance.fold()
+            await opened.wait_indexed()

@@ -14,10 +14,11 @@ from akidb.api import consistency, schemas
 from akidb.api.errors import refuse
 from akidb.api.route import Parameter, Route, json_response
 from akidb.api.service import SERVICE
-from akidb.collection import Collection, parse_token
+from akidb.collection import Collection
 from akidb.database import Database
 from akidb.errors import DeadlineExceededError, NotFoundError
 from akidb.filter import PayloadSchema
+from akidb.session import parse_token
 from akidb.types import CollectionInfo, CollectionSpec, Consistency, IndexParams, Metric
 
 WAIT_MS_MAX = 60_000
@@ -48,8 +49,6 @@ def _spec(wanted: schemas.CreateCollection, database: Database) -> CollectionSpe
         raise refuse(
             "invalid_collection", ("replication",), f"is {wanted.replication}, expected 1: the store replicates"
         )
-    if wanted.shard_count != 1:
-        raise refuse("invalid_collection", ("shard_count",), f"is {wanted.shard_count}, expected 1: more come later")
     if wanted.distance not in [metric.value for metric in Metric]:
         raise refuse("invalid_body", ("distance",), f"is {wanted.distance!r}, expected Cosine, Euclidean or Dot")
     default = database.default_index
@@ -62,7 +61,9 @@ def _spec(wanted: schemas.CreateCollection, database: Database) -> CollectionSpe
         default.min_vectors_threshold,
         default.quantization if index.quantization is None else index.quantization,  # type: ignore[arg-type]
     )
-    return CollectionSpec(wanted.name, wanted.vector_dim, Metric(wanted.distance), params, wanted.payload_schema)
+    return CollectionSpec(
+        wanted.name, wanted.vector_dim, Metric(wanted.distance), params, wanted.payload_schema, wanted.shard_count
+    )
 
 
 async def list_all(request: web.Request) -> web.Response:
@@ -93,7 +94,7 @@ async def get(request: web.Request) -> web.Response:
     collection = await request.app[SERVICE].collection(request)
     told = consistency.Told(collection, wanted)
     info = await collection.info(consistency=wanted)
-    return json_response(describe(info), headers=told.headers(info.lsn))
+    return json_response(describe(info), headers=told.headers())
 
 
 async def alter(request: web.Request) -> web.Response:
@@ -104,7 +105,7 @@ async def alter(request: web.Request) -> web.Response:
     }
     altered = await database.alter_index(request.match_info["name"], changes)
     info = await altered.info()
-    return json_response(describe(info), headers=consistency.token(altered, info.lsn))
+    return json_response(describe(info), headers=consistency.token(altered))
 
 
 async def delete(request: web.Request) -> web.Response:
@@ -121,7 +122,7 @@ async def index(request: web.Request) -> web.Response:
             await collection.wait_indexed(wait_ms)
     info = await collection.info(consistency=wanted)
     answer = schemas.IndexAnswer(info.spec.name, _index(info))
-    return json_response(answer, headers=consistency.token(collection, info.lsn))
+    return json_response(answer, headers=consistency.token(collection))
 
 
 def _wait_ms(request: web.Request) -> int:
@@ -139,6 +140,7 @@ def describe(info: CollectionInfo) -> schemas.CollectionDescription:
         vector_dim=spec.dim,
         distance=spec.metric.value,
         vector_count=info.count,
+        shard_count=spec.shard_count,
         segments=info.segments,
         bytes=info.bytes,
         lsn=info.lsn,

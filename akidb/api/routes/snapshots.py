@@ -40,7 +40,7 @@ async def revert(request: web.Request) -> web.Response:
     collection = await request.app[SERVICE].collection(request)
     done = await collection.revert(request.match_info["snapshot"])
     answer = schemas.Reverted(collection.spec.name, done.lsn, done.before)
-    return json_response(answer, headers=consistency.token(collection, done.lsn))
+    return json_response(answer, headers=consistency.token(collection))
 
 
 def _describe(made: SnapshotInfo) -> schemas.SnapshotDescription:

@@ -11,7 +11,7 @@ from akidb.api.errors import refuse
 from akidb.api.route import KEY_HEADER, Parameter, Route, json_response
 from akidb.api.routes.collections import CONSISTENCY
 from akidb.api.service import SERVICE
-from akidb.errors import ConflictError, InvalidInputError, NotFoundError
+from akidb.errors import ConflictError, InvalidInputError, NotFoundError, PartialWriteError
 
 _WITH_VECTOR = Parameter("with_vector", {"type": "boolean", "default": True}, "Whether the vector is in the answer.")
 
@@ -42,10 +42,10 @@ async def upsert(request: web.Request) -> web.Response:
         )
     except InvalidInputError as error:
         raise points.in_request(error) from None
-    except ConflictError as error:
+    except (ConflictError, PartialWriteError) as error:
         raise points.differing(error) from None
     return json_response(
-        schemas.Upserted(collection.spec.name, len(batch.ids), lsn), headers=consistency.token(collection, lsn)
+        schemas.Upserted(collection.spec.name, len(batch.ids), lsn), headers=consistency.token(collection)
     )
 
 
@@ -82,8 +82,8 @@ async def get_many(request: web.Request) -> web.Response:
 async def delete_one(request: web.Request) -> web.Response:
     collection = await request.app[SERVICE].collection(request)
     key = request.headers.get(KEY_HEADER)
-    lsn = await collection.delete([_id(request)], if_version=_version(request), idempotency_key=key)
-    return web.Response(status=204, headers=consistency.token(collection, lsn))
+    await collection.delete([_id(request)], if_version=_version(request), idempotency_key=key)
+    return web.Response(status=204, headers=consistency.token(collection))
 
 
 async def delete_many(request: web.Request) -> web.Response:
@@ -102,9 +102,7 @@ async def delete_many(request: web.Request) -> web.Response:
         chosen = service.filter(wanted.filter, collection)
         assert chosen is not None
         deleted, lsn = await collection.delete_where(chosen, idempotency_key=key)
-    return json_response(
-        schemas.Deleted(collection.spec.name, deleted, lsn), headers=consistency.token(collection, lsn)
-    )
+    return json_response(schemas.Deleted(collection.spec.name, deleted, lsn), headers=consistency.token(collection))
 
 
 async def patch_one(request: web.Request) -> web.Response:
@@ -116,7 +114,7 @@ async def patch_one(request: web.Request) -> web.Response:
         if_version=wanted.if_version,
         idempotency_key=request.headers.get(KEY_HEADER),
     )
-    return json_response(schemas.Written(collection.spec.name, lsn), headers=consistency.token(collection, lsn))
+    return json_response(schemas.Written(collection.spec.name, lsn), headers=consistency.token(collection))
 
 
 async def count(request: web.Request) -> web.Response:

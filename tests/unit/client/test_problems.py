@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from akidb.api.errors import response, status_of
 from akidb.client.problems import error_of
 from akidb.errors import (
     AkiDBError,
@@ -14,6 +15,7 @@ from akidb.errors import (
     Fault,
     InvalidInputError,
     NotFoundError,
+    PartialWriteError,
     ReadOnlyError,
     StorageFullError,
     UnavailableError,
@@ -64,3 +66,35 @@ def test_a_proxys_page_still_names_the_call() -> None:
     error = error_of(502, b"<html>Bad Gateway</html>", call="POST http://db/x", retry_after=None)
     assert isinstance(error, UnavailableError)
     assert str(error) == "POST http://db/x was answered with status 502"
+
+
+def test_what_became_of_each_part_of_a_batch_is_kept() -> None:
+    failures: dict[int, AkiDBError] = {
+        2: UnavailableError("the store is away", code="storage_unavailable", retry_after_secs=3),
+        0: ConflictError("it is there", code="point_exists", faults=[Fault(("if_absent",), "point 'a' is there")]),
+    }
+    sent = PartialWriteError(failures, {1: 7})
+    answer = response(sent, instance="/x", request_id="r")
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "3")
+    assert isinstance(answer.body, bytes)
+    error = error_of(answer.status, answer.body, call="POST /x", retry_after=answer.headers["Retry-After"])
+    assert isinstance(error, PartialWriteError)
+    assert (str(error), error.code, error.faults) == (str(sent), "partially_written", sent.faults)
+    assert error.written == {1: 7}
+    told = {number: (type(each), str(each), each.code) for number, each in error.failures.items()}
+    assert told == {number: (type(each), str(each), each.code) for number, each in failures.items()}
+    assert not error.retryable
+    assert PartialWriteError({2: failures[2]}, {}).retryable
+
+
+@pytest.mark.parametrize(
+    ("failures", "status"),
+    [
+        ([ConflictError("", code="version_mismatch"), DeadlineExceededError("", code="outcome_unknown")], 504),
+        ([StorageFullError(""), UnavailableError("")], 503),
+        ([ConflictError("", code="version_mismatch"), StorageFullError("")], 507),
+        ([ConflictError("", code="version_mismatch"), ConflictError("", code="point_exists")], 412),
+    ],
+)
+def test_a_partial_write_has_the_gravest_status(failures: list[AkiDBError], status: int) -> None:
+    assert status_of(PartialWriteError(dict(enumerate(failures)), {9: 1})) == status

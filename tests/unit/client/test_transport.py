@@ -7,7 +7,14 @@ import pytest
 from aiohttp import web
 
 from akidb.client.transport import ATTEMPTS_MAX, Transport
-from akidb.errors import ConfigurationError, DeadlineExceededError, InvalidInputError, NotFoundError, UnavailableError
+from akidb.errors import (
+    ConfigurationError,
+    DeadlineExceededError,
+    InvalidInputError,
+    NotFoundError,
+    PartialWriteError,
+    UnavailableError,
+)
 from tests.unit.client.conftest import ScriptedServer, problem
 
 
@@ -70,6 +77,26 @@ async def test_what_is_left_of_an_unknown_outcome_is_that_it_is_unknown(server: 
     with pytest.raises(DeadlineExceededError) as late:
         await transport.exchange("POST", "/x", {}, repeatable=False, key="k")
     assert late.value.code == "deadline_exceeded"
+    await transport.close()
+
+
+async def test_a_batch_of_which_a_part_was_written_is_sent_again_under_its_key(server: ScriptedServer) -> None:
+    def partial(status: int, code: str) -> web.Response:
+        parts = [{"shard": 0, "status": 200, "lsn": 3}, {"shard": 1, "status": status, "code": code, "detail": "no"}]
+        return web.json_response({"code": "partially_written", "detail": "1 of 2", "shards": parts}, status=status)
+
+    transport = Transport(server.url)
+    server.answers = [partial(503, "storage_unavailable"), {}]
+    assert (await transport.exchange("POST", "/x", {}, repeatable=False, key="k")).body == b"{}"
+    server.answers = [partial(503, "overloaded"), *(problem(503, "overloaded", retry_after="0") for _ in range(9))]
+    with pytest.raises(PartialWriteError, match="1 of 2"):  # though the last attempt did nothing
+        await transport.exchange("POST", "/x", {}, repeatable=False, key="k")
+    server.asked.clear()
+    for key, status, code in ((None, 503, "overloaded"), ("k", 412, "version_mismatch")):
+        server.answers = [partial(status, code), {}]
+        with pytest.raises(PartialWriteError):
+            await transport.exchange("POST", "/x", {}, repeatable=False, key=key)
+    assert len(server.asked) == 2
     await transport.close()
 
 

@@ -30,7 +30,7 @@ async def collection(database: Database) -> Collection:
 
 
 def graphs(collection: Collection) -> list[tuple[int, int, int]]:
-    return [segment._graph_params for segment in collection._shard.state.segments]
+    return [segment._graph_params for segment in collection.shards[0].state.segments]
 
 
 async def test_graphs_are_built_anew_and_the_old_ones_answer_meanwhile(
@@ -60,18 +60,18 @@ async def test_codes_are_made_beside_the_same_links(
 
 
 async def test_ef_search_alone_builds_nothing(database: Database, collection: Collection, store: FaultyStore) -> None:
-    before = list(collection._shard.state.segments)
+    before = list(collection.shards[0].state.segments)
     await database.alter_index("points", {"ef_search": 300})
     assert (await collection.info()).index.state == "ready"
     assert (await collection.snapshot()).spec.index.ef_search == 300
-    assert collection._shard.state.segments == before
+    assert collection.shards[0].state.segments == before
 
 
 async def test_flat_is_exact_at_once_and_back(database: Database, collection: Collection) -> None:
     await database.alter_index("points", {"type": "flat"})
     assert (await collection.info()).index.state == "ready"
     await Oracle(1).upsert(collection, range(100, 300))
-    await collection._maintenance.fold()
+    await collection.writers[0].maintenance.fold()
     assert (await collection.info()).index.pending == 0
     await database.alter_index("points", {"type": "hnsw"})
     assert (await collection.info()).index.pending == 200
@@ -86,8 +86,8 @@ async def test_a_merge_builds_upon_no_graph_of_former_parameters(
     await database.alter_index("points", former)
     oracle = Oracle(2)
     await oracle.upsert(collection, range(100, 160))
-    await collection._maintenance.fold()
-    await collection._maintenance.merge(collection._shard.state.segments)
+    await collection.writers[0].maintenance.fold()
+    await collection.writers[0].maintenance.merge(collection.shards[0].state.segments)
     assert graphs(collection) == [(former["m"], former.get("ef_construction", 32), 0)]
     assert (await collection.info()).index.state == "ready"
 
@@ -118,12 +118,12 @@ async def test_a_node_that_has_not_heard_does_not_build_by_former_parameters(
     beside = await node.collection("points")
     await database.alter_index("points", {"m": 16})
     await collection.wait_indexed()
-    await beside._shard.refresh()
-    (segment,) = beside._shard.state.segments
-    assert beside._shard.state.wants_graph(segment), "by the parameters it knows"
-    await beside._maintenance.build(segment)
+    await beside.shards[0].refresh()
+    (segment,) = beside.shards[0].state.segments
+    assert beside.shards[0].state.wants_graph(segment), "by the parameters it knows"
+    await beside.writers[0].maintenance.build(segment)
     assert graphs(beside) == [(16, 32, 0)]
-    assert beside._shard.state.segments == [segment]
+    assert beside.shards[0].state.segments == [segment]
     await node.close()
 
 

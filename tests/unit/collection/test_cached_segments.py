@@ -47,7 +47,7 @@ async def bucket() -> _Bucket:
     start = 0
     for size in SIZES:
         await collection.upsert(range(start, start + size), VECTORS[start : start + size])
-        await collection._maintenance.fold()
+        await collection.writers[0].maintenance.fold()
         start += size
     await database.close()
     return made

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from akidb.collection import Collection
-from akidb.collection.token import session_token
 from akidb.config import Settings
 from akidb.database import Database
 from akidb.errors import CorruptionError, DeadlineExceededError, InvalidInputError, NotFoundError, ReadOnlyError
 from akidb.filter import parse
 from akidb.query import SearchQuery
+from akidb.session import session_token
 from akidb.storage import open_location
 from akidb.storage.memory import MemoryStore
 from akidb.types import EVENTUAL, CollectionSpec, Consistency, Metric
@@ -81,7 +81,7 @@ async def test_random_history_with_folds_and_reopening_equals_a_dictionary(store
                 for id_ in ids:
                     truth.pop(id_, None)
             case 3 | 4:
-                await collection._maintenance.fold()
+                await collection.writers[0].maintenance.fold()
             case 5:
                 await collection.wait_indexed()
             case 6:
@@ -111,9 +111,9 @@ async def test_two_nodes_over_one_store_see_each_other_at_once(store: MemoryStor
         await writer.upsert([f"{step}-{i}" for i in range(20)], data)
         assert await reader.count() == 20 * (step + 1)
         if step % 8 == 3:
-            await writer._maintenance.fold()
+            await writer.writers[0].maintenance.fold()
         if step % 8 == 6:
-            await reader._maintenance.fold()
+            await reader.writers[0].maintenance.fold()
     for node in nodes:
         await node.close()
 
@@ -126,7 +126,7 @@ async def test_reads_weaker_than_strong_need_no_new_state(store: MemoryStore) ->
     await first.upsert(["a"], vectors(1))
     assert await second.count(consistency=EVENTUAL) == 0
     assert await second.count(consistency=Consistency("bounded", bounded_ms=3_600_000)) == 0
-    assert await second.count(consistency=Consistency("session", token=first.token())) == 1
+    assert await second.count(consistency=Consistency("session", token=first.token)) == 1
     for node in nodes:
         await node.close()
 
@@ -135,14 +135,14 @@ async def test_a_session_beyond_the_logs_end_is_waited_for_and_never_answered_fr
     nodes = [await Database.open(store, Settings()) for _ in range(2)]
     ours = await nodes[0].create_collection(CollectionSpec("points", DIM))
     theirs = await nodes[1].collection("points")
-    later = Consistency("session", token=session_token(ours.uuid, 1))
+    later = Consistency("session", token=session_token(ours.uuid, [1]))
     for node in (ours, theirs):
         with pytest.raises(DeadlineExceededError, match="slot 1, the log ends at 0") as refused:
             await node.snapshot(later, deadline=time.monotonic() + 0.06)
         assert refused.value.code == "session_not_reached"
         assert node.snapshot_now(later) is None
-    looked, reading = theirs._shard.last_caught_up, asyncio.create_task(theirs.count(consistency=later))
-    while theirs._shard.last_caught_up == looked:  # noqa: ASYNC110 - until it has looked once, in vain
+    looked, reading = theirs.shards[0].last_caught_up, asyncio.create_task(theirs.count(consistency=later))
+    while theirs.shards[0].last_caught_up == looked:  # noqa: ASYNC110 - until it has looked once, in vain
         await asyncio.sleep(0)
     await ours.upsert(["a"], vectors(1))
     assert await reading == 1
@@ -153,14 +153,14 @@ async def test_a_session_beyond_the_logs_end_is_waited_for_and_never_answered_fr
 async def test_a_session_token_is_of_one_collection(collection: Collection) -> None:
     await collection.upsert(["a"], vectors(1))
     for token, says in (
-        (session_token(uuid4(), 1), "another collection"),
+        (session_token(uuid4(), [1]), "another collection"),
         ("1", "no token"),
         ("é", "no token"),
     ):
         with pytest.raises(InvalidInputError, match=says) as refused:
             await collection.count(consistency=Consistency("session", token=token))
         assert refused.value.code == "invalid_token"
-    assert await collection.count(consistency=Consistency("session", token=collection.token(1))) == 1
+    assert await collection.count(consistency=Consistency("session", token=session_token(collection.uuid, [1]))) == 1
 
 
 async def test_patch_merges_the_payload_and_keeps_the_vector(collection: Collection) -> None:
@@ -171,7 +171,7 @@ async def test_patch_merges_the_payload_and_keeps_the_vector(collection: Collect
     assert point is not None
     assert point.payload == {"keep": 1, "new": {"x": 1}}
     assert np.array_equal(point.vector, data[0])
-    await collection._maintenance.fold()
+    await collection.writers[0].maintenance.fold()
     await collection.patch("a", {"keep": 3})
     (point,) = await collection.get(["a"])
     assert point is not None
@@ -182,7 +182,7 @@ async def test_patch_merges_the_payload_and_keeps_the_vector(collection: Collect
 
 async def test_delete_where_deletes_what_matches(collection: Collection) -> None:
     await collection.upsert(range(30), vectors(30), [{"odd": bool(n % 2)} for n in range(30)])
-    await collection._maintenance.fold()
+    await collection.writers[0].maintenance.fold()
     await collection.upsert(range(30, 40), vectors(10, 1), [{"odd": bool(n % 2)} for n in range(30, 40)])
     deleted, _ = await collection.delete_where(parse({"must": [{"field": "odd", "match": True}]}))
     assert deleted == 20
@@ -212,7 +212,7 @@ async def test_flat_collections_need_no_graph(database: Database) -> None:
 
     flat = await database.create_collection(CollectionSpec("flat", DIM, index=IndexParams("flat")))
     await flat.upsert(range(500), vectors(500))
-    await flat._maintenance.fold()
+    await flat.writers[0].maintenance.fold()
     assert (await flat.info()).index.state == "ready"
 
 
@@ -300,7 +300,7 @@ async def test_a_segment_damaged_in_the_bucket_is_named_and_never_searched(s3_se
     database = await Database.open(open_location("s3://damaged", s3_settings), s3_settings)
     collection = await database.create_collection(CollectionSpec("points", DIM, Metric.EUCLIDEAN))
     await collection.upsert(range(50), vectors(50))
-    await collection._maintenance.fold()
+    await collection.writers[0].maintenance.fold()
     await database.close()
     store = open_location("s3://damaged", s3_settings)
     (key,) = [info.key async for info in store.list_from("t/") if "/seg/" in info.key]

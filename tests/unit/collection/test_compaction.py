@@ -93,7 +93,7 @@ async def segments_of(collection: Collection, oracle: Oracle, count: int, rows: 
 
 
 def refs_of(collection: Collection) -> list[SegmentRef]:
-    return [segment.ref for segment in collection._shard.state.segments]
+    return [segment.ref for segment in collection.shards[0].state.segments]
 
 
 async def test_segments_with_graphs_become_one_with_a_graph(collection: Collection, store: FaultyStore) -> None:
@@ -101,7 +101,7 @@ async def test_segments_with_graphs_become_one_with_a_graph(collection: Collecti
     await segments_of(collection, oracle, 4)
     before = await collection.info()
     assert (before.segments, before.index.state) == (4, "ready")
-    await collection._maintenance.merge(collection._shard.state.segments)
+    await collection.writers[0].maintenance.merge(collection.shards[0].state.segments)
     (merged,) = refs_of(collection)
     assert (merged.rows, merged.live, merged.has_graph) == (240, 240, True)
     after = await collection.info()
@@ -119,9 +119,9 @@ async def test_graphs_of_the_parts_are_built_upon(collection: Collection, monkey
     oracle = Oracle()
     await segments_of(collection, oracle, 2)
     await oracle.upsert(collection, range(1000, 1009))
-    await collection._maintenance.fold()
+    await collection.writers[0].maintenance.fold()
     monkeypatch.setattr(maintenance, "build_graph", build)
-    await collection._maintenance.merge(collection._shard.state.segments)
+    await collection.writers[0].maintenance.merge(collection.shards[0].state.segments)
     assert given == [[True, True, False]]
     await oracle.check(collection)
 
@@ -133,14 +133,16 @@ async def test_rows_dead_for_head_are_gone_and_rows_dead_since_are_not_found(
     await segments_of(collection, oracle, 2)
     await oracle.delete(collection, range(40))
     await oracle.upsert(collection, range(100, 110))
-    await collection._maintenance.fold()
+    await collection.writers[0].maintenance.fold()
     await oracle.delete(collection, range(40, 50))  # in the tail: HEAD still has them, and so must its successor
     await oracle.upsert(collection, range(50, 55))
-    await collection._maintenance.merge([each for each in collection._shard.state.segments if each.ref.has_graph])
+    await collection.writers[0].maintenance.merge(
+        [each for each in collection.shards[0].state.segments if each.ref.has_graph]
+    )
     merged = next(each for each in refs_of(collection) if each.has_graph)
     assert merged.rows == merged.live == 2 * 60 - 40 - 10
     await check_here_and_anew(oracle, collection, store)
-    await collection._maintenance.fold()
+    await collection.writers[0].maintenance.fold()
     await check_here_and_anew(oracle, collection, store)
 
 
@@ -149,12 +151,12 @@ async def test_a_segment_without_a_live_row_goes_away(collection: Collection, st
     await segments_of(collection, oracle, 1)
     await oracle.delete(collection, range(60))
     await oracle.upsert(collection, range(100, 105))
-    await collection._maintenance.fold()
-    state = collection._shard.state
+    await collection.writers[0].maintenance.fold()
+    state = collection.shards[0].state
     head = replace(state.head)
-    await collection._maintenance.merge([each for each in state.segments if not each.live_rows])
+    await collection.writers[0].maintenance.merge([each for each in state.segments if not each.live_rows])
     assert all(each.live for each in refs_of(collection))
-    assert collection._shard.state.head.folded == head.folded
+    assert collection.shards[0].state.head.folded == head.folded
     await check_here_and_anew(oracle, collection, store)
 
 
@@ -175,14 +177,14 @@ async def test_folds_of_this_and_of_another_node_may_come_between(
     other = await Database.open(store.inner, SETTINGS)
     beside = await other.collection("points")
     monkeypatch.setattr(maintenance, "build_graph", build)
-    merging = asyncio.create_task(collection._maintenance.merge(collection._shard.state.segments))
+    merging = asyncio.create_task(collection.writers[0].maintenance.merge(collection.shards[0].state.segments))
     await built.wait()
     seen = (await collection.info()).compaction
     assert (seen.state, seen.segments, seen.points, seen.progress) == ("merging", 3, 180, 1.0)
     await oracle.delete(collection, range(20))
-    await collection._maintenance.fold()
+    await collection.writers[0].maintenance.fold()
     await oracle.upsert(beside, range(60, 75))
-    await beside._maintenance.fold()
+    await beside.writers[0].maintenance.fold()
     await oracle.delete(beside, range(20, 25))
     go.set()
     await merging
@@ -199,9 +201,11 @@ async def test_a_merge_of_segments_that_are_gone_changes_nothing(collection: Col
     await segments_of(collection, oracle, 4)
     other = await Database.open(store.inner, SETTINGS)
     beside = await other.collection("points")
-    mine = list(collection._shard.state.segments)
-    await beside._maintenance.merge(beside._shard.state.segments[:2])
-    merged = await compaction.compact(collection._shard, mine, collection_build, collection._maintenance._committing)
+    mine = list(collection.shards[0].state.segments)
+    await beside.writers[0].maintenance.merge(beside.shards[0].state.segments[:2])
+    merged = await compaction.compact(
+        collection.shards[0], mine, collection_build, collection.writers[0].maintenance._committing
+    )
     assert not merged
     assert sorted(each.rows for each in refs_of(collection)) == [60, 60, 120]
     await other.close()
@@ -224,15 +228,15 @@ async def test_many_small_segments_are_merged_in_the_background(
     for number in range(20):
         await oracle.upsert(collection, range(20 * number, 20 * number + 25))
         await collection.wait_indexed()
-    work = collection._maintenance
+    work = collection.writers[0].maintenance
     while work._next_to_merge() or work._merging:  # noqa: ASYNC110 - whose work it is does not tell when it is done
         await asyncio.sleep(0)
     assert len(refs_of(collection)) < 2 * FAN_IN
     assert collection.background_error is None
     await oracle.check(collection)
     named = {each.key for each in refs_of(collection)}
-    await collection._maintenance.fold()
-    listed = {info.key async for info in local.list_from(f"{collection._shard.prefix}/seg/")}
+    await collection.writers[0].maintenance.fold()
+    listed = {info.key async for info in local.list_from(f"{collection.shards[0].prefix}/seg/")}
     assert listed >= named
     assert len(listed) < 2 * FAN_IN, "merged segments are deleted from a local folder"
     await database.close()

@@ -40,7 +40,7 @@ async def test_a_version_is_the_lsn_of_the_last_write_to_the_point(nodes: list[C
     patched = await theirs.patch("a", {"n": 1})
     assert [await version(node, "a") for node in nodes] == [patched, patched]
     assert await version(ours, "b") == first
-    await ours._maintenance.fold()
+    await ours.writers[0].maintenance.fold()
     assert await version(ours, "b") == first
     (page,) = [await theirs.scroll()]
     assert [(point.id, point.version) for point in page] == [("a", patched), ("b", first)]
@@ -51,7 +51,7 @@ async def test_conditions_hold_or_name_what_differs(nodes: list[Collection], fol
     ours, theirs = nodes
     there = await ours.upsert(["a"], ONE, if_absent=True)
     if folded:
-        await ours._maintenance.fold()
+        await ours.writers[0].maintenance.fold()
     with pytest.raises(ConflictError, match="point 'a' has version 1, expected none") as exists:
         await theirs.upsert(["b", "a"], np.ones((2, DIM)), if_absent=True)
     assert (exists.value.code, exists.value.faults[0].loc) == ("point_exists", ("if_absent",))

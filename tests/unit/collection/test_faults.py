@@ -37,13 +37,13 @@ async def test_a_graph_built_during_a_fold_keeps_its_segment(
     monkeypatch.setattr(maintenance, "build_graph", build_and_tell)
     oracle = Oracle()
     await oracle.upsert(collection, range(100))
-    await collection._maintenance.fold()
+    await collection.writers[0].maintenance.fold()
     await oracle.upsert(collection, range(100, 120))
     store.pause_at = ("put", "/seg/")
-    folding = asyncio.create_task(collection._maintenance.fold())
+    folding = asyncio.create_task(collection.writers[0].maintenance.fold())
     await store.paused.wait()
-    (segment,) = collection._shard.state.segments
-    building = asyncio.create_task(collection._maintenance.build(segment))
+    (segment,) = collection.shards[0].state.segments
+    building = asyncio.create_task(collection.writers[0].maintenance.build(segment))
     await built.wait()
     for _ in range(2000):  # far enough to commit the graph, unless it waits for the fold
         await asyncio.sleep(0)
@@ -57,11 +57,11 @@ async def test_a_graph_built_during_a_fold_keeps_its_segment(
 async def test_a_snapshot_does_not_change_when_a_graph_came_and_rows_died(collection: Collection) -> None:
     oracle = Oracle()
     await oracle.upsert(collection, range(100))
-    await collection._maintenance.fold()
+    await collection.writers[0].maintenance.fold()
     await oracle.delete(collection, ["0"])  # so that the segment has a mask to share
     before = await collection.snapshot()
     masks = [part.live.copy() for part in before.parts]
-    await collection._maintenance.build(collection._shard.state.segments[0])
+    await collection.writers[0].maintenance.build(collection.shards[0].state.segments[0])
     await oracle.delete(collection, range(50))
     assert all(np.array_equal(part.live, mask) for part, mask in zip(before.parts, masks, strict=True))
     await oracle.check(collection)
@@ -74,14 +74,14 @@ async def life(collection: Collection, oracle: Oracle, round_: int) -> None:
 
 
 async def step_of(kind: str, collection: Collection) -> None:
-    work = collection._maintenance
+    work = collection.writers[0].maintenance
     match kind:
         case "fold":
             await work.fold()
         case "graph":
             await work.build(work._next_to_build())
         case "merge":
-            await work.merge(collection._shard.state.segments)
+            await work.merge(collection.shards[0].state.segments)
 
 
 async def calls_of(kind: str, fault_at: int | None, fault: Fault, persistent: bool) -> int:
@@ -89,7 +89,7 @@ async def calls_of(kind: str, fault_at: int | None, fault: Fault, persistent: bo
     store = FaultyStore(MemoryStore())
     database = await Database.open(store, SETTINGS)
     collection = await database.create_collection(SPEC)
-    work, oracle = collection._maintenance, Oracle(fault_at or 0)
+    work, oracle = collection.writers[0].maintenance, Oracle(fault_at or 0)
     await oracle.upsert(collection, range(100))
     await work.fold()
     await life(collection, oracle, 1)
@@ -111,7 +111,7 @@ async def calls_of(kind: str, fault_at: int | None, fault: Fault, persistent: bo
     await check_here_and_anew(oracle, collection, store)
     await work.fold()
     await work.fold()
-    assert collection._shard.state.slots_in_tail == 0, "the work got stuck"
+    assert collection.shards[0].state.slots_in_tail == 0, "the work got stuck"
     await life(collection, oracle, 3)
     await collection.wait_indexed()
     await check_here_and_anew(oracle, collection, store)
@@ -137,7 +137,7 @@ async def test_the_work_may_be_cancelled_at_every_step(kind: str) -> None:
         store = FaultyStore(MemoryStore())
         database = await Database.open(store, SETTINGS)
         collection = await database.create_collection(SPEC)
-        work, oracle = collection._maintenance, Oracle(steps)
+        work, oracle = collection.writers[0].maintenance, Oracle(steps)
         await oracle.upsert(collection, range(40))
         if kind != "fold":
             await work.fold()

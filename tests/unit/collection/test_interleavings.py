@@ -60,7 +60,7 @@ class World:
     async def disturb(self) -> None:
         """Folds, builds, merges, looks at HEAD, and gives each of them up after a random number of turns."""
         while not self.done:
-            work = self.node()._maintenance
+            work = self.node().writers[0].maintenance
             segment = work._next_to_build()
             segments = work._shard.state.segments
             choice = self.rng.integers(5)

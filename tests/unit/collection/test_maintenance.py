@@ -69,7 +69,7 @@ async def test_background_work_is_not_of_the_request_that_opened_the_collection(
     opened = await node.collection("points")
     monkeypatch.setattr(maintenance.Maintenance, "_should_fold", due)
     monkeypatch.setattr(Follower, "look", look)
-    await collection._maintenance.close()
+    await collection.writers[0].maintenance.close()
     await collection.upsert([2], np.ones((1, DIM)))
     await opened.count()
     request_id.reset(mark)
@@ -132,7 +132,7 @@ async def test_idle_collections_cost_nothing(
         collection = await database.create_collection(CollectionSpec(f"c{n}", DIM, Metric.EUCLIDEAN))
         await Oracle().upsert(collection, range(120))
         await collection.wait_indexed()
-        await collection._maintenance.fold()
+        await collection.writers[0].maintenance.fold()
     for _ in range(100):
         await asyncio.sleep(0)  # so that who was woken by the above sleeps again
     store.calls.clear()
@@ -173,7 +173,7 @@ async def test_writers_wait_for_the_fold_of_a_long_tail_within_their_deadline(
     store.go.set()
     await asyncio.wait_for(asyncio.gather(*waiting), 30)
     await oracle.check(collection)
-    assert collection._maintenance.tail_size() < maintenance.TAIL_SIZE_MAX
+    assert collection.writers[0].maintenance.tail_size() < maintenance.TAIL_SIZE_MAX
 
 
 async def test_writers_hear_why_a_long_tail_can_not_be_folded(
@@ -196,23 +196,23 @@ async def test_building_goes_on_when_who_waited_gives_up(
 ) -> None:
     oracle = Oracle()
     await oracle.upsert(collection, range(200))
-    await collection._maintenance.fold()
+    await collection.writers[0].maintenance.fold()
     store.pause_at = ("put", "/seg/")
     waiting = asyncio.create_task(collection.wait_indexed())
     await store.paused.wait()
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
     store.go.set()
-    await asyncio.gather(*collection._maintenance._under_way)
+    await asyncio.gather(*collection.writers[0].maintenance._under_way)
     assert (await collection.info()).index.state == "ready"
     await oracle.check(collection)
 
 
 async def test_built_but_not_committed_is_not_indexed(collection: Collection, store: FaultyStore) -> None:
     await Oracle().upsert(collection, range(200))
-    await collection._maintenance.fold()
-    collection._maintenance._built_rows = 200
-    assert collection._maintenance.index_state().state == "building"
+    await collection.writers[0].maintenance.fold()
+    collection.writers[0].maintenance._built_rows = 200
+    assert collection.writers[0].maintenance.index_state().state == "building"
     store.pause_at = ("put", "/seg/")
     with pytest.raises(DeadlineExceededError):
         await collection.wait_indexed(timeout_ms=1)
@@ -227,18 +227,18 @@ async def test_what_is_folded_leaves_the_memory_of_writers_and_readers(
     for n in range(10):
         await oracle.upsert(collection, range(10 * n, 10 * n + 20))
         await oracle.check(reader)
-    assert reader._shard.state.tail_rows == collection._shard.state.tail_rows == 110
-    await collection._maintenance.fold()
-    await reader._follower.look()
+    assert reader.shards[0].state.tail_rows == collection.shards[0].state.tail_rows == 110
+    await collection.writers[0].maintenance.fold()
+    await reader._followers[0].look()
     for node in (collection, reader):
-        state = node._shard.state
+        state = node.shards[0].state
         assert (state.tail_rows, state.slots_in_tail, len(state._batches), state.touched) == (0, 0, 0, 0)
         await oracle.check(node)
     store.fault = lambda number, call, key: "before"
-    await reader._follower.look()
+    await reader._followers[0].look()
     assert "fails on purpose" in str(reader.background_error)
     store.heal()
-    await reader._follower.look()
+    await reader._followers[0].look()
     assert reader.background_error is None
     await reading.close()
 
@@ -270,8 +270,8 @@ async def test_who_waits_for_work_that_close_stops_is_told_so_and_not_cancelled(
     collection = await database.create_collection(SPEC)
     await Oracle().upsert(collection, range(3))
     store.pause_at = ("put", "/seg/")
-    folding = asyncio.create_task(collection._maintenance.fold())
+    folding = asyncio.create_task(collection.writers[0].maintenance.fold())
     await store.paused.wait()
-    await collection._maintenance.close()
+    await collection.writers[0].maintenance.close()
     with pytest.raises(UnavailableError, match="is being closed"):
         await folding

@@ -81,7 +81,7 @@ async def test_looking_ends_some_time_after_the_last_read(
     monkeypatch.setattr(polling, "ACTIVE_SECS", 0.05)
     database, reader = await _reader(store, 10)
     await reader.count(consistency=EVENTUAL)
-    own = reader._shard._polling
+    own = reader.shards[0]._polling
     assert own is not None
     async with asyncio.timeout(20):
         while own._task is not None:  # noqa: ASYNC110  it tells nobody

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -122,24 +123,28 @@ def vectors() -> VectorArray:
     return (centres[rng.integers(0, 40, ROWS)] + rng.normal(size=(ROWS, DIM))).astype(np.float32)
 
 
-async def _filled(store: MemoryStore, vectors: VectorArray, metric: Metric = Metric.COSINE) -> None:
-    """A collection `p` of these vectors, folded into one segment."""
+async def _filled(
+    store: MemoryStore, vectors: VectorArray, metric: Metric = Metric.COSINE, shard_count: int = 1
+) -> None:
+    """A collection `p` of these vectors, each shard folded into one segment."""
     database = await Database.open(store, SETTINGS)
     index = IndexParams(min_vectors_threshold=10**9)
-    collection = await database.create_collection(CollectionSpec("p", DIM, metric, index))
+    collection = await database.create_collection(CollectionSpec("p", DIM, metric, index, shard_count=shard_count))
     payloads = [None if i % 7 == 0 else b'{"n":%d}' % i for i in range(ROWS)]
     await collection.upsert([f"id-{i}" for i in range(ROWS)], vectors, payloads)
-    await _maintenance(collection).fold()
+    for writer in collection.writers:
+        assert writer.maintenance is not None
+        await writer.maintenance.fold()
     await database.close()
 
 
 def _maintenance(collection: Collection):  # type: ignore[no-untyped-def]
-    assert collection._maintenance is not None
-    return collection._maintenance
+    assert collection.writers[0].maintenance is not None
+    return collection.writers[0].maintenance
 
 
 def _shard(collection: Collection) -> Shard:
-    return collection._shard
+    return collection.shards[0]
 
 
 @pytest.fixture
@@ -260,7 +265,7 @@ async def test_an_eventual_cold_search_asks_for_no_newer_slot(
     await cold.search([query], timeout_ms=20_000)
     writer = await Database.open(memory, SETTINGS)
     lsn = await (await writer.collection("p")).delete(["id-4"])
-    token = (await writer.collection("p")).token()
+    token = (await writer.collection("p")).token
     assert (await cold.search([query], timeout_ms=20_000, consistency=Consistency("eventual")))[0][0].id == "id-4"
     seen = await cold.search([query], timeout_ms=20_000, consistency=Consistency("session", token=token))
     assert seen[0][0].id != "id-4"
@@ -366,3 +371,26 @@ async def test_a_collection_dropped_by_another_node_is_not_found(
     await writer.close()
     with pytest.raises(NotFoundError):
         await cold.search([SearchQuery(vectors[7])], timeout_ms=20_000)
+
+
+async def test_shards_that_are_here_and_shards_that_are_not_answer_together(vectors: VectorArray) -> None:
+    memory = MemoryStore()
+    await _filled(memory, vectors, shard_count=2)
+    bucket = Bucket(memory)
+    database = await Database.open(bucket, replace(SETTINGS, cache=Cache(hot_size_gb=0)))  # nothing fetched unasked
+    collection = await database.collection("p")
+    queries = _queries(vectors)
+    cold = [(await collection.search([query], timeout_ms=20_000))[0] for query in queries]
+    assert [shard.is_warm for shard in collection.shards] == [False, False]
+    await collection.shards[1].warm(deadline=math.inf)
+    mixed = [(await collection.search([query], timeout_ms=20_000))[0] for query in queries]
+    assert [shard.is_warm for shard in collection.shards] == [False, True]
+    exact = await collection.search([replace(query, exact=True) for query in queries], timeout_ms=20_000)
+    for found in (cold, mixed):
+        shares = [
+            len({point.id for point in mine} & {point.id for point in best}) / len(best)
+            for mine, best in zip(found, exact, strict=True)
+        ]
+        assert np.mean(shares) > 0.9
+        assert [len(mine) for mine in found] == [10] * len(queries)
+    await database.close()

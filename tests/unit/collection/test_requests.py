@@ -60,13 +60,13 @@ async def test_every_kind_of_write_is_done_once_wherever_it_is_sent_again(
     assert first == [1, 2, (1, 3), (0, 4), 5]
     assert await all_of(theirs) == first
     await theirs.upsert(["a"], ONE, [{"new": True}])
-    await theirs._maintenance.fold()
+    await theirs.writers[0].maintenance.fold()
     restarted = await Database.open(FaultyStore(store), SETTINGS)
     for node in (ours, theirs, await restarted.collection("points")):
         assert await all_of(node) == first
         assert node.lsn == 6
         assert [point.id for point in await node.scroll()] == ["a", "b"]
-        await node._maintenance.fold()
+        await node.writers[0].maintenance.fold()
     await restarted.close()
 
 
@@ -75,7 +75,7 @@ async def test_another_request_under_a_key_is_refused(nodes: list[Collection], f
     ours, theirs = nodes
     await ours.upsert(["a"], ONE, [{"n": 1}], idempotency_key="k")
     if folded:
-        await ours._maintenance.fold()
+        await ours.writers[0].maintenance.fold()
     for other in (
         theirs.upsert(["a"], ONE, [{"n": 2}], idempotency_key="k"),
         theirs.upsert(["a"], 2 * ONE, [{"n": 1}], idempotency_key="k"),
@@ -110,7 +110,7 @@ async def test_a_request_whose_condition_does_not_hold_leaves_its_key_free(nodes
 
 async def test_an_unknown_outcome_is_resolved_by_sending_it_again(nodes: list[Collection], store: MemoryStore) -> None:
     ours, theirs = nodes
-    faulty = ours._shard.store
+    faulty = ours.shards[0].store
     assert isinstance(faulty, FaultyStore)
     faulty.fault = lambda _, call, key: "after" if call == "put_if_absent" else None
     with pytest.raises(DeadlineExceededError) as caught:
@@ -125,7 +125,7 @@ async def test_an_unknown_outcome_is_resolved_by_sending_it_again(nodes: list[Co
 async def test_a_group_is_not_taken_for_won_by_a_request_of_it_that_another_node_wrote(nodes: list[Collection]) -> None:
     """The group of a request that was sent again holds other writes too, which the other node's slot does not."""
     ours, theirs = nodes
-    faulty = ours._shard.store
+    faulty = ours.shards[0].store
     assert isinstance(faulty, FaultyStore)
     faulty.pause_at = ("put_if_absent", "/wal/")
     together = [
@@ -145,16 +145,16 @@ async def test_objects_merge_and_old_ones_are_forgotten(
     ours, theirs = nodes
     for n in range(20):
         await ours.upsert(["a"], ONE, idempotency_key=f"key-{n}")
-        await ours._maintenance.fold()
-        assert len(ours._shard.state.head.requests) <= 5
-    assert sum(ref.count for ref in ours._shard.state.head.requests) == 20
+        await ours.writers[0].maintenance.fold()
+        assert len(ours.shards[0].state.head.requests) <= 5
+    assert sum(ref.count for ref in ours.shards[0].state.head.requests) == 20
     assert await theirs.upsert(["a"], ONE, idempotency_key="key-0") == 1
-    listed = [info.key async for info in ours._shard.store.list_from(f"{ours._shard.prefix}/req/")]
-    assert sorted(listed) == sorted(ref.key(ours._shard.prefix) for ref in ours._shard.state.head.requests)
+    listed = [info.key async for info in ours.shards[0].store.list_from(f"{ours.shards[0].prefix}/req/")]
+    assert sorted(listed) == sorted(ref.key(ours.shards[0].prefix) for ref in ours.shards[0].state.head.requests)
     monkeypatch.setattr(requests, "RETENTION_SECS", -1)
     await ours.upsert(["a"], ONE, idempotency_key="last")
-    await ours._maintenance.fold()
-    assert [ref.count for ref in ours._shard.state.head.requests] == [1]
+    await ours.writers[0].maintenance.fold()
+    assert [ref.count for ref in ours.shards[0].state.head.requests] == [1]
 
 
 async def test_a_store_without_a_clock_forgets_nothing(
@@ -162,18 +162,18 @@ async def test_a_store_without_a_clock_forgets_nothing(
 ) -> None:
     ours, _ = nodes
     monkeypatch.setattr(requests, "RETENTION_SECS", -1)
-    read = ours._shard.heads.read
+    read = ours.shards[0].heads.read
 
     async def dateless() -> object:
         head = await read()
-        ours._shard.heads.date = None
+        ours.shards[0].heads.date = None
         return head
 
-    monkeypatch.setattr(ours._shard.heads, "read", dateless)
+    monkeypatch.setattr(ours.shards[0].heads, "read", dateless)
     for n in range(3):
         await ours.upsert(["a"], ONE, idempotency_key=f"{n}")
-        await ours._maintenance.fold()
-    assert sum(ref.count for ref in ours._shard.state.head.requests) == 3
+        await ours.writers[0].maintenance.fold()
+    assert sum(ref.count for ref in ours.shards[0].state.head.requests) == 3
 
 
 @pytest.mark.parametrize("key", ["", "a b", "é", "x" * 256, "\n", 5])

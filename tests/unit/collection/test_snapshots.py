@@ -128,7 +128,7 @@ async def test_reverts_that_are_not_folded_are_in_the_log(points: Collection, st
     anew = await fresh.collection("points")
     assert await _all(anew) == last
     for _ in range(3):
-        await points._maintenance.fold()  # type: ignore[union-attr]
+        await points.writers[0].maintenance.fold()  # type: ignore[union-attr]
     assert await _all(points) == await _all(anew) == last
     assert await _all(anew, as_of=second.before) == between
     assert len(await _all(anew, as_of=first.before)) == 30
@@ -184,9 +184,9 @@ async def test_a_drop_does_not_overtake_a_revert(points: Collection, other: Coll
     store.heal()
     assert await _all(other) == before
     for _ in range(4):
-        await other._maintenance.fold()  # type: ignore[union-attr]
+        await other.writers[0].maintenance.fold()  # type: ignore[union-attr]
     assert await _all(points) == await _all(other) == before
-    assert [pin.name for pin in other._shard.state.head.pins] == ["before-revert-3"]
+    assert [pin.name for pin in other.shards[0].state.head.pins] == ["before-revert-3"]
 
 
 async def test_what_a_snapshot_keeps_is_not_collected(points: Collection, store: FaultyStore) -> None:
@@ -195,15 +195,15 @@ async def test_what_a_snapshot_keeps_is_not_collected(points: Collection, store:
     before = await _all(points)
     await points.create_snapshot("first")
     await points.delete([str(i) for i in range(50)])
-    await points._maintenance.fold()  # type: ignore[union-attr]
-    await points._maintenance.merge(points._shard.state.segments)  # type: ignore[union-attr]
-    kept = [info.key async for info in store.list_from(points._shard.prefix) if "/seg/" in info.key]
+    await points.writers[0].maintenance.fold()  # type: ignore[union-attr]
+    await points.writers[0].maintenance.merge(points.shards[0].state.segments)  # type: ignore[union-attr]
+    kept = [info.key async for info in store.list_from(points.shards[0].prefix) if "/seg/" in info.key]
     assert len(kept) == 2
-    points._shard._pinned.clear()
+    points.shards[0]._pinned.clear()
     assert await _all(points, as_of="first") == before
     await points.drop_snapshot("first")
-    await points._maintenance.fold()  # type: ignore[union-attr]
-    keys = [info.key.split("/")[-2] async for info in store.list_from(points._shard.prefix)]
+    await points.writers[0].maintenance.fold()  # type: ignore[union-attr]
+    keys = [info.key.split("/")[-2] async for info in store.list_from(points.shards[0].prefix)]
     assert "man" not in keys
     assert keys.count("seg") == 1
 

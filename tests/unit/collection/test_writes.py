@@ -36,7 +36,7 @@ async def test_delete_by_filter_spares_what_stops_matching_meanwhile(
 ) -> None:
     ours, theirs = nodes
     await ours.upsert(["a", "b"], np.ones((2, DIM)), [{"odd": True}, {"odd": True}])
-    resolve, resolved = ours._in_thread, 0
+    resolve, resolved = ours.writers[0]._in_thread, 0
 
     async def resolve_slowly(work: object) -> object:
         nonlocal resolved
@@ -47,7 +47,7 @@ async def test_delete_by_filter_spares_what_stops_matching_meanwhile(
         return ids
 
     with monkeypatch.context() as slow:
-        slow.setattr(ours, "_in_thread", resolve_slowly)
+        slow.setattr(ours.writers[0], "_in_thread", resolve_slowly)
         deleted, _ = await ours.delete_where(ODD)
     assert deleted == 1
     (a, b) = await ours.get(["a", "b"])
@@ -61,7 +61,7 @@ async def test_delete_by_filter_comes_to_an_end_while_this_node_writes(
 ) -> None:
     ours, _ = nodes
     await ours.upsert(range(10), np.ones((10, DIM)), [{"odd": bool(n % 2)} for n in range(10)])
-    resolve, writes = ours._in_thread, []
+    resolve, writes = ours.writers[0]._in_thread, []
 
     async def resolve_beside_writes(work: object) -> object:
         ids = await resolve(work)
@@ -71,7 +71,7 @@ async def test_delete_by_filter_comes_to_an_end_while_this_node_writes(
         return ids
 
     with monkeypatch.context() as slow:
-        slow.setattr(ours, "_in_thread", resolve_beside_writes)
+        slow.setattr(ours.writers[0], "_in_thread", resolve_beside_writes)
         deleted, _ = await asyncio.wait_for(ours.delete_where(ODD), 30)
     assert deleted == 5
     await asyncio.gather(*writes)
@@ -98,7 +98,7 @@ async def test_patch_finds_the_point_while_a_large_slot_replaces_it(nodes: list[
     ours, theirs = nodes
     rows = 4 * INLINE_ROWS
     await ours.upsert(range(rows), np.ones((rows, DIM)))
-    await ours._maintenance.fold()
+    await ours.writers[0].maintenance.fold()
     for n in range(5):
         replacing = asyncio.create_task(theirs.upsert(range(rows), np.full((rows, DIM), n)))
         patches = [asyncio.create_task(ours.patch(id_, {"n": n})) for id_ in range(0, rows, rows // 4)]
@@ -127,7 +127,7 @@ async def test_a_slot_whose_applying_failed_is_applied_whole_later(
     ours, _ = nodes
     oracle = Oracle()
     await oracle.upsert(ours, range(10))
-    await ours._maintenance.fold()
+    await ours.writers[0].maintenance.fold()
     with monkeypatch.context() as short:
 
         def out_of_memory(*args: object) -> None:

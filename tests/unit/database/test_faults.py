@@ -216,8 +216,8 @@ async def test_close_during_anything(seed: int) -> None:
             await collection.count()
 
     work = [
-        write(), read(), collection._maintenance.fold(), collection.wait_indexed(), database.list_collections(),
-        database.create_collection(CollectionSpec("other", DIM)),
+        write(), read(), collection.writers[0].maintenance.fold(), collection.wait_indexed(),
+        database.list_collections(), database.create_collection(CollectionSpec("other", DIM)),
     ]  # fmt: skip
     tasks = [asyncio.create_task(job) for job in work]
     for _ in range(int(rng.integers(1, 400))):

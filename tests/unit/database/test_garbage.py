@@ -24,7 +24,7 @@ async def _filled(database: Database, name: str = "points") -> None:
     await collection.upsert([str(i) for i in range(60)], data)
     await collection.wait_indexed()
     await collection.upsert([str(i) for i in range(40)], data[:40])
-    await collection._maintenance.fold()  # type: ignore[union-attr]
+    await collection.writers[0].maintenance.fold()  # type: ignore[union-attr]
 
 
 async def _segments(store: FaultyStore) -> int:
@@ -63,7 +63,7 @@ async def test_snapshots_outlive_rounds() -> None:
     collection = await database.collection("points")
     await collection.create_snapshot("first")
     await collection.delete([str(i) for i in range(50)])
-    await collection._maintenance.fold()  # type: ignore[union-attr]
+    await collection.writers[0].maintenance.fold()  # type: ignore[union-attr]
     for _ in range(4):
         await database.collect_garbage(interval_secs=0)
     fresh = await Database.open(store, SETTINGS)
@@ -103,10 +103,10 @@ async def test_work_of_an_epoch_that_is_over_begins_anew() -> None:
     for _ in range(3):
         await database.collect_garbage(interval_secs=0)
     await collection.delete(["1"])
-    await collection._maintenance.fold()  # type: ignore[union-attr]
-    assert collection._shard.state.slots_in_tail == 1  # it learnt of the epoch by being refused
-    await collection._maintenance.fold()  # type: ignore[union-attr]
-    assert collection._shard.state.slots_in_tail == 0
+    await collection.writers[0].maintenance.fold()  # type: ignore[union-attr]
+    assert collection.shards[0].state.slots_in_tail == 1  # it learnt of the epoch by being refused
+    await collection.writers[0].maintenance.fold()  # type: ignore[union-attr]
+    assert collection.shards[0].state.slots_in_tail == 0
     assert await collection.count() == 59
     await database.close()
 

@@ -64,7 +64,7 @@ class Shard:
 
     def snapshot(self) -> Snapshot:
         parts = [Part(kept.segment, kept.live.copy()) for kept in self.segments]
-        return Snapshot((*parts, Part(self.table.snapshot())), self.lsn, self.spec)
+        return Snapshot((*parts, Part(self.table.snapshot())), (self.lsn,), self.spec)
 
     def _write(self, sources: Sequence[Source], graph: bytes | None) -> Segment:
         self.written += 1

@@ -87,7 +87,7 @@ def test_fewer_matches_than_top_k_give_fewer_answers(shard: Callable[..., Shard]
     )
     assert (len(even), len(none), len(every)) == (15, 0, 30)
     assert execute(made.snapshot(), []) == []
-    assert execute(Snapshot((), 0, made.spec), [SearchQuery(vector)]) == [[]]
+    assert execute(Snapshot((), (0,), made.spec), [SearchQuery(vector)]) == [[]]
 
 
 def test_deadline_in_the_past_is_an_error(shard: Callable[..., Shard]) -> None:
@@ -178,7 +178,7 @@ def test_searches_agree_with_their_snapshot_while_the_memtable_grows() -> None:
         reader.start()
     for n in range(3000):
         table.apply_upsert([str(n)], np.array([[n]], np.float32), [b'{"n":%d}' % n], n)
-        snapshots.append(Snapshot((Part(table.snapshot()),), n, spec))
+        snapshots.append(Snapshot((Part(table.snapshot()),), (n,), spec))
     done.set()
     for reader in readers:
         reader.join()

@@ -63,5 +63,5 @@ def test_a_snapshot_does_not_see_later_writes(shard: Callable[..., Shard]) -> No
 
 
 def test_an_empty_snapshot_answers(shard: Callable[..., Shard]) -> None:
-    snapshot = Snapshot((), 0, shard().spec)
+    snapshot = Snapshot((), (0,), shard().spec)
     assert (count(snapshot), scroll(snapshot), matching_ids(snapshot), fetch(snapshot, ["a"])) == (0, [], [], [None])
