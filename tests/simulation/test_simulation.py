@@ -88,7 +88,7 @@ async def _as_if_written(work: dict[int, Coroutine[Any, Any, Written]]) -> Writt
 
 def test_garbage_is_collected_and_snapshots_are_used() -> None:
     before = METRICS.gc_objects._value.get()
-    reports = [simulate(seed) for seed in range(0, 16) if seed % 4 < 2]  # of one shard each: others have no snapshots
+    reports = [simulate(seed) for seed in range(16) if seed % 4 < 2]  # of one shard each: others have no snapshots
     assert METRICS.gc_objects._value.get() > before
     assert sum(report.snapshots for report in reports) > 10
 
