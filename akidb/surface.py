@@ -84,6 +84,7 @@ class AsyncDatabase(ABC, Generic[C]):
         index: IndexParams | Mapping[str, Any] | None = None,
         payload_schema: Mapping[str, Any] | None = None,
         shard_count: int = 1,
+        idempotency_key: str | None = None,
     ) -> C:
         """A new collection of `dim`-dimensional vectors under "cosine", "euclidean" or "dot".
 
@@ -92,6 +93,8 @@ class AsyncDatabase(ABC, Generic[C]):
                 optional.
             shard_count: 1 to 256 logs, over which the points are spread by their ids: more of them take more writes at
                 a time, and a batch is all or nothing in each, not in all together.
+            idempotency_key: a name for this request: sent again under it, whichever node it reaches, it is not done
+                again, and answered as before.
 
         Raises:
             ConflictError: a collection of that name exists.

@@ -6,14 +6,13 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import quote
-from uuid import uuid4
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from akidb.client import schemas
-from akidb.client.transport import Transport, plain
+from akidb.client.transport import Transport, key_or_new, plain
 from akidb.errors import DeadlineExceededError, InvalidInputError, ReadOnlyError
 from akidb.session import joined
 from akidb.surface import check_options, check_page, check_target, check_timeout, refuse
@@ -341,8 +340,8 @@ class RemoteCollection:
     ) -> schemas.Written:
         """Sends a write until its answer comes; under a key, so that it is done once."""
         self._refuse_if_read_only()
-        named = uuid4().hex if key is None else key
-        answer = await self._transport.exchange(method, self._path + path, body, repeatable=False, key=named)
+        path = self._path + path
+        answer = await self._transport.exchange(method, path, body, repeatable=False, key=key_or_new(key))
         written = msgspec.json.decode(answer.body, type=schemas.Written)
         self._token = joined(self._token, answer.token)  # answers may come in another order than the writes
         return written

@@ -11,7 +11,7 @@ import msgspec
 
 from akidb.client import schemas
 from akidb.client.collection import RemoteCollection
-from akidb.client.transport import TIMEOUT_SECS, Transport
+from akidb.client.transport import TIMEOUT_SECS, Transport, key_or_new
 from akidb.errors import AkiDBError, ReadOnlyError, UnavailableError
 from akidb.surface import AsyncDatabase
 from akidb.types import INDEX_FIELDS, CollectionSpec, IndexParams, Metric
@@ -60,6 +60,7 @@ class RemoteDatabase(AsyncDatabase[RemoteCollection]):
         index: IndexParams | Mapping[str, Any] | None = None,
         payload_schema: Mapping[str, Any] | None = None,
         shard_count: int = 1,
+        idempotency_key: str | None = None,
     ) -> RemoteCollection:
         """A new collection; `index` is IndexParams or a dict of some of its fields, `shard_count` into how many logs,
         1 to 256, its points are spread.
@@ -79,7 +80,7 @@ class RemoteDatabase(AsyncDatabase[RemoteCollection]):
             body["payload_schema"] = payload_schema
         if shard_count != 1:
             body["shard_count"] = shard_count
-        await self._transport.send("POST", "/collections", body, repeatable=False)
+        await self._transport.exchange("POST", "/collections", body, repeatable=False, key=key_or_new(idempotency_key))
         return await self.collection(name)
 
     async def collection(self, name: str) -> RemoteCollection:
@@ -95,10 +96,11 @@ class RemoteDatabase(AsyncDatabase[RemoteCollection]):
         answer = await self._transport.send("GET", "/collections", repeatable=True)
         return sorted(entry.name for entry in msgspec.json.decode(answer, type=schemas.Listing).collections)
 
-    async def drop_collection(self, name: str) -> None:
+    async def drop_collection(self, name: str, *, idempotency_key: str | None = None) -> None:
         """Removes a collection with all its points. Raises NotFoundError."""
         self._refuse_if_read_only()
-        await self._transport.send("DELETE", f"/collections/{quote(name, safe='')}", repeatable=False)
+        path = f"/collections/{quote(name, safe='')}"
+        await self._transport.exchange("DELETE", path, repeatable=False, key=key_or_new(idempotency_key))
 
     async def close(self) -> None:
         """Closes the connections."""

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 import aiohttp
 import msgspec
@@ -164,6 +165,11 @@ class Transport:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+
+def key_or_new(key: str | None) -> str:
+    """The caller's name for a write, or one of our own: under a key a write may be sent until its answer comes."""
+    return uuid4().hex if key is None else key
 
 
 def _checked(key: str) -> str:

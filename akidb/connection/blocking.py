@@ -376,6 +376,7 @@ class Connection:
         index: IndexParams | Mapping[str, Any] | None = None,
         payload_schema: Mapping[str, Any] | None = None,
         shard_count: int = 1,
+        idempotency_key: str | None = None,
     ) -> Collection:
         """A new collection of `dim`-dimensional vectors under "cosine", "euclidean" or "dot".
 
@@ -383,13 +384,21 @@ class Connection:
             index: IndexParams, or what REST takes: {"type", "m", "ef_construction", "ef_search"}, each optional.
             shard_count: 1 to 256 logs, over which the points are spread by their ids: more of them take more writes at
                 a time, and a batch is all or nothing in each, not in all together.
+            idempotency_key: a name for this request: sent again under it, whichever node it reaches, it is not done
+                again, and answered as before.
 
         Raises:
             ConflictError: a collection of that name exists.
             InvalidInputError: bad name, dimension or index parameters.
         """
         created: Coroutine[Any, Any, AsyncCollection] = self._inner.create_collection(
-            name, dim, metric=metric, index=index, payload_schema=payload_schema, shard_count=shard_count
+            name,
+            dim,
+            metric=metric,
+            index=index,
+            payload_schema=payload_schema,
+            shard_count=shard_count,
+            idempotency_key=idempotency_key,
         )
         return Collection(self._io.run(created), self._io)
 
@@ -423,9 +432,9 @@ class Connection:
         """Names, sorted."""
         return self._io.run(self._inner.list_collections())
 
-    def drop_collection(self, name: str) -> None:
+    def drop_collection(self, name: str, *, idempotency_key: str | None = None) -> None:
         """Removes a collection with all its points. Raises NotFoundError."""
-        self._io.run(self._inner.drop_collection(name))
+        self._io.run(self._inner.drop_collection(name, idempotency_key=idempotency_key))
 
     def close(self) -> None:
         """Waits for writes under way and lets go of files and sockets. What was acknowledged is durable without it."""

@@ -310,6 +310,7 @@ class EmbeddedDatabase(AsyncDatabase[EmbeddedCollection]):
         index: IndexParams | Mapping[str, Any] | None = None,
         payload_schema: Mapping[str, Any] | None = None,
         shard_count: int = 1,
+        idempotency_key: str | None = None,
     ) -> EmbeddedCollection:
         """A new collection; `index` is IndexParams or a dict of some of its fields, `shard_count` into how many logs,
         1 to 256, its points are spread.
@@ -320,7 +321,8 @@ class EmbeddedDatabase(AsyncDatabase[EmbeddedCollection]):
         """
         params = IndexParams.parse(index, self.engine.default_index)
         spec = CollectionSpec(name, dim, Metric.parse(metric), params, payload_schema, shard_count)
-        return EmbeddedCollection(await self.engine.create_collection(spec), self.engine, self._settings)
+        made = await self.engine.create_collection(spec, idempotency_key=idempotency_key)
+        return EmbeddedCollection(made, self.engine, self._settings)
 
     async def collection(self, name: str) -> EmbeddedCollection:
         """An existing collection. Raises NotFoundError."""
@@ -330,9 +332,9 @@ class EmbeddedDatabase(AsyncDatabase[EmbeddedCollection]):
         """Names, sorted."""
         return [collection.spec.name for collection in await self.engine.list_collections()]
 
-    async def drop_collection(self, name: str) -> None:
+    async def drop_collection(self, name: str, *, idempotency_key: str | None = None) -> None:
         """Removes a collection with all its points. Raises NotFoundError."""
-        await self.engine.drop_collection(name)
+        await self.engine.drop_collection(name, idempotency_key=idempotency_key)
 
     async def close(self) -> None:
         """Waits for writes under way and lets go of files. What was acknowledged is durable without it."""

@@ -6,11 +6,13 @@ The catalogue's state is small, so it is never folded: opening a store replays a
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
 
+from akidb.collection.requests import Written
 from akidb.errors import CorruptionError
 from akidb.types import CollectionSpec, IndexParams, Lsn, Metric
 from akidb.wal import Entry, Slot
@@ -55,6 +57,12 @@ class Dropped(msgspec.Struct, tag="drop", tag_field="op"):
     uuid: UUID
 
 
+class Dropping(msgspec.Struct, tag="dropping", tag_field="op"):
+    """A request asked for a drop under a key: whoever is asked again under it finishes that drop, and no other."""
+
+    uuid: UUID
+
+
 class Altered(msgspec.Struct, tag="alter", tag_field="op", omit_defaults=True):
     """Index parameters that changed; None: as before. Of two changes at once both hold, of one parameter the later."""
 
@@ -75,11 +83,19 @@ class Altered(msgspec.Struct, tag="alter", tag_field="op", omit_defaults=True):
         return msgspec.structs.replace(created, **changes)
 
 
-_decoder = msgspec.json.Decoder(Created | Dropped | Altered)
+_decoder = msgspec.json.Decoder(Created | Dropped | Dropping | Altered)
 
 
-def record(what: Created | Dropped | Altered) -> Entry:
+def record(what: Created | Dropped | Dropping | Altered) -> Entry:
     return Entry(msgspec.json.encode(what))
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request under a key that is in the log: what it was, and which collection it made or dropped."""
+
+    done: Written
+    collection: UUID
 
 
 class Catalogue:
@@ -93,6 +109,8 @@ class Catalogue:
         self._batches: set[UUID] = set()
         self.dropped: dict[UUID, int] = {}
         """Collections that are gone for good, with how many shards they had; no record brings one of them back."""
+        self.requests: dict[UUID, Asked] = {}
+        """Requests under a key, by the uuid that the key makes; the log is never folded, so none is forgotten."""
         self.altered: set[UUID] = set()
         """Collections that were altered; whoever tells them empties it."""
 
@@ -113,11 +131,14 @@ class Catalogue:
             self._batches.add(batch.uuid)
             for operation in batch.operations:
                 if isinstance(operation, Entry):
-                    self._apply(operation, slot.lsn)
+                    collection = self._apply(operation, slot.lsn)
+                    if batch.once is not None:
+                        self.requests[batch.uuid] = Asked(Written.by(batch, slot.lsn), collection)
         self.applied = slot.lsn
         self.chain = slot.digest
 
-    def _apply(self, entry: Entry, lsn: Lsn) -> None:
+    def _apply(self, entry: Entry, lsn: Lsn) -> UUID:
+        """Takes one record; returns the collection that it is about."""
         try:
             change = _decoder.decode(entry.json)
         except msgspec.DecodeError as error:
@@ -132,11 +153,14 @@ class Catalogue:
                 altered = change.on(self._by_uuid[change.uuid])
                 self._by_name[altered.name] = self._by_uuid[altered.uuid] = altered
                 self.altered.add(altered.uuid)
-        else:
+        elif isinstance(change, Dropped):
             gone = self._by_uuid.pop(change.uuid, None)
             self.dropped.setdefault(change.uuid, 1 if gone is None else gone.shard_count)
             if gone is not None:
                 del self._by_name[gone.name]
+
+        uuid: UUID = change.uuid
+        return uuid
 
     async def reload(self) -> None:
         raise CorruptionError("slots of the catalogue's log are missing, though it is never folded")

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import Context
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 from uuid import UUID, uuid4
 
 from akidb.codec.frame import KIND_CATALOGUE_HEAD, KIND_CATALOGUE_SLOT
 from akidb.collection import Collection, Shard, Workers, shard_uuid
+from akidb.collection.requests import DoneError, Request
 from akidb.config import Settings
-from akidb.database.catalogue import Altered, Catalogue, Created, Dropped, record
+from akidb.database.catalogue import Altered, Asked, Catalogue, Created, Dropped, Dropping, record
 from akidb.database.format import ensure_format
 from akidb.database.garbage import Garbage, Round
+from akidb.database.validate import validate_spec
 from akidb.errors import (
     AkiDBError,
     ConflictError,
@@ -28,16 +29,14 @@ from akidb.errors import (
     ReadOnlyError,
     UnavailableError,
 )
-from akidb.filter import PayloadSchema
 from akidb.manifest import HeadStore
 from akidb.storage.breaking import writes_refused
 from akidb.storage.keys import PROBE_FOLDER
 from akidb.storage.object_store import ObjectStore
-from akidb.types import CODE_BITS, EF_MAX, INDEX_FIELDS, M_MAX, M_MIN, SHARDS_MAX, STRONG, CollectionSpec, IndexParams
-from akidb.wal import Appender, Entry, Log
+from akidb.types import INDEX_FIELDS, STRONG, CollectionSpec, IndexParams
+from akidb.wal import Appender, Entry, Log, Operation
 
 TENANT = UUID(int=0)
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 OPEN_TIMEOUT_SECS = 30.0
 CATALOGUE_TIMEOUT_SECS = 5.0
 """How long a request waits to hear which collections there are: a handful of small reads."""
@@ -118,16 +117,35 @@ class Database:
 
     # Collections
 
-    async def create_collection(self, spec: CollectionSpec) -> Collection:
+    async def create_collection(self, spec: CollectionSpec, *, idempotency_key: str | None = None) -> Collection:
         """Makes a collection; it is durable and visible to every node on return.
+
+        Args:
+            idempotency_key: the caller's name for the request: asked again under it, on any node, it is not done again,
+                and the collection that was made is returned.
 
         Raises:
             ConflictError: `collection_exists`.
-            InvalidInputError: bad name, dimension or index parameters.
+            InvalidInputError: bad name, dimension or index parameters; `idempotency_key_reused`.
+            NotFoundError: it was made under this key, and dropped since.
         """
         if self._read_only:
             raise ReadOnlyError(f"{self.location} is open read-only")
         validate_spec(spec, self._settings)
+        schema = None if spec.payload_schema is None else dict(spec.payload_schema)
+        told = (spec.name, spec.dim, spec.metric.value, asdict(spec.index), schema, spec.shard_count)
+        request = Request.of(idempotency_key, "create", told)
+        asked = await self._asked(request)
+        if asked is None:
+            asked = await self._create(spec, request)
+        created = None if asked is None else self._catalogue.named(asked.collection)
+        if asked is not None and created is None:
+            message = f"collection {spec.name!r} was made under this key and dropped since"
+            raise NotFoundError(message, code="collection_not_found")
+        return await self.collection(spec.name) if created is None else await self._opened(created)
+
+    async def _create(self, spec: CollectionSpec, request: Request | None) -> Asked | None:
+        """Makes it; of a request the answer."""
         uuid = uuid4()
 
         def free() -> None:
@@ -138,16 +156,18 @@ class Database:
             async with asyncio.timeout(self._write_timeout_secs) as limit, self._creating:
                 await self._follow_catalogue()
                 await self._finish_drop(spec.name)
+                asked = None if request is None else self._known(request)
+                if asked is not None:  # the same request came twice at once
+                    return asked
                 free()
                 await self._lay_down(uuid, spec.shard_count)
                 limit.reschedule(None)  # from here on a timeout would not tell whether there is a collection now
-                await self._append_catalogue(record(Created.of(uuid, spec)), free)
+                return await self._append_catalogue(record(Created.of(uuid, spec)), free, request)
         except TimeoutError as late:
             if isinstance(late, AkiDBError):
                 raise
             message = f"{self.location} did not answer within {self._write_timeout_secs:g} s; nothing was created"
             raise UnavailableError(message) from late
-        return await self.collection(spec.name)
 
     async def collection(self, name: str, *, at_hand: bool = False) -> Collection:
         """The collection of that name. Raises NotFoundError `collection_not_found`.
@@ -176,14 +196,46 @@ class Database:
                 found.append(await self._opened(created))
         return found
 
-    async def drop_collection(self, name: str) -> None:
-        """Seals the collection's log, then takes its name out of the catalogue. Raises NotFoundError."""
+    async def drop_collection(self, name: str, *, idempotency_key: str | None = None) -> None:
+        """Seals the collection's logs, then takes its name out of the catalogue.
+
+        Args:
+            idempotency_key: the caller's name for the request: asked again under it, on any node, it is not done again,
+                whatever has the name by then.
+
+        Raises:
+            NotFoundError: `collection_not_found`.
+            InvalidInputError: `idempotency_key_reused`.
+        """
         if self._read_only:
             raise ReadOnlyError(f"{self.location} is open read-only")
+        request = Request.of(idempotency_key, "drop", name)
+        asked = await self._asked(request)
         await self._follow_catalogue()
+        if asked is None:
+            created = self._named(name)
+            if request is None:
+                await self._drop(created)
+                return
+
+            def still_there() -> None:
+                if self._catalogue.named(created.uuid) is None:
+                    raise NotFoundError(f"there is no collection {name!r}", code="collection_not_found")
+
+            asked = await self._append_catalogue(record(Dropping(created.uuid)), still_there, request)
+            assert asked is not None, "of a request there is an answer"
+        present = self._catalogue.named(asked.collection)
+        if present is not None:
+            with contextlib.suppress(NotFoundError):  # another node dropped it meanwhile
+                await self._drop(present)
+
+    def _named(self, name: str) -> Created:
         created = self._catalogue.collections.get(name)
         if created is None:
             raise NotFoundError(f"there is no collection {name!r}", code="collection_not_found")
+        return created
+
+    async def _drop(self, created: Created) -> None:
         collection = await self._opened(created)
         await collection.seal()
         await collection.clear()
@@ -318,16 +370,44 @@ class Database:
             if created is not None and opened is not None:
                 await opened.take_spec(created.spec())
 
-    async def _append_catalogue(self, entry: Entry, check: Callable[[], None] | None) -> None:
+    async def _append_catalogue(
+        self, entry: Entry, check: Callable[[], None] | None, request: Request | None = None
+    ) -> Asked | None:
+        """Puts a record into the log; of a request, unless the log has it already. Returns the request's answer."""
         deadline = time.monotonic() + self._write_timeout_secs
-        await self._watched(self._appender.append([entry], deadline=deadline, check=check, exact=True))
+        operations: list[Operation] = [entry] if request is None else [request.once, entry]
+
+        def judge() -> None:
+            if request is not None and request.uuid in self._catalogue.requests:
+                raise DoneError(self._catalogue.requests[request.uuid].done)
+            if check is not None:
+                check()
+
+        uuid = None if request is None else request.uuid
+        putting = self._appender.append(operations, deadline=deadline, check=judge, exact=True, uuid=uuid)
+        with contextlib.suppress(DoneError):
+            await self._watched(putting)
         await self._tell_altered()
+        return None if request is None else self._known(request)
+
+    async def _asked(self, request: Request | None) -> Asked | None:
+        """The answer of a request that was made before."""
+        if request is None:
+            return None
+        await self._follow_catalogue()
+        return self._known(request)
+
+    def _known(self, request: Request) -> Asked | None:
+        asked = self._catalogue.requests.get(request.uuid)
+        if asked is not None:
+            request.refuse_another(asked.done)
+        return asked
 
     async def _watched(self, answer: Awaitable[object]) -> None:
         """Remembers whether the store answers, for readiness."""
         try:
             await answer
-        except ConflictError:
+        except (ConflictError, DoneError):
             raise
         except AkiDBError as error:
             self._last_failure = error
@@ -380,42 +460,3 @@ class Database:
         await self._appender.close()
         await asyncio.to_thread(self._workers.close)
         await self._store.close()
-
-
-def validate_spec(spec: CollectionSpec, settings: Settings) -> None:
-    """Refuses names, dimensions and index parameters that cannot be. Raises InvalidInputError."""
-    limits = settings.api.validation
-    faults: list[Fault] = []
-    if (
-        not isinstance(spec.name, str)
-        or not NAME.match(spec.name)
-        or len(spec.name) > limits.collection_name_max_length
-    ):
-        faults.append(
-            Fault(
-                ("name",),
-                f"is {spec.name!r}, expected 1 to {limits.collection_name_max_length} characters: a letter or digit, "
-                "then letters, digits, '.', '_', '-'",
-            )
-        )
-    for loc, value, low, high in (
-        (("vector_dim",), spec.dim, 1, limits.vector_dimension_max),
-        (("shard_count",), spec.shard_count, 1, SHARDS_MAX),
-        (("index", "m"), spec.index.m, M_MIN, M_MAX),
-        (("index", "ef_construction"), spec.index.ef_construction, 1, EF_MAX),
-        (("index", "ef_search"), spec.index.ef_search, 1, EF_MAX),
-    ):
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            faults.append(Fault(loc, f"is {value!r}, expected an integer from {low} to {high}"))
-    PayloadSchema.parse(spec.payload_schema)
-    for loc, word, words in (
-        (("index", "type"), spec.index.type, ("auto", "hnsw", "flat")),
-        (("index", "quantization"), spec.index.quantization, tuple(CODE_BITS)),
-    ):
-        if word not in words:
-            faults.append(Fault(loc, f"is {word!r}, expected {', '.join(words[:-1])} or {words[-1]}"))
-    if faults:
-        first = faults[0]
-        raise InvalidInputError(
-            f"{'.'.join(map(str, first.loc))} {first.msg}", code="invalid_collection", faults=faults
-        )

@@ -217,3 +217,18 @@ async def test_a_batch_that_some_shards_refuse_names_them(client):
     ]  # fmt: skip
     again = await client.post(vectors, {"vectors": points[1:2]})
     assert (again.status, again.code) == (409, "point_exists")
+
+
+async def test_creating_and_deleting_under_a_key_is_done_once(client):
+    body = {"name": "books", "vector_dim": 3}
+    made = await client.call("POST", "/collections", body, Idempotency_Key="made")
+    assert made.status == 201
+    assert (await client.call("POST", "/collections", body, Idempotency_Key="made")).status == 201
+    assert (await client.call("POST", "/collections", body, Idempotency_Key="other")).code == "collection_exists"
+    for _ in range(2):
+        assert (await client.call("DELETE", "/collections/books", Idempotency_Key="gone")).status == 204
+    gone = await client.call("POST", "/collections", body, Idempotency_Key="made")
+    assert (gone.status, gone.code) == (404, "collection_not_found")
+    assert (await client.call("POST", "/collections", body)).status == 201
+    assert (await client.call("DELETE", "/collections/books", Idempotency_Key="gone")).status == 204
+    assert (await client.get("/collections/books")).status == 200

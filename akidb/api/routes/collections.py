@@ -12,7 +12,7 @@ from aiohttp import web
 from akidb.api import body as bodies
 from akidb.api import consistency, schemas
 from akidb.api.errors import refuse
-from akidb.api.route import Parameter, Route, json_response
+from akidb.api.route import KEY_HEADER, Parameter, Route, json_response
 from akidb.api.service import SERVICE
 from akidb.collection import Collection
 from akidb.database import Database
@@ -39,7 +39,8 @@ async def create(request: web.Request) -> web.Response:
     database = request.app[SERVICE].require()
     wanted = bodies.decode(_CREATE, await bodies.read(request))
     PayloadSchema.parse(wanted.payload_schema)
-    made = await database.create_collection(_spec(wanted, database))
+    key = request.headers.get(KEY_HEADER)
+    made = await database.create_collection(_spec(wanted, database), idempotency_key=key)
     location = {"Location": f"/collections/{made.spec.name}"}  # names need no escaping
     return json_response(describe(await made.info()), status=201, headers=location | consistency.token(made))
 
@@ -109,7 +110,8 @@ async def alter(request: web.Request) -> web.Response:
 
 
 async def delete(request: web.Request) -> web.Response:
-    await request.app[SERVICE].require().drop_collection(request.match_info["name"])
+    key = request.headers.get(KEY_HEADER)
+    await request.app[SERVICE].require().drop_collection(request.match_info["name"], idempotency_key=key)
     return web.Response(status=204)
 
 
@@ -168,7 +170,8 @@ def _index(info: CollectionInfo) -> schemas.IndexDescription:
 ROUTES = (
     Route(
         "POST", "/collections", create, "Create a collection", "collections",
-        body=schemas.CreateCollection, answer=schemas.CollectionDescription, status=201, problems=(409, 422, 507),
+        body=schemas.CreateCollection, answer=schemas.CollectionDescription, status=201, problems=(404, 409, 422, 507),
+        once=True,
     ),
     Route(
         "GET", "/collections", list_all, "List the collections", "collections",
@@ -184,7 +187,7 @@ ROUTES = (
     ),
     Route(
         "DELETE", "/collections/{name}", delete, "Delete a collection with all its points", "collections",
-        status=204, problems=(404,),
+        status=204, problems=(404, 422), once=True,
     ),
     Route(
         "GET", "/collections/{name}/index", index, "How far the index is", "collections",

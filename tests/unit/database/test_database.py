@@ -16,7 +16,7 @@ from akidb.codec.frame import KIND_FORMAT, decode
 from akidb.config import Settings
 from akidb.config.load import BY_PATH
 from akidb.database import Database
-from akidb.database.database import validate_spec
+from akidb.database.validate import validate_spec
 from akidb.errors import (
     AkiDBError,
     ConfigurationError,
