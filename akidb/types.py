@@ -224,6 +224,15 @@ class CompactionState:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheState:
+    """How many bytes of a collection's segments this machine holds, of how many, and whether it keeps them."""
+
+    pinned: bool = False
+    cached_bytes: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class CollectionInfo:
     """What GET /collections/{name} shows. `lsn` is the figures' log position (of several
     shards the largest), `bytes` what segments and tail hold."""
@@ -236,6 +245,7 @@ class CollectionInfo:
     index: IndexState
     version: int
     compaction: CompactionState = CompactionState()
+    cache: CacheState = CacheState()
 
 
 @dataclass(frozen=True, slots=True)

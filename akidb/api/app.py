@@ -13,11 +13,11 @@ from akidb.api.middleware.follow_name import follow_name
 from akidb.api.middleware.observe import observe
 from akidb.api.openapi import document
 from akidb.api.route import Route
-from akidb.api.routes import collections, meta, search, snapshots, vectors
+from akidb.api.routes import cache, collections, meta, search, snapshots, vectors
 from akidb.api.service import SERVICE, Service
 
 ROUTES: tuple[Route, ...] = (
-    *collections.ROUTES, *vectors.ROUTES, *search.ROUTES, *snapshots.ROUTES, *health.ROUTES, *meta.ROUTES
+    *collections.ROUTES, *vectors.ROUTES, *search.ROUTES, *snapshots.ROUTES, *cache.ROUTES, *health.ROUTES, *meta.ROUTES
 )  # fmt: skip
 """Every operation there is."""
 

@@ -51,6 +51,7 @@ CODES: dict[str, str] = {
     "invalid_consistency": "The consistency is none of the four.",
     "invalid_token": "The session token is none that AkiDB gave for a write to this collection.",
     "session_not_reached": "The log did not reach the session's write in time: the store is an older copy, or lags.",
+    "cache_too_small": "The pinned collections would not fit the node's file cache; nothing was changed.",
     "warming": "The request needs the collection's segments here; they are being fetched from the bucket. Try again.",
     "deadline_exceeded": "Time ran out; the work has stopped.",
     "outcome_unknown": "Time ran out while a write was under way: it may or may not have happened. Read to find out.",

@@ -228,6 +228,19 @@ class CompactionDescription(Struct):
     progress: float
 
 
+class CacheDescription(Struct):
+    """Bytes of the segments that the answering node has on its machine, of all, and whether they are kept there."""
+
+    pinned: bool
+    cached_bytes: int
+    bytes: int
+
+
+class CacheAnswer(Struct):
+    collection: str
+    cache: CacheDescription
+
+
 class CollectionDescription(Struct):
     name: str
     vector_dim: int
@@ -239,6 +252,7 @@ class CollectionDescription(Struct):
     version: int
     index: IndexDescription
     compaction: CompactionDescription
+    cache: CacheDescription
     payload_schema: dict[str, Any] | None = None
     shard_count: int = 1
     replication: int = 1

@@ -18,6 +18,7 @@ from akidb.session import joined
 from akidb.surface import check_options, check_page, check_target, check_timeout, refuse
 from akidb.types import (
     AnyConsistency,
+    CacheState,
     CollectionInfo,
     CollectionSpec,
     Consistency,
@@ -268,6 +269,23 @@ class RemoteCollection:
         """Counts, sizes and the state of the index."""
         body = await self._transport.send("GET", self._path, repeatable=True)
         return msgspec.json.decode(body, type=schemas.CollectionDescription).info()
+
+    async def pin(self) -> CacheState:
+        """Keeps the collection's segments on the machine of the server that answers: fetched in the background, never
+        removed from its file cache, also after a restart. Returns how much is there.
+
+        Raises:
+            InvalidInputError: `cache_too_small`: they and what is pinned already do not fit; nothing was changed.
+        """
+        return await self._pinning("POST")
+
+    async def unpin(self) -> CacheState:
+        """Lets that server's file cache remove them again."""
+        return await self._pinning("DELETE")
+
+    async def _pinning(self, method: str) -> CacheState:
+        body = await self._transport.send(method, f"{self._path}/cache/pin", repeatable=True)
+        return msgspec.json.decode(body, type=schemas.CacheAnswer).cache.state()
 
     async def alter_index(self, changes: Mapping[str, Any]) -> None:
         """Changes some of the index parameters, {"type", "m", "ef_construction", "ef_search", "quantization"}; returns

@@ -10,6 +10,7 @@ import numpy as np
 
 from akidb.types import (
     INDEX_FIELDS,
+    CacheState,
     CollectionInfo,
     CollectionSpec,
     CompactionState,
@@ -95,6 +96,19 @@ class Compaction(msgspec.Struct):
     progress: float = 0.0
 
 
+class Cache(msgspec.Struct):
+    pinned: bool = False
+    cached_bytes: int = 0
+    bytes: int = 0
+
+    def state(self) -> CacheState:
+        return CacheState(self.pinned, self.cached_bytes, self.bytes)
+
+
+class CacheAnswer(msgspec.Struct):
+    cache: Cache
+
+
 class CollectionDescription(msgspec.Struct):
     name: str
     vector_dim: int
@@ -106,6 +120,7 @@ class CollectionDescription(msgspec.Struct):
     version: int = 0
     index: Index = msgspec.field(default_factory=Index)
     compaction: Compaction = msgspec.field(default_factory=Compaction)
+    cache: Cache = msgspec.field(default_factory=Cache)
     payload_schema: dict[str, Any] | None = None
     shard_count: int = 1
 
@@ -124,6 +139,7 @@ class CollectionDescription(msgspec.Struct):
             ),
             version=self.version,
             compaction=CompactionState(**msgspec.structs.asdict(self.compaction)),
+            cache=self.cache.state(),
         )
 
 

@@ -16,6 +16,7 @@ from uuid import UUID
 import numpy as np
 
 from akidb import query
+from akidb.collection.caching import Caching
 from akidb.collection.follower import Follower
 from akidb.collection.maintenance import Maintenance
 from akidb.collection.outcome import together
@@ -32,6 +33,7 @@ from akidb.session import lsns_for, session_token
 from akidb.types import (
     EF_MAX,
     EVENTUAL,
+    CacheState,
     CollectionInfo,
     CollectionSpec,
     CompactionState,
@@ -60,6 +62,8 @@ class Collection(Writes):
         self.uuid = uuid
         """What tells it from an earlier collection of its name."""
         self._followers = tuple(Follower(shard) for shard in shards) if read_only else ()
+        self._caching = Caching(shards)
+        self._caching.begin()
         self._looked_at_spec = time.monotonic()
         self._looking: asyncio.Task[None] | None = None
 
@@ -228,7 +232,15 @@ class Collection(Writes):
 
     async def info(self, *, consistency: Consistency | None = None) -> CollectionInfo:
         """Sums over the shards; `lsn` and `version` are the largest of theirs."""
-        snapshot = await self.snapshot(consistency)
+        return await self._described(await self.snapshot(consistency))
+
+    async def glance(self) -> CollectionInfo | None:
+        """What this node knows, the store unasked; None while it does not have the segments, or knows of a drop."""
+        if not self.is_warm or self.sealed:
+            return None
+        return await self._described(query.side_by_side([shard.state.snapshot() for shard in self.shards]))
+
+    async def _described(self, snapshot: Snapshot) -> CollectionInfo:
         states = [shard.state for shard in self.shards]
         segments = [segment for state in states for segment in state.segments]
         return CollectionInfo(
@@ -240,6 +252,7 @@ class Collection(Writes):
             index=IndexState.of([writer.index_state() for writer in self.writers]),
             version=max(state.head.version for state in states),
             compaction=CompactionState.of([writer.compaction_state() for writer in self.writers]),
+            cache=await self._caching.state(),
         )
 
     @property
@@ -250,6 +263,22 @@ class Collection(Writes):
             msg = f"is of a collection with {len(self.shards)} shards; so far only those with one have snapshots"
             raise refuse("invalid_snapshot", ("name",), msg)
         return self.writers[0].snapshots
+
+    async def pin(self) -> CacheState:
+        """Keeps the collection's segments on this machine: fetched in the background, never removed from the file
+        cache, also after a restart. Where the store is of this machine they are there anyway, and nothing is pinned.
+
+        Raises:
+            InvalidInputError: `cache_too_small`: they and what is pinned already do not fit; nothing changed.
+            StorageFullError: the cache can't be written.
+        """
+        self._refuse_closed()
+        return await self._caching.pin()
+
+    async def unpin(self) -> CacheState:
+        """Lets the file cache remove them again."""
+        self._refuse_closed()
+        return await self._caching.unpin()
 
     async def create_snapshot(self, name: str, *, timeout_ms: int | None = None) -> SnapshotInfo:
         """Keeps the points as they are now under `name`, without copying any.
@@ -365,6 +394,7 @@ class Collection(Writes):
             self._looking.cancel()
             await asyncio.gather(self._looking, return_exceptions=True)
         work = [each.close() for each in self._background()]
+        await self._caching.close()
         await asyncio.gather(*(shard.close() for shard in self.shards), *work)
 
 

@@ -34,6 +34,8 @@ class Fetching:
 
     def begin_soon(self) -> None:
         """Fetches in the background, until that is done."""
+        if self._background is not None:
+            return
         self._background = asyncio.create_task(self._begin(), context=Context())  # not that of who opened the shard
 
     async def _begin(self) -> None:

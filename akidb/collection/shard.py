@@ -90,7 +90,7 @@ class Shard:
             return
         self.remote = RemoteShard(self.store, self.heads, self.log, self.spec, head, self.open_segment)
         if sum(ref.bytes for ref in head.segments) <= self.settings.cache.hot_size_gb * (1 << 30):
-            self._fetching.begin_soon()
+            self.fetch_soon()
 
     async def _is_remote(self, head: Head) -> bool:
         large = [ref for ref in head.segments if ref.coarse_bytes]
@@ -105,6 +105,11 @@ class Shard:
         """
         if self._state is None:
             await self._fetching.wait(deadline)
+
+    def fetch_soon(self) -> None:
+        """Fetches the segments in the background, if they are not here."""
+        if not self.is_warm:
+            self._fetching.begin_soon()
 
     async def search_remote(
         self, queries: Sequence[SearchQuery], consistency: Consistency, *, deadline: float, wanted: Lsn = 0

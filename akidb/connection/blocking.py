@@ -21,6 +21,7 @@ from akidb.errors import UnavailableError
 from akidb.surface import check_timeout
 from akidb.types import (
     AnyConsistency,
+    CacheState,
     CollectionInfo,
     Consistency,
     IfVersion,
@@ -328,6 +329,21 @@ class Collection:
     def wait_indexed(self, timeout_ms: int = 600_000) -> None:
         """Returns when every point that is to be in a graph is in one; DeadlineExceededError past `timeout_ms`."""
         self._io.run(self._inner.wait_indexed(timeout_ms))
+
+    def pin(self) -> CacheState:
+        """Keeps the collection's segments in the file cache, of this machine or of the server that answers: fetched in
+        the background, never removed, also after a restart. Returns how much is there. Of a store that is a folder or
+        memory all is there anyway, and nothing is pinned.
+
+        Raises:
+            InvalidInputError: `cache_too_small`: they and what is pinned already do not fit; nothing was changed.
+            StorageFullError: the cache can't be written.
+        """
+        return self._io.run(self._inner.pin())
+
+    def unpin(self) -> CacheState:
+        """Lets the file cache remove them again."""
+        return self._io.run(self._inner.unpin())
 
     def alter_index(self, changes: Mapping[str, Any]) -> None:
         """Changes some of the index parameters, {"type", "m", "ef_construction", "ef_search", "quantization"}; returns

@@ -17,6 +17,7 @@ from akidb.query import SearchQuery
 from akidb.surface import AsyncDatabase, check_options, check_page, check_target, check_timeout, refuse
 from akidb.types import (
     AnyConsistency,
+    CacheState,
     CollectionInfo,
     CollectionSpec,
     Consistency,
@@ -274,6 +275,20 @@ class EmbeddedCollection:
     async def wait_indexed(self, timeout_ms: int = 600_000) -> None:
         """Returns when every point that is to be in a graph is in one; DeadlineExceededError past `timeout_ms`."""
         await self.engine.wait_indexed(timeout_ms)
+
+    async def pin(self) -> CacheState:
+        """Keeps the collection's segments in this machine's file cache: fetched in the background, never removed, also
+        after a restart. Returns how much is there. Without a bucket all is here anyway, and nothing is pinned.
+
+        Raises:
+            InvalidInputError: `cache_too_small`: they and what is pinned already do not fit; nothing was changed.
+            StorageFullError: the cache can't be written.
+        """
+        return await self.engine.pin()
+
+    async def unpin(self) -> CacheState:
+        """Lets the file cache remove them again."""
+        return await self.engine.unpin()
 
     async def alter_index(self, changes: Mapping[str, Any]) -> None:
         """Changes some of the index parameters, {"type", "m", "ef_construction", "ef_search", "quantization"}; returns

@@ -1,6 +1,7 @@
 """Object stores: one protocol, three stores, wrappers that stack over them."""
 
 from akidb.storage.factory import open_location, open_store
+from akidb.storage.file_cache import file_cache
 from akidb.storage.instrumented import Outcome, last_outcome
 from akidb.storage.object_store import Body, ObjectInfo, ObjectStore, Reply, Status
 from akidb.storage.probe import require_conditional_puts
@@ -12,6 +13,7 @@ __all__ = [
     "Outcome",
     "Reply",
     "Status",
+    "file_cache",
     "last_outcome",
     "open_location",
     "open_store",

@@ -1,8 +1,9 @@
 """A folder of files that may be fetched again: bounded by bytes, oldest use goes first, shared by a machine's
 processes.
 
-A file is complete or absent: it grows as `<name>.part` under flock, is synced, then renamed. The modification time is
-the time of last use. Blocking.
+A file is complete or absent: it grows as `<name>.part` under flock, is synced, then renamed. Beside it may lie ranges
+of it, `<name>.<start>-<end>`. The modification time is the time of last use. What is in a folder with a file `pinned`
+is not removed. Blocking.
 """
 
 from __future__ import annotations
@@ -11,13 +12,17 @@ import contextlib
 import errno
 import fcntl
 import os
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from akidb.storage.files import opened, sync
 
 _GRACE_SECS = 60.0  # whoever was just given a path has this long to open it
+_PIN = "pinned"
+_LOOK_SHARE = 1 / 64
+"""Ranges are small and many: room is looked for once they took this share of the budget."""
 
 
 class CacheFolder:
@@ -30,7 +35,8 @@ class CacheFolder:
 
     def __init__(self, root: Path, bytes_max: int) -> None:
         self.root = root
-        self._bytes_max = bytes_max
+        self.bytes_max = bytes_max
+        self._ranges_written = 0
 
     def find(self, name: str) -> Path | None:
         """The complete file, marked as used now."""
@@ -43,9 +49,63 @@ class CacheFolder:
             return path if path.exists() else None
         return path
 
-    def drop(self, name: str) -> None:
-        """Whoever has mapped the file keeps what it sees."""
-        (self.root / name).unlink(missing_ok=True)
+    def drop(self, name: str) -> bool:
+        """Drops the file and its ranges; whoever has mapped the file keeps what it sees. Whether there was any."""
+        path = self.root / name
+        there = path.exists()
+        path.unlink(missing_ok=True)
+        return self._drop_ranges(name) or there
+
+    def _drop_ranges(self, name: str) -> bool:
+        path = self.root / name
+        ranges = list(path.parent.glob(f"{path.name}.*-*"))
+        for found in ranges:
+            found.unlink(missing_ok=True)
+        return bool(ranges)
+
+    def read_range(self, name: str, start: int, end: int) -> bytes | None:
+        """The bytes [start, end) of the file, or of a range that was kept as such; None if neither is here."""
+        whole = self.find(name)
+        if whole is not None:
+            with contextlib.suppress(FileNotFoundError), opened(whole, os.O_RDONLY) as descriptor:
+                return os.pread(descriptor, end - start, start)
+        path = self._range(name, start, end)
+        with contextlib.suppress(FileNotFoundError):
+            data = path.read_bytes()
+            os.utime(path)
+            return data
+        return None
+
+    def keep_range(self, name: str, start: int, data: bytes) -> None:
+        """Not synced: who reads it checks it."""
+        self._ranges_written += len(data)
+        if self._ranges_written > self.bytes_max * _LOOK_SHARE:
+            self._evict(self._ranges_written)
+            self._ranges_written = 0
+        path = self._range(name, start, start + len(data))
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        part = path.with_name(f"{path.name}.{threading.get_native_id()}.part")
+        try:
+            part.write_bytes(data)
+            part.replace(path)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
+
+    def pin(self, folder: str) -> None:
+        (self.root / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+        (self.root / folder / _PIN).touch(mode=0o600)
+
+    def unpin(self, folder: str) -> None:
+        (self.root / folder / _PIN).unlink(missing_ok=True)
+
+    def is_pinned(self, folder: str) -> bool:
+        return (self.root / folder / _PIN).exists()
+
+    def pinned_bytes(self, but: Iterable[str] = ()) -> int:
+        """What pinned folders hold, except those."""
+        left_out = {self.root / folder for folder in but}
+        return sum(size for _, size, path in self._files() if self._keeps(path) and path.parent not in left_out)
 
     def claim(self, name: str) -> int | None:
         """A descriptor that holds the right to fill the file; None if somebody else has it now. Death gives it up."""
@@ -68,7 +128,7 @@ class CacheFolder:
             except OSError as failed:
                 if failed.errno != errno.ENOSPC:
                     raise
-                self._evict(self._bytes_max)
+                self._evict(self.bytes_max)
                 _allocate(descriptor, size)
 
     def write(self, name: str, start: int, data: bytes) -> None:
@@ -83,6 +143,7 @@ class CacheFolder:
         try:
             sync(claimed)
             path = self._part(name).replace(self.root / name)
+            self._drop_ranges(name)
         except OSError:
             self.abandon(name, claimed)
             raise
@@ -95,16 +156,22 @@ class CacheFolder:
         os.close(claimed)
 
     def _evict(self, room: int) -> None:
-        """Removes what was used longest ago until `room` more bytes fit; never what was used a moment ago."""
+        """Removes what was used longest ago until `room` more bytes fit; never what is pinned, nor a whole file that
+        was used a moment ago."""
         files = sorted(self._files())
-        excess = sum(size for _, size, _ in files) + room - self._bytes_max
+        excess = sum(size for _, size, _ in files) + room - self.bytes_max
         newest = time.time() - _GRACE_SECS
         for used_at, size, path in files:
-            if excess <= 0 or used_at > newest:
+            if excess <= 0:
                 return
+            if self._keeps(path) or (used_at > newest and "-" not in path.suffix):
+                continue
             with contextlib.suppress(OSError):
                 path.unlink()
                 excess -= size
+
+    def _keeps(self, path: Path) -> bool:
+        return path.name == _PIN or (path.parent / _PIN).exists()
 
     def _files(self) -> Iterator[tuple[float, int, Path]]:
         for folder, _, names in os.walk(self.root):
@@ -116,6 +183,9 @@ class CacheFolder:
 
     def _part(self, name: str) -> Path:
         return self.root / f"{name}.part"
+
+    def _range(self, name: str, start: int, end: int) -> Path:
+        return self.root / f"{name}.{start}-{end}"
 
 
 def _allocate(descriptor: int, size: int) -> None:

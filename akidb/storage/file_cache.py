@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from xxhash import xxh3_64_hexdigest, xxh3_128_hexdigest
 
-from akidb.errors import InvalidInputError, UnavailableError
+from akidb.errors import InvalidInputError, StorageFullError, UnavailableError
 from akidb.storage.cache_folder import CacheFolder
-from akidb.storage.keys import check_key
-from akidb.storage.object_store import ObjectStore, Reply
+from akidb.storage.keys import check_key, check_prefix, check_range, is_segment
+from akidb.storage.object_store import ObjectStore, Reply, Status
 from akidb.storage.wrapper import StoreWrapper
 from akidb.telemetry.metrics import METRICS, Metrics
 
 _RANGE_BYTES = 8 << 20
 _AT_ONCE = 8
-_TIER = "hot"
+_TIER, _RANGES = "hot", "ranges"
 _WAIT_SECS = 0.02
 _logger = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ class FileCachedStore(StoreWrapper):
         self._of_store = xxh3_64_hexdigest(inner.location.encode())
         self._metrics = metrics
         self._fetching: dict[str, asyncio.Task[Path | None]] = {}
+        self._keeping: set[asyncio.Task[None]] = set()
 
     async def local_path(self, key: str) -> Path | None:
         name = self._name(key)
@@ -51,20 +53,91 @@ class FileCachedStore(StoreWrapper):
             task.add_done_callback(lambda _: self._fetching.pop(key, None))
         return await asyncio.shield(task)  # one caller's deadline does not end the fetch others wait for
 
+    async def get(
+        self, key: str, *, byte_range: tuple[int, int] | None = None, if_none_match: str | None = None
+    ) -> Reply:
+        """Ranges of segments are kept, since searches of one that is not here come back to them."""
+        if byte_range is None or not is_segment(key):
+            return await super().get(key, byte_range=byte_range, if_none_match=if_none_match)
+        name, (start, end) = self._name(key), check_range(byte_range)
+        with contextlib.suppress(OSError):
+            data = await asyncio.to_thread(self._cache.read_range, name, start, end)
+            if data is not None:
+                self._metrics.cache_hits.labels(_RANGES).inc()
+                return Reply(Status.OK, data)
+        self._metrics.cache_misses.labels(_RANGES).inc()
+        reply = await super().get(key, byte_range=byte_range, if_none_match=if_none_match)
+        if reply.ok and len(reply.body) == end - start:
+            keeping = asyncio.create_task(self._keep(key, name, start, reply.body))  # nobody waits for the disk
+            self._keeping.add(keeping)
+            keeping.add_done_callback(self._keeping.discard)
+        return reply
+
+    async def _keep(self, key: str, name: str, start: int, data: bytes) -> None:
+        try:
+            await asyncio.to_thread(self._cache.keep_range, name, start, data)
+        except OSError as failed:
+            _logger.warning("file cache %s took no range of %s (%s)", self._cache.root, key, failed.strerror)
+
     async def has_local(self, key: str) -> bool:
         return self._cache.find(self._name(key)) is not None
 
     async def forget_local(self, key: str) -> None:
-        _logger.error("file cache %s: the copy of %s is damaged and dropped", self._cache.root, key)
         with contextlib.suppress(OSError):
-            await asyncio.to_thread(self._cache.drop, self._name(key))
+            await asyncio.gather(*self._keeping)
+            if await asyncio.to_thread(self._cache.drop, self._name(key)):
+                _logger.error("file cache %s: the copy of %s is damaged and dropped", self._cache.root, key)
         await super().forget_local(key)
 
+    # Pinning: prefixes are those of a collection's shards, below which all its segments are.
+
+    @property
+    def bytes_max(self) -> int:
+        return self._cache.bytes_max
+
+    async def pin(self, prefixes: Sequence[str], size: int) -> None:
+        """Keeps what is fetched of objects below `prefixes`, `size` bytes now, from being removed.
+
+        Raises:
+            InvalidInputError: `cache_too_small`: it and what is pinned already do not fit.
+            StorageFullError: the cache can't be written.
+        """
+        folders = [self._folder(prefix) for prefix in prefixes]
+        try:
+            others = await asyncio.to_thread(self._cache.pinned_bytes, folders)
+            if others + size > self.bytes_max:
+                raise InvalidInputError(
+                    f"its segments take {size} bytes, those of other pinned collections {others}, the file cache is "
+                    f"{self.bytes_max} bytes: set AKIDB_CACHE_HOT_SIZE_GB higher",
+                    code="cache_too_small",
+                )
+            for folder in folders:
+                await asyncio.to_thread(self._cache.pin, folder)
+        except OSError as failed:
+            message = f"the file cache {self._cache.root} can't be written: {failed.strerror}"
+            raise StorageFullError(message) from failed
+
+    async def unpin(self, prefixes: Sequence[str]) -> None:
+        """Lets it be removed again."""
+        try:
+            for prefix in prefixes:
+                await asyncio.to_thread(self._cache.unpin, self._folder(prefix))
+        except OSError as failed:
+            message = f"the file cache {self._cache.root} can't be written: {failed.strerror}"
+            raise StorageFullError(message) from failed
+
+    def is_pinned(self, prefix: str) -> bool:
+        return self._cache.is_pinned(self._folder(prefix))
+
+    def _folder(self, prefix: str) -> str:
+        return f"{self._of_store}/{xxh3_128_hexdigest(check_prefix(prefix).encode())}"
+
     def _name(self, key: str) -> str:
-        return f"{self._of_store}/{xxh3_128_hexdigest(check_key(key).encode())}"
+        prefix, _, _ = check_key(key).rpartition("/seg/")
+        return f"{self._folder(prefix)}/{xxh3_128_hexdigest(key.encode())}"
 
     async def close(self) -> None:
-        tasks = list(self._fetching.values())
+        tasks = [*self._fetching.values(), *self._keeping]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -124,3 +197,12 @@ class FileCachedStore(StoreWrapper):
             return await self.inner.get(key, byte_range=(0, _RANGE_BYTES))
         except InvalidInputError:  # of an empty object no range can be had
             return await self.inner.get(key)
+
+
+def file_cache(store: ObjectStore) -> FileCachedStore | None:
+    """The file cache in a store's stack, None where its objects are on this machine anyway."""
+    while isinstance(store, StoreWrapper):
+        if isinstance(store, FileCachedStore):
+            return store
+        store = store.inner
+    return None

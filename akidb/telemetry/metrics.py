@@ -109,6 +109,9 @@ class Metrics:
             "akidb_index_pending_points", "Points that are searched exactly until their graph is built."
         )
         self.segments = per_collection("akidb_segments", "Segments of a collection.")
+        self.cache_pinned = per_collection(
+            "akidb_cache_pinned_bytes", "Bytes of a pinned collection that the file cache holds; 0 of one not pinned."
+        )
         self.compaction_pending = per_collection(
             "akidb_compaction_pending_points", "Points of the segments that are to be merged next or being merged."
         )

@@ -11,7 +11,7 @@ from tests.api.conftest import POINTS
 
 LATER = [
     ("GET", "/collections/compass/versions"),
-    ("POST", "/collections/compass/cache/pin"),
+    ("POST", "/collections/compass/cache/warm"),
     ("GET", "/tenants"),
 ]
 

@@ -149,6 +149,7 @@ def describe(info: CollectionInfo) -> schemas.CollectionDescription:
         version=info.version,
         index=_index(info),
         compaction=schemas.CompactionDescription(**asdict(info.compaction)),
+        cache=schemas.CacheDescription(**asdict(info.cache)),
         payload_schema=None if spec.payload_schema is None else dict(spec.payload_schema),
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -11,9 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from akidb.api.route import Route, json_response
 from akidb.api.schemas import Root
 from akidb.api.service import SERVICE, Service
-from akidb.errors import NotFoundError
 from akidb.telemetry import metrics as telemetry
-from akidb.types import EVENTUAL
 
 OPENAPI = web.AppKey("akidb_openapi", bytes)
 PAGE = web.AppKey("akidb_page", str)
@@ -54,15 +51,19 @@ async def _look_at_collections(service: Service) -> None:
     database, metrics = service.database, service.metrics
     if database is None:
         return
-    gauges = (metrics.index_vectors, metrics.index_pending, metrics.segments, metrics.compaction_pending)
+    gauges = (
+        metrics.index_vectors, metrics.index_pending, metrics.segments, metrics.compaction_pending, metrics.cache_pinned
+    )  # fmt: skip
     seen = set()
     for collection in database.at_hand:
-        with contextlib.suppress(NotFoundError):  # dropped
-            info = await collection.info(consistency=EVENTUAL)
-            values = (info.count, info.index.pending, info.segments, info.compaction.points)
-            for gauge, value in zip(gauges, values, strict=True):
-                gauge.labels(info.spec.name).set(value)
-            seen.add(info.spec.name)
+        info = await collection.glance()
+        if info is None:
+            continue
+        pinned = info.cache.cached_bytes if info.cache.pinned else 0
+        values = (info.count, info.index.pending, info.segments, info.compaction.points, pinned)
+        for gauge, value in zip(gauges, values, strict=True):
+            gauge.labels(info.spec.name).set(value)
+        seen.add(info.spec.name)
     for name in service.counted - seen:
         for gauge in gauges:
             gauge.remove(name)

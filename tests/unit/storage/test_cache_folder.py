@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,54 @@ def test_a_leftover_part_is_begun_anew(tmp_path: Path) -> None:
     cache.reserve("one", 3)
     cache.write("one", 0, b"new")
     assert cache.finish("one", claimed).read_bytes() == b"new"
+
+
+def _put(cache: CacheFolder, name: str, size: int, used_at: float = 1.0) -> None:
+    claimed = cache.claim(name)
+    assert claimed is not None
+    cache.reserve(name, size)
+    os.utime(cache.finish(name, claimed), (used_at, used_at))
+
+
+def test_what_is_pinned_is_not_removed(tmp_path: Path) -> None:
+    cache = CacheFolder(tmp_path, 1000)
+    cache.pin("kept")
+    _put(cache, "kept/old", 400, used_at=1)
+    _put(cache, "other/newer", 400, used_at=2)
+    assert cache.pinned_bytes() == 400
+    assert cache.pinned_bytes(["kept"]) == 0
+    _put(cache, "other/next", 500, used_at=3)
+    assert cache.find("kept/old") is not None
+    assert cache.find("other/newer") is None
+    assert CacheFolder(tmp_path, 1000).is_pinned("kept")  # another process, or this one after a restart
+    cache.unpin("kept")
+    os.utime(tmp_path / "kept/old", (1, 1))
+    _put(cache, "other/last", 400)
+    assert cache.find("kept/old") is None
+    assert not cache.is_pinned("kept")
+
+
+def test_ranges_are_kept_within_the_budget_and_read_back(tmp_path: Path) -> None:
+    cache = CacheFolder(tmp_path, 10_000)
+    for i in range(200):
+        cache.keep_range("s/one", 1000 * i, bytes([i]) * 500)
+    held = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
+    assert 0 < held <= 11_000
+    assert cache.read_range("s/one", 199_000, 199_500) == bytes([199]) * 500
+    assert cache.read_range("s/one", 199_000, 199_400) is None
+    assert cache.read_range("s/one", 0, 500) is None  # made room for those
+    assert cache.drop("s/one")
+    assert cache.read_range("s/one", 199_000, 199_500) is None
+    assert not cache.drop("s/one")
+
+
+def test_a_whole_file_serves_ranges_and_takes_their_place(tmp_path: Path) -> None:
+    cache = CacheFolder(tmp_path, 10_000)
+    cache.keep_range("s/one", 2, b"xx")
+    claimed = cache.claim("s/one")
+    assert claimed is not None
+    cache.reserve("s/one", 6)
+    cache.write("s/one", 0, b"abcdef")
+    cache.finish("s/one", claimed)
+    assert [path.name for path in (tmp_path / "s").iterdir()] == ["one"]
+    assert cache.read_range("s/one", 2, 4) == b"cd"

@@ -12,6 +12,7 @@ PROMISED = {
     "akidb_compaction_pending_points": ("gauge", {"collection"}),
     "akidb_index_pending_points": ("gauge", {"collection"}),
     "akidb_segments": ("gauge", {"collection"}),
+    "akidb_cache_pinned_bytes": ("gauge", {"collection"}),
     "akidb_gc_deleted_objects_total": ("counter", set()),
     "akidb_gc_deleted_bytes_total": ("counter", set()),
     "akidb_gc_refused_total": ("counter", {"reason"}),
