@@ -17,7 +17,10 @@ _STATUSES = {
 }
 _FULL = {"XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "QuotaExceeded", "InsufficientStorage"}
 _BUSY = {"RequestTimeout", "Throttling", "ThrottlingException", "RequestLimitExceeded"}  # some stores send them as 400
-_BAD_KEYS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "TokenRefreshRequired"}
+_BAD_KEYS = {
+    "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "TokenRefreshRequired",
+    "XAdminUserNotFound",  # versitygw, with status 404
+}  # fmt: skip
 _BAD_REGION = {
     "AuthorizationHeaderMalformed",
     "PermanentRedirect",
@@ -29,7 +32,11 @@ _BAD_REGION = {
 def status_of(failed: Exception) -> Reply | None:
     """The answer that the library raised as an error; None if it is no answer."""
     code, http_status, headers = _parts(failed)
-    if http_status not in _STATUSES or code == "NoSuchBucket":
+    if http_status not in _STATUSES:
+        return None
+    # A strong read takes a missing slot for the end of the log, so a 404 must say that it means the object, and not the
+    # bucket, the keys' owner or a proxy's route. An answer to HEAD has no body to say it in.
+    if http_status == 404 and code != "NoSuchKey" and getattr(failed, "operation_name", "") != "HeadObject":
         return None
     return Reply(
         _STATUSES[http_status],

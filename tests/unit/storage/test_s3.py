@@ -139,6 +139,29 @@ async def test_reads_outlive_a_restart_of_the_store(tmp_path: Path) -> None:
         await store.close()
 
 
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("XAdminUserNotFound", "AKIDB_S3_ACCESS_KEY and AKIDB_S3_SECRET_KEY"),
+        ("NoSuchBucket", "AKIDB_S3_BUCKET"),
+        ("NoSuchRoute", "check the AKIDB_S3_ settings"),
+    ],
+)
+async def test_not_every_404_is_a_missing_object(code: str, says: str) -> None:
+    """A strong read would take it for the end of the log."""
+    missing = "NoSuchKey"
+
+    def answer(method: str, target: str, headers: dict[str, str]) -> Answer:
+        return EMPTY_LIST if "list-type" in target else s3_error(404, missing)
+
+    async with scripted_s3(answer) as endpoint, _opened(_options(endpoint)) as store:
+        assert (await store.get("a")).status is Status.NOT_FOUND
+        missing = code
+        for call in (store.get("a"), store.put_if_match("a", b"x", '"e"')):
+            with pytest.raises(ConfigurationError, match=says):
+                await call
+
+
 async def test_a_store_that_is_away_names_the_endpoint() -> None:
     failed = await _failure(_options(f"http://127.0.0.1:{free_port()}"))
     assert isinstance(failed, UnavailableError)
