@@ -21,6 +21,7 @@ import numpy as np
 
 from akidb.collection import compaction
 from akidb.collection.fold import add_graph, collect_garbage, fold
+from akidb.collection.lease import Lease
 from akidb.collection.shard import Shard
 from akidb.collection.state import LiveSegment
 from akidb.errors import AkiDBError, DeadlineExceededError, UnavailableError
@@ -44,6 +45,9 @@ MERGE_THREADS = max(1, (os.cpu_count() or 1) // 2)
 """Nobody waits for a merge, so it leaves half of the processors to those who ask."""
 
 BUILD_NICENESS = 10
+
+OTHERS_SECS = 5.0
+"""How long what another node is at is left alone before the next look."""
 
 TICK_SECS = 0.5
 REFRESH_SECS = 10.0
@@ -70,6 +74,9 @@ class Maintenance:
         self._committing = asyncio.Lock()
         self._building = asyncio.Lock()
         self._making_room = asyncio.Lock()
+        self._folding, self._indexing = (
+            Lease(shard.store, shard.prefix, kind, shard.uuid, shard.appender.writer) for kind in ("fold", "index")
+        )
         self._wake = {self._fold_if_due: asyncio.Event(), self._index_if_due: asyncio.Event()}
         self._stop_build = _Stop()
         self._tail_since = 0.0
@@ -141,10 +148,35 @@ class Maintenance:
         if now - self._refreshed > REFRESH_SECS:
             self._refreshed = now
             await self._shard.refresh()
-        if not self._shard.state.sealed and self._should_fold(now):
+        if self._shard.state.sealed or not self._should_fold(now):
+            return
+        if self.tail_size() >= 2.0:  # then it is more than work that another node may do later
             await self.fold()
+            return
+        async with self._folding.held() as ours:
+            await self._shard.refresh()  # whoever had the lease may have done it
+            if ours and self._should_fold(time.monotonic()):
+                await self.fold()
+        if not ours:
+            await asyncio.sleep(OTHERS_SECS)
 
     async def _index_if_due(self) -> None:
+        if not self._is_index_due():
+            return
+        async with self._indexing.held() as ours:
+            await self._shard.refresh()
+            if ours:
+                await self._index()
+        if not ours:
+            await asyncio.sleep(OTHERS_SECS)
+
+    def _is_index_due(self) -> bool:
+        segment = self._next_to_build()
+        writing = time.monotonic() - self._shard.last_write < IDLE_FOLD_SECS
+        large = segment is not None and segment.ref.bytes >= self._target_bytes // 2
+        return bool(self._next_to_merge()) or (segment is not None and (large or not writing))
+
+    async def _index(self) -> None:
         segment = self._next_to_build()
         writing = time.monotonic() - self._shard.last_write < IDLE_FOLD_SECS
         large = segment is not None and segment.ref.bytes >= self._target_bytes // 2

@@ -12,6 +12,7 @@ import pytest
 
 from akidb.codec import encode
 from akidb.codec.frame import KIND_FORMAT, KIND_MANIFEST
+from akidb.collection.lease import Held, decode_lease, encode_lease
 from akidb.collection.requests import RequestsObject, Written, decode_requests, encode_requests
 from akidb.manifest import Head, Pin, RequestsRef, SegmentRef, decode_head, encode_head
 from akidb.wal import CHAIN_START, Batch, Once, Revert, Slot, Unpin, Upsert, decode_slot, encode_slot
@@ -38,6 +39,9 @@ REVERT = Slot(2, SHARD, WRITER, bytes(16), [Batch(BATCH, [Revert(PIN.uuid, PIN.e
 UNPIN = replace(REVERT, batches=[Batch(BATCH, [Unpin(PIN.uuid)])])
 
 
+LEASE = Held(WRITER, 2, 7)
+
+
 def _written() -> dict[str, bytes]:
     requests = RequestsObject.of({BATCH: DONE})
     return {
@@ -48,13 +52,14 @@ def _written() -> dict[str, bytes]:
         "manifest": encode_head(replace(_head(), recent=()), shard=SHARD, kind=KIND_MANIFEST),
         "slot-revert": encode_slot(REVERT)[0],
         "slot-unpin": encode_slot(UNPIN)[0],
+        "lease": encode_lease(LEASE, shard=SHARD),
         "frame": encode(KIND_FORMAT, SHARD, {"format": b"{}"}),
         "slot": encode_slot(SLOT)[0],
         "head": encode_head(_head(), shard=SHARD),
     }
 
 
-@pytest.mark.parametrize("name", ["frame", "slot", "head", "requests"])
+@pytest.mark.parametrize("name", ["frame", "slot", "head", "requests", "lease"])
 def test_the_worked_example_is_what_is_written(name: str) -> None:
     text = (ROOT / "docs" / "formats" / f"{name}.md").read_text()
     (dump,) = re.findall(r"```\n(0000 .*?)```", text, re.DOTALL)
@@ -80,6 +85,10 @@ def test_slot_1_0_is_read() -> None:
 def test_head_1_0_is_read() -> None:
     body = (GOLDEN / "head-1.0.bin").read_bytes()
     assert decode_head(body, shard=SHARD, name="head-1.0.bin") == _head()
+
+
+def test_lease_1_0_is_read() -> None:
+    assert decode_lease((GOLDEN / "lease-1.0.bin").read_bytes(), shard=SHARD, name="x") == LEASE
 
 
 def test_requests_1_0_are_read() -> None:
@@ -109,6 +118,7 @@ def test_who_knows_no_snapshots_is_told_of_a_newer_format() -> None:
 
 NAMES = [
     "slot", "slot-once", "slot-revert", "slot-unpin", "head", "head-requests", "head-snapshots", "manifest", "requests",
+    "lease",
 ]  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from akidb.collection import collection, fold, shard, writes
+from akidb.collection.lease import Lease
 from akidb.collection.requests import Requests, Written
 from akidb.collection.state import LiveSegment, ShardState
 from akidb.errors import AkiDBError
@@ -70,6 +71,18 @@ _recheck = Appender._recheck
 
 async def _named_by_head_alone(self: Manifests, head: Head) -> set[str]:
     return set(head.object_keys) | {pin.key(self._prefix) for pin in head.pins}
+
+
+@pytest.mark.parametrize("got", [True, False])
+def test_nothing_depends_on_leases(got: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every node has them all the time, or none has any."""
+
+    async def acquired(self: Lease) -> bool:
+        return got
+
+    monkeypatch.setattr(Lease, "_acquire", acquired)
+    for seed in range(6):
+        simulate(seed)
 
 
 async def _only_the_first(work: list[Coroutine[Any, Any, Any]]) -> list[Any]:
