@@ -29,6 +29,7 @@ from akidb.segment import Mask, decode_deletes
 from akidb.storage.object_store import ObjectStore
 from akidb.types import CollectionSpec, ScoredPoint
 from akidb.wal import Log, Patch, Revert, Slot
+from akidb.wal.log import check_chain
 
 HEAD_SECS = 10.0
 """How old HEAD may be while searches go by it: then one looks whether the tail was folded."""
@@ -169,14 +170,28 @@ class RemoteShard:
             began = time.monotonic()
             if began - self._read_head > HEAD_SECS:
                 await self._look_at_head()
-            if self.caught_up == -math.inf or await self._log.read(self.state.applied + 1) is not None:
-                await self._read_tail()
+            while not await self._reached_end():
+                pass
             self.caught_up = began
 
-    async def _read_tail(self) -> None:
-        async for slot in self._log.read_from(self.state.applied + 1, chain=self.state.chain):
-            self._apply(slot)
-            await asyncio.sleep(0)
+    async def _reached_end(self) -> bool:
+        """Applies what is in the log; False if slots of it may be gone, and the state is another HEAD's now."""
+        if self.caught_up != -math.inf:
+            look = await self._log.look(self.state.applied + 1)
+            if look.slot is None and self._heads.vouches(look.lsn, look.date):
+                return True
+        async for looks in self._log.look_from(self.state.applied + 1):
+            if not all(self._heads.vouches(look.lsn, look.date) for look in looks):
+                before = self.state
+                await self._look_at_head()
+                if self.state is not before:
+                    return False
+            for look in looks:
+                if look.slot is not None:
+                    check_chain(look.slot, self.state.chain, self._log.key(look.lsn))
+                    self._apply(look.slot)
+                    await asyncio.sleep(0)
+        return True
 
     def _apply(self, slot: Slot) -> None:
         operations = [operation for batch in slot.batches for operation in batch.operations]

@@ -271,7 +271,9 @@ class Shard:
                 began = time.monotonic()
                 state = await self._read_tail(state)
                 newest, _ = await self.heads.read()
-                if newest.garbage > state.applied + 1:
+                # Without locks a slot may have been created again; what HEAD says may be gone decides of all that were
+                # read. With them only the end may have been taken for one.
+                if newest.garbage > (state.applied if self.store.can_delete else before) + 1:
                     return newest
                 async with self.changing:
                     present = self._state

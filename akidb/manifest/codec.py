@@ -52,6 +52,8 @@ def encode_head(head: Head, *, shard: UUID, kind: int = KIND_HEAD) -> bytes:
     if head.pins:
         must_understand |= SNAPSHOTS
         sections["pins"] = b"".join(part for pin in head.pins for part in _encode_pin(pin))
+    if head.settled:  # who swaps HEAD without it only keeps slots for longer
+        sections["settled"] = head.settled.to_bytes(8, "little")
     return encode(kind, shard, sections, must_understand=must_understand)
 
 
@@ -110,6 +112,7 @@ def decode_head(body: Buffer, *, shard: UUID, name: str, kind: int = KIND_HEAD) 
                 for uuid, count, written, epoch in _REQUESTS.iter_unpack(frame.sections.get("requests", b""))
             ),
             collected=collected,
+            settled=int.from_bytes(frame.sections.get("settled", b""), "little"),
             pins=tuple(_decode_pins(frame.sections.get("pins", memoryview(b"")))),
         )
     except (CorruptionError, KeyError, ValueError, struct.error) as error:

@@ -32,6 +32,11 @@ def garbage_stays_within_folded(old: Head, new: Head) -> bool:
     return old.garbage <= new.garbage <= new.folded
 
 
+def settled_stays_within_garbage(old: Head, new: Head) -> bool:
+    """Slots below it may be deleted now: HEAD must have said before that they may be gone."""
+    return old.settled <= new.settled <= old.garbage or new.settled == old.settled == 0
+
+
 def chain_moves_with_folded(old: Head, new: Head) -> bool:
     """The chain names slot folded - 1; if it moved alone, the next slot would not fit on it."""
     return len(new.chain) == 16 and (new.chain == old.chain) == (new.folded == old.folded)
@@ -99,6 +104,7 @@ INVARIANTS: tuple[Callable[[Head, Head], bool], ...] = (
     commit_id_is_fresh,
     folded_never_falls,
     garbage_stays_within_folded,
+    settled_stays_within_garbage,
     chain_moves_with_folded,
     segments_are_distinct,
     segments_hold_only_folded_slots,

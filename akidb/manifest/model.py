@@ -85,6 +85,7 @@ class Head:
         pins: snapshots; what their manifests name is kept as if HEAD named it.
         gc_epoch: one more with each round of garbage collection on a store without locks.
         collected: when that was, in seconds of the store's clock; 0 for never.
+        settled: at `collected` HEAD said already that slots below it may be gone.
         term, compaction_epoch, live_sum: reserved, kept as they are found.
     """
 
@@ -104,6 +105,7 @@ class Head:
     requests: tuple[RequestsRef, ...] = ()
     pins: tuple[Pin, ...] = ()
     collected: int = 0
+    settled: Lsn = 0
 
     @property
     def object_keys(self) -> frozenset[str]:

@@ -40,7 +40,7 @@ class Manifests:
         """
         pin = Pin(name, uuid4(), head.folded - 1, 0, head.live_count, head.gc_epoch, clone)
         key = pin.key(self._prefix)
-        manifest = replace(head, recent=(), requests=(), pins=(), collected=0)
+        manifest = replace(head, recent=(), requests=(), pins=(), collected=0, settled=0)
         await self._store.put(key, encode_head(manifest, shard=self._shard, kind=KIND_MANIFEST))
         written = (await self._store.head(key)).last_modified
         return replace(pin, created=int(written or 0))

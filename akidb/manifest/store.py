@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from uuid import UUID, uuid4
@@ -16,6 +18,14 @@ from akidb.manifest.invariants import broken
 from akidb.manifest.model import RECENT_MAX, Head
 from akidb.manifest.pins import Manifests
 from akidb.storage.object_store import ObjectStore, Status
+from akidb.types import Lsn
+
+FRESH_SECS = 60.0
+"""How long HEAD, once read, tells which slots were never deleted."""
+
+SETTLED_SECS = 3600.0
+"""How long HEAD says that slots may be gone before the first of them is deleted, where no lock keeps nodes from using
+them meanwhile. What it is more than FRESH_SECS the clocks of the store's servers may differ by."""
 
 
 class HeadStore:
@@ -33,6 +43,8 @@ class HeadStore:
         self._seen: tuple[Head, str] | None = None
         self.date: float | None = None
         """The store's clock in seconds when HEAD was last read, None if the store did not tell."""
+        self._read_at = -math.inf
+        self._since: float | None = None  # HEAD said what `_seen` says at this time of the store's clock, or later
 
     async def create(self) -> Head:
         """Puts version 0 before anything names the shard; where there is a HEAD already, that is returned.
@@ -52,17 +64,37 @@ class HeadStore:
             CorruptionError: there is none (it is put before anything names the shard), or it can't be read.
             UnavailableError: the store is away.
         """
-        seen = self._seen
+        seen, began = self._seen, time.monotonic()
         reply = await self._store.get(self.key, if_none_match=None if seen is None else seen[1])
-        self.date = reply.date
+        self.date, self._read_at = reply.date, began
+        since = None if reply.date is None else reply.date - (time.monotonic() - began)
         if reply.status is Status.NOT_MODIFIED and seen is not None:
+            if self._seen is seen:
+                self._since = since
             return seen
         if not reply.ok or reply.etag is None:
             raise CorruptionError(f"object {self.key}: the store does not have it, though the shard exists")
         read = decode_head(reply.body, shard=self._shard, name=self.key, kind=self._kind), reply.etag
         if self._seen is None or self._seen[0].version < read[0].version:
-            self._seen = read  # two reads may end in the wrong order
+            self._seen, self._since = read, since  # two reads may end in the wrong order
         return read
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether HEAD was read so long ago, by this machine's clock, that it will hardly vouch for an answer."""
+        return time.monotonic() - self._read_at > FRESH_SECS / 2
+
+    def vouches(self, lsn: Lsn, date: float | None) -> bool:
+        """Whether slot `lsn` was never deleted before the store gave an answer of this Date, so that the answer is of
+        the slot as it was first. False is no proof of the contrary.
+
+        HEAD was read a moment before and said that the slot is not among those that may be gone, and the first of these
+        goes SETTLED_SECS after HEAD says so. Both times are the store's own; an answer without a date, or with one that
+        goes backward, proves nothing.
+        """
+        if self._seen is None or self._since is None or date is None:
+            return False
+        return self._seen[0].garbage <= lsn and 0 <= date - self._since <= FRESH_SECS
 
     def unchanged(self) -> Head | None:
         """HEAD as last read, if the store says at once that it is still that. Changes nothing: any thread may ask."""
@@ -91,7 +123,7 @@ class HeadStore:
             try:
                 reply = await self._store.put_if_match(self.key, self._encode(new), etag)
                 if reply.ok:
-                    self._seen = None if reply.etag is None else (new, reply.etag)
+                    self._seen = None if reply.etag is None else (new, reply.etag)  # `_since` stays: garbage only rises
                     return new
                 if reply.status is Status.NOT_FOUND:
                     raise CorruptionError(f"object {self.key}: the store does not have it any more")

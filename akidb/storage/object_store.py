@@ -139,8 +139,8 @@ class ObjectStore(Protocol):
 
     @property
     def can_delete(self) -> bool:
-        """Whether `lock` is real, so that objects may be deleted while others work. False on S3: nothing is deleted
-        there."""
+        """Whether `lock` is real, so that objects may be deleted while others work. False on S3, where what
+        is deleted is proved to be unused in other ways (akidb.wal.epochs)."""
         ...
 
     async def close(self) -> None: ...

@@ -241,6 +241,9 @@ class Appender:
                     if group.ambiguous:
                         raise outcome_unknown()
                     return False
+                case Put.DOUBTFUL:
+                    await self._tail.reload()
+                    raise outcome_unknown()
                 case Put.UNKNOWN:
                     group.ambiguous = True
                     METRICS.wal_operations.labels("append", "ambiguous").inc()

@@ -5,6 +5,10 @@ own epoch is at most EPOCHS_OPEN more. So once E was raised, whatever is older t
 neither HEAD nor a snapshot never will be, however long a node stood still: no node's clock takes part. `collected` only
 keeps the rounds apart, so that jobs have that long for their work. tests/model/test_epochs.py visits all states.
 
+Folded slots go as well. A round says in HEAD that they may be gone (`garbage`), the next remembers when HEAD said so
+by the store's clock (`settled`, `collected`), and a round SETTLED_SECS after that deletes them, lowest first. Meanwhile
+every node that uses an answer about a slot has looked at HEAD (HeadStore.vouches). How old a slot is does not matter.
+
 A reader that still goes by an older HEAD may find an object gone; it looks at HEAD again, as it does after any fold.
 """
 
@@ -14,8 +18,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from akidb.manifest import EPOCHS_OPEN, FOLDERS, Head, HeadStore, epoch_of
+from akidb.manifest.store import SETTLED_SECS
 from akidb.storage.object_store import ObjectInfo
 from akidb.telemetry.metrics import METRICS
+from akidb.types import Lsn
 from akidb.wal.log import Log
 
 REFUSED_SHARE, REFUSED_BYTES_MIN = 0.5, 64 << 20
@@ -48,10 +54,10 @@ async def collect_by_epoch(
         UnavailableError: the store; the next round goes on.
     """
     seen, _ = await heads.read()
-    now = int(heads.date or 0)
+    now = max(0, int(heads.date or 0))
     if now - seen.collected < interval_secs:
         return Collected()
-    head = await heads.swap(lambda head: _raised(head, seen.gc_epoch, now))
+    head = await heads.swap(lambda head: _raised(head, seen, now))
     if head is None:  # another node's round
         return Collected()
     kept = await heads.manifests.keys(replace(head, segments=(), requests=()) if dropped else head)
@@ -63,15 +69,31 @@ async def collect_by_epoch(
             return Collected()
         METRICS.gc_refused.labels(refusal.refused).inc()
         return refusal
-    await log.store.delete_many(info.key for info in garbage)
-    done = Collected(len(garbage), sum(info.size for info in garbage), len(stored) - len(garbage))
+    slots = await _slots(log, seen.settled) if now - seen.collected >= SETTLED_SECS else []
+    doomed = [*slots, *garbage]
+    await log.store.delete_many(info.key for info in doomed)
+    done = Collected(len(doomed), sum(info.size for info in doomed), len(stored) - len(garbage))
     METRICS.gc_objects.inc(done.objects)
     METRICS.gc_bytes.inc(done.bytes)
     return done
 
 
-def _raised(head: Head, seen: int, now: int) -> Head | None:
-    return replace(head, gc_epoch=seen + 1, collected=now) if head.gc_epoch == seen else None
+def _raised(head: Head, seen: Head, now: int) -> Head | None:
+    """HEAD with a new epoch. All that was folded may be gone from here on; what HEAD said so of at `now`, when it was
+    read, is settled. That the swap itself may come hours later does no harm."""
+    if head.gc_epoch != seen.gc_epoch:
+        return None
+    return replace(head, gc_epoch=seen.gc_epoch + 1, garbage=head.folded, collected=now, settled=seen.garbage)
+
+
+async def _slots(log: Log, below: Lsn) -> list[ObjectInfo]:
+    """Slots below, in order."""
+    found = []
+    async for info in log.store.list_from(f"{log.prefix}/wal/"):
+        if info.key >= log.key(below):
+            break
+        found.append(info)
+    return found
 
 
 def _refusal(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from uuid import UUID
 
 from akidb.codec.frame import KIND_SLOT
@@ -27,6 +28,15 @@ def slot_key(prefix: str, lsn: Lsn) -> str:
     return f"{prefix}/wal/{lsn // 4096:013x}/{lsn:016x}"
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the store said of slot `lsn`, and when by its clock; None for what is not there or was not told."""
+
+    lsn: Lsn
+    slot: Slot | None
+    date: float | None = None
+
+
 class Log:
     """Slots under `prefix`. `kind` is KIND_SLOT, or KIND_CATALOGUE_SLOT for a catalogue."""
 
@@ -40,7 +50,11 @@ class Log:
         return slot_key(self.prefix, lsn)
 
     async def read(self, lsn: Lsn) -> Slot | None:
-        """The slot, or None if the store has none there (now: it may have been folded and deleted).
+        """The slot, or None if the store has none there now: it may have been folded and deleted. Raises as `look`."""
+        return (await self.look(lsn)).slot
+
+    async def look(self, lsn: Lsn) -> Look:
+        """The slot, and when the store told.
 
         Raises:
             CorruptionError: it is not what was put there, however often it is read; names the object.
@@ -48,23 +62,24 @@ class Log:
         """
         for _ in range(DAMAGED_READS_MAX - 1):
             with contextlib.suppress(CorruptionError):  # on the way here, perhaps
-                return await self._read(lsn)
-        return await self._read(lsn)
+                return await self._look(lsn)
+        return await self._look(lsn)
 
-    async def _read(self, lsn: Lsn) -> Slot | None:
+    async def _look(self, lsn: Lsn) -> Look:
         key = self.key(lsn)
         reply = await self.store.get(key)
         if reply.status is Status.NOT_FOUND:
-            return None
+            return Look(lsn, None, reply.date)
 
         def decode() -> Slot:
             return decode_slot(reply.body, lsn=lsn, shard=self.shard, name=key, kind=self.kind)
 
-        return await asyncio.to_thread(decode) if len(reply.body) >= THREAD_BYTES_MIN else decode()
+        slot = await asyncio.to_thread(decode) if len(reply.body) >= THREAD_BYTES_MIN else decode()
+        return Look(lsn, slot, reply.date)
 
-    async def read_run(self, lsn: Lsn, count: int) -> list[Slot | None]:
-        """Slots lsn .. lsn + count - 1, None where there is none; read in parallel."""
-        return await asyncio.gather(*(self.read(lsn + i) for i in range(count)))
+    async def look_run(self, lsn: Lsn, count: int) -> list[Look]:
+        """Looks at slots lsn .. lsn + count - 1, in parallel."""
+        return await asyncio.gather(*(self.look(lsn + i) for i in range(count)))
 
     async def read_from(self, lsn: Lsn, *, chain: bytes | None = None) -> AsyncIterator[Slot]:
         """Slots from `lsn` to the end, in order: a list, parallel reads of what it names, then single reads.
@@ -75,15 +90,27 @@ class Log:
         Raises:
             CorruptionError: as read; also when a slot does not continue the one before.
         """
-        async for group in self._groups(lsn):
-            for slot in await self.read_run(lsn, group):
-                if slot is None:
-                    return  # a gap: what was listed is folded away or lost
-                yield self._continues(slot, chain)
-                lsn, chain = lsn + 1, slot.digest
-        while (found := await self.read(lsn)) is not None:
-            yield self._continues(found, chain)
-            lsn, chain = lsn + 1, found.digest
+        async for looks in self.look_from(lsn):
+            for look in looks:
+                if look.slot is not None:
+                    check_chain(look.slot, chain, self.key(look.slot.lsn))
+                    yield look.slot
+                    chain = look.slot.digest
+
+    async def look_from(self, lsn: Lsn) -> AsyncIterator[list[Look]]:
+        """What `read_from` reads, in groups read at once; only the very last look is at no slot."""
+        async for count in self._groups(lsn):
+            looks = _until_none(await self.look_run(lsn, count))
+            yield looks
+            if looks[-1].slot is None:
+                return  # the end; or a gap: what was listed is folded away or lost
+            lsn += count
+        while True:
+            look = await self.look(lsn)
+            yield [look]
+            if look.slot is None:
+                return
+            lsn += 1
 
     async def _groups(self, lsn: Lsn) -> AsyncIterator[int]:
         """How many slots to read at once, from `lsn` on: READ_BYTES_AT_ONCE of them, or one. With the last that are
@@ -103,9 +130,11 @@ class Log:
             return True
         return False
 
-    def _continues(self, slot: Slot, chain: bytes | None) -> Slot:
-        check_chain(slot, chain, self.key(slot.lsn))
-        return slot
+
+def _until_none(looks: list[Look]) -> list[Look]:
+    """Up to the first at no slot."""
+    end = next((i for i, look in enumerate(looks) if look.slot is None), len(looks))
+    return looks[: end + 1]
 
 
 def check_chain(slot: Slot, chain: bytes | None, name: str) -> None:

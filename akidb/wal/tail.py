@@ -1,16 +1,15 @@
 """The end of a log as one node knows it: which answers about a slot to believe, and a state kept in step with them.
 
-On a store that deletes folded slots a missing slot may be one that was folded away, and a slot may be created a second
-time. So a missing slot is the end only if HEAD's `garbage`, read afterwards, is not above it; and a slot is put only
-under the shard's shared lock after HEAD said so, while deletions hold the exclusive one. On S3 nothing is deleted: a
-missing slot is the end, and an existing one is what it was from the beginning.
+Folded slots are deleted, so a missing slot may be one that was folded away, and a slot may be created a second time.
+With locks a missing slot is the end only if HEAD's `garbage`, read afterwards, is not above it; and a slot is put only
+under the shard's shared lock after HEAD said so, while deletions hold the exclusive one. In a bucket any answer about a
+slot needs HEAD to vouch that the slot was never deleted: HEAD as read a moment before the answer, or after it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import enum
-import itertools
 from typing import Protocol
 
 from akidb.errors import CorruptionError, UnavailableError
@@ -18,7 +17,7 @@ from akidb.manifest import HeadStore
 from akidb.storage.breaking import CIRCUIT_OPEN
 from akidb.storage.object_store import Status
 from akidb.types import Lsn
-from akidb.wal.log import Log, check_chain
+from akidb.wal.log import Log, Look, check_chain
 from akidb.wal.slot import Slot
 
 _ACTIVE_WIDTH = 4
@@ -49,6 +48,7 @@ class Put(enum.Enum):
     WON = "won"  # the slot is ours
     GONE = "gone"  # the slot was folded and deleted; this put wrote nothing
     CONFLICT = "conflict"  # the store did not decide; this put wrote nothing
+    DOUBTFUL = "doubtful"  # the store has this slot, but as it was first or created again, that can't be told any more
     UNKNOWN = "unknown"  # the answer was lost: it may or may not land
 
 
@@ -63,6 +63,7 @@ class Tail:
         self._attempts: set[asyncio.Task[Put | Slot]] = set()
         self._width = 1
         self._at_end = False
+        self._locks = log.store.can_delete
 
     async def apply(self, slot: Slot) -> None:
         """Applies a slot unless it is applied already. Raises CorruptionError if it does not continue the chain."""
@@ -79,22 +80,38 @@ class Tail:
             UnavailableError: the store is away.
         """
         while True:
-            run = await self._log.read_run(self._state.applied + 1, self._width)
-            slots = [slot for slot in itertools.takewhile(lambda slot: slot is not None, run) if slot is not None]
-            for slot in slots:
-                await self.apply(slot)
-            far = len(slots) == self._width
-            if far:
-                async for slot in self._log.read_from(self._state.applied + 1, chain=self._state.chain):
-                    await self.apply(slot)
-            self._width = _ACTIVE_WIDTH if slots else 1
-            if await self._reload_if_gone():
+            run = await self._log.look_run(self._state.applied + 1, self._width)
+            if not await self._take(run):
                 continue
-            suspect = far or not self._at_end or any(run[len(slots) :])
+            far = all(look.slot is not None for look in run)
+            if far and not await self._take_far():
+                continue
+            self._width = _ACTIVE_WIDTH if run[0].slot is not None else 1
+            if self._locks and await self._reload_if_gone():
+                continue
+            suspect = far or not self._at_end or _has_hole(run)
             if suspect and await self._hole():
                 continue
             self._at_end = True
             return self._state.applied
+
+    async def _take(self, looks: list[Look]) -> bool:
+        """Applies what these looks found. False if their slots may be gone, and the state jumped ahead."""
+        vouched = self._locks or all(self._heads.vouches(look.lsn, look.date) for look in looks)
+        if not vouched and await self._reload_if_gone():
+            return False
+        for look in looks:
+            if look.slot is None:
+                break
+            await self.apply(look.slot)
+        return True
+
+    async def _take_far(self) -> bool:
+        """As `_take`, with all that is in the log."""
+        async for looks in self._log.look_from(self._state.applied + 1):
+            if not await self._take(looks):
+                return False
+        return True
 
     def ends_at(self, lsn: Lsn) -> bool:
         """Whether the log was seen to end with slot `lsn` at some moment during this call; False also where that can't
@@ -108,8 +125,6 @@ class Tail:
         reply = self._log.store.get_now(self._log.key(lsn + 1))
         if reply is None or reply.status is not Status.NOT_FOUND:
             return False
-        if not self._log.store.can_delete:
-            return True
         head = self._heads.unchanged()
         return head is not None and head.garbage <= lsn + 1
 
@@ -127,8 +142,8 @@ class Tail:
             StorageFullError: this put wrote nothing.
             CorruptionError: the slot that is there can't be read.
         """
-        if not self._log.store.can_delete:
-            return await self._put(lsn, body)
+        if not self._locks:
+            return await self._put_unlocked(lsn, body)
         # Cancelled, it must keep the lock until the store is done with it: a put that outlives its lock could create a
         # slot again that was folded and deleted.
         attempt = asyncio.create_task(self._put(lsn, body))
@@ -139,7 +154,7 @@ class Tail:
     async def _put(self, lsn: Lsn, body: bytes) -> Put | Slot:
         store = self._log.store
         async with store.lock(self._log.prefix, exclusive=False):
-            if store.can_delete and (await self._heads.read())[0].garbage > lsn:
+            if (await self._heads.read())[0].garbage > lsn:
                 return Put.GONE
             try:
                 reply = await store.put_if_absent(self._log.key(lsn), body)
@@ -157,13 +172,37 @@ class Tail:
                 return Put.UNKNOWN
         return Put.CONFLICT if found is None else found
 
+    async def _put_unlocked(self, lsn: Lsn, body: bytes) -> Put | Slot:
+        # After a pause HEAD is read now rather than after the put, which could create a slot that was deleted.
+        if self._heads.is_stale and (await self._heads.read())[0].garbage > lsn:
+            return Put.GONE
+        try:
+            reply = await self._log.store.put_if_absent(self._log.key(lsn), body)
+        except UnavailableError as failed:
+            if failed.code == CIRCUIT_OPEN:  # not sent
+                raise
+            return Put.UNKNOWN
+        try:
+            if reply.status is Status.CONFLICT:
+                return Put.CONFLICT
+            found = None if reply.ok else await self._log.look(lsn)
+            if not await self._is_first(lsn, reply.date if found is None else found.date):
+                return Put.DOUBTFUL
+        except UnavailableError:  # a put that landed stays so, and the next attempt finds it
+            return Put.UNKNOWN
+        if found is None:
+            return Put.WON
+        return Put.CONFLICT if found.slot is None else found.slot
+
+    async def _is_first(self, lsn: Lsn, date: float | None) -> bool:
+        """Whether an answer about slot `lsn` is of the slot as it was first."""
+        return self._heads.vouches(lsn, date) or (await self._heads.read())[0].garbage <= lsn
+
     async def reload(self) -> None:
         """Jumps forward if HEAD says that the next slot is gone."""
         await self._reload_if_gone()
 
     async def _reload_if_gone(self) -> bool:
-        if not self._log.store.can_delete:
-            return False
         async with self._changing:
             head, _ = await self._heads.read()
             if head.garbage <= self._state.applied + 1:
@@ -187,3 +226,9 @@ class Tail:
         raise CorruptionError(
             f"object {self._log.key(end)}: the slot is missing though later ones are there", code="missing_slot"
         )
+
+
+def _has_hole(run: list[Look]) -> bool:
+    """Whether a slot is there behind one that is not."""
+    missing = next((i for i, look in enumerate(run) if look.slot is None), len(run))
+    return any(look.slot is not None for look in run[missing:])

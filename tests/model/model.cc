@@ -1,10 +1,12 @@
 // Explicit-state model of the commit protocol of akidb/wal: visits every state and names the first rule that is broken.
 //
-//   model <s3 | local> <plain | conditional | repeated> <batches of writer 0> <of writer 1> <mutant, "" for none>
+//   model <s3 | gc | local> <plain | conditional | repeated> <batches of writer 0> <of writer 1> <mutant, "" for none>
 //
 // conditional: the first batch of each writer is to happen only if that of the other has not.
 // repeated:    the last batch of each writer is the same request, which a client sent to one after the other.
 // s3:    nothing is deleted; a put whose answer was lost may land at any later time.
+// gc:    the same, but folded slots are deleted without a lock, so a slot may be created again; an answer about a slot counts if HEAD, read within the hour or after it, vouches for the slot.
+//        When an hour passes, what HEAD says may be gone becomes what is deleted, and nobody's HEAD is fresh any more.
 // local: folded slots are deleted under the exclusive lock; puts run under the shared one, none lands after its call.
 //
 // Two writers, each a node that also follows the log; a strong reader; a folder on any node; a collector. Their steps
@@ -23,13 +25,16 @@ constexpr int kSlots = 6;  // slot n is at index n - 1; more than there are batc
 constexpr int kWriters = 2;
 constexpr int kReader = 2;
 
-enum Phase : uint8_t { kIdle, kLocked };
+constexpr int kHours = 1;
+
+enum Phase : uint8_t { kIdle, kLocked, kUnsure };
 enum Look : uint8_t { kNone, kProbing, kMissing };
 enum Gc : uint8_t { kOff, kDeleting };
 
 struct Writer {
   uint8_t next, phase, slot, ambiguous, left;  // batches done; slot bound to (0: none); the caller was told "unknown"
   uint8_t checked, from;                       // for mutants: looked once; slots below are not remembered
+  uint8_t held;                                // what the slot holds, if that is so: HEAD is to be read yet
 };
 
 struct State {
@@ -41,10 +46,12 @@ struct State {
   uint8_t applied[kWriters + 1];
   Writer writers[kWriters];
   uint8_t look, wanted;  // the reader, and what was acknowledged before it asked
+  uint8_t settled, hours;             // slots below may be deleted; how many hours passed
+  uint8_t seen[kWriters + 1], fresh;  // HEAD's garbage as nodes read it; bit n: node n did within the hour
 };
 static_assert(sizeof(State) % 2 == 0 && alignof(State) == 1);
 
-bool local, conditional, repeated;
+bool local, collects, conditional, repeated;
 int batches[kWriters];
 std::string mutant;
 const char* broken = nullptr;
@@ -65,7 +72,7 @@ bool excludes(int batch) { return conditional && (batch == 1 || batch == batches
 void store(State& s, int slot, int batch) {
   uint8_t& first = s.first[slot - 1];
   s.log[slot - 1] = static_cast<uint8_t>(batch);
-  rule(first == 0, "a folded slot was created again");
+  rule(first == 0 || (!local && slot < s.garbage), "a folded slot was created again");
   if (first != 0) return;
   rule(slot == 1 || s.first[slot - 2] != 0, "no gap");
   for (uint8_t other : s.first) {
@@ -86,8 +93,14 @@ void reload(State& s, int node) {
   if (s.applied[node] < s.folded - 1) s.applied[node] = static_cast<uint8_t>(s.folded - 1);
 }
 
+bool vouched(const State& s, int node, int slot) { return (s.fresh & bit(node)) != 0 && s.seen[node] <= slot; }
+void read_head(State& s, int node) {
+  s.seen[node] = s.garbage;
+  s.fresh |= bit(node);
+}
+
 void finish(State& s, int w) {
-  s.writers[w] = {static_cast<uint8_t>(s.writers[w].next + 1), kIdle, 0, 0, 0, 0, s.writers[w].from};
+  s.writers[w] = {static_cast<uint8_t>(s.writers[w].next + 1), kIdle, 0, 0, 0, 0, s.writers[w].from, 0};
 }
 
 void acknowledge(State& s, int w) {
@@ -99,7 +112,7 @@ void acknowledge(State& s, int w) {
 void lost(State& s, int w) {
   Writer& writer = s.writers[w];
   const bool left = writer.left;
-  writer = {writer.next, kIdle, 0, 0, 0, writer.checked, writer.from};
+  writer = {writer.next, kIdle, 0, 0, 0, writer.checked, writer.from, 0};
   if (left) finish(s, w);
 }
 
@@ -122,7 +135,7 @@ void refuse(const State& s, int w, Visit visit) {
   State n = s;
   const uint8_t at = s.applied[w];
   if (at < kSlots && s.log[at] != 0 && !is("refused by what it knows")) return;  // follows first
-  if (local && s.garbage > at + 1) return;
+  if (s.garbage > at + 1 && (local || !vouched(s, w, at + 1))) return;
   uint8_t seen = 0;
   for (int i = 0; i < at; i++) seen |= bit(s.first[i]);
   rule((s.acked & ~seen) == 0, "no stale refusal");
@@ -131,11 +144,9 @@ void refuse(const State& s, int w, Visit visit) {
   visit(n);
 }
 
-// The answer to a put that was carried out: won, or what the slot holds decides.
-void answered(State& s, int w, int slot, int batch) {
-  const int found = s.log[slot - 1];
+// What the slot holds, for certain: won, or another's.
+void decided(State& s, int w, int slot, int batch, int found) {
   if (found == 0) {
-    store(s, slot, batch);
     apply(s, w, slot, batch);
     acknowledge(s, w);
   } else if (is("412 is success") || (found == batch && !is("no uuid compare"))) {
@@ -145,6 +156,47 @@ void answered(State& s, int w, int slot, int batch) {
     apply(s, w, slot, found);
     lost(s, w);
   }
+}
+
+// The answer to a put that was carried out, with what the slot held before it.
+void answered(State& s, int w, int slot, int batch) {
+  const int found = s.log[slot - 1];
+  if (found == 0) store(s, slot, batch);
+  const bool blind = found == 0 ? is("no look at HEAD after a put") : is("no look at HEAD after a refusal");
+  if (local || blind || vouched(s, w, slot)) return decided(s, w, slot, batch, found);
+  s.writers[w].phase = kUnsure;
+  s.writers[w].held = static_cast<uint8_t>(found == 0 ? batch : found);
+}
+
+void gone(State& s, int w) {
+  reload(s, w);
+  if (s.writers[w].ambiguous && !is("again after gone while unknown")) {
+    finish(s, w);  // unknown for ever
+  } else {
+    lost(s, w);
+  }
+}
+
+// HEAD is read after the answer: the slot may have been deleted and created again.
+template <typename Visit>
+void unsure_steps(const State& s, int w, Visit visit) {
+  const Writer& writer = s.writers[w];
+  State n = s;
+  read_head(n, w);
+  n.writers[w].phase = kIdle;
+  n.writers[w].held = 0;
+  if (s.garbage <= writer.slot) {
+    decided(n, w, writer.slot, batch_of(s, w), writer.held);
+  } else {  // what it put may have been folded since, as well as before
+    if (writer.held == batch_of(s, w) && !is("again where it may have won")) n.writers[w].ambiguous = 1;
+    gone(n, w);
+  }
+  visit(n);
+  n = s;  // HEAD can't be read: nothing is known
+  n.writers[w].phase = kIdle;
+  n.writers[w].held = 0;
+  n.writers[w].ambiguous = 1;
+  visit(n);
 }
 
 template <typename Visit>
@@ -185,6 +237,8 @@ void writer_steps(const State& s, int w, Visit visit) {
   State n = s;
   if (writer.phase == kLocked) {
     put_steps(s, w, visit);
+  } else if (writer.phase == kUnsure) {
+    unsure_steps(s, w, visit);
   } else {
     Writer& mine = n.writers[w];
     if (mine.slot == 0) {
@@ -201,14 +255,8 @@ void writer_steps(const State& s, int w, Visit visit) {
     if (is("pipelined slots") && writer.next + 1 < batches[w] && mine.slot < kSlots) {
       n.late[mine.slot] |= bit(batch_of(s, w) + 1);  // its next batch, at the next slot, already on the way
     }
-    const bool gone = local && s.garbage > mine.slot && !is("no check of garbage before a put");
-    if (gone) {
-      reload(n, w);
-      if (writer.ambiguous && !is("again after gone while unknown")) {
-        finish(n, w);  // unknown for ever
-      } else {
-        lost(n, w);
-      }
+    if (local && s.garbage > mine.slot && !is("no check of garbage before a put")) {
+      gone(n, w);
       visit(n);
     } else if (!local || s.gc == kOff || is("gc without lock")) {
       n.writers[w].phase = kLocked;
@@ -227,8 +275,24 @@ void writer_steps(const State& s, int w, Visit visit) {
   n = s;  // crash; a new process opens HEAD and goes on with the next request
   finish(n, w);
   n.applied[w] = static_cast<uint8_t>(s.folded - 1);
+  read_head(n, w);
   if (is("the fold forgets requests")) n.writers[w].from = s.folded;
   visit(n);
+}
+
+// Applies the next slot; without a fresh HEAD that is read first, and then the slot still holds what was found, or HEAD
+// says that it may be gone. False where the node jumped ahead instead.
+bool follow(State& s, int node) {
+  const int at = s.applied[node];
+  if (!local && !vouched(s, node, at + 1) && !is("no look at HEAD after a body")) {
+    read_head(s, node);
+    if (s.garbage > at + 1) {
+      reload(s, node);
+      return false;
+    }
+  }
+  apply(s, node, at + 1, s.log[at]);
+  return true;
 }
 
 template <typename Visit>
@@ -249,19 +313,45 @@ void reader_steps(const State& s, Visit visit) {
     visit(n);
   };
   if (s.look == kMissing) {
+    read_head(n, kReader);
     if (s.garbage <= at + 1 || is("reader trusts every 404")) return done();
     reload(n, kReader);
     n.look = kProbing;
     return visit(n);
   }
   if (at < kSlots && s.log[at] != 0) {
-    apply(n, kReader, at + 1, s.log[at]);
+    if (!follow(n, kReader)) return visit(n);
     if (is("reader stops before the 404")) return done();
     return visit(n);
   }
-  if (!local) return done();
+  if (!local && vouched(s, kReader, at + 1)) return done();
   n.look = kMissing;
   visit(n);
+}
+
+// A collector without locks: HEAD says first what may be gone, an hour passes, then that is deleted, lowest first.
+template <typename Visit>
+void bucket_steps(const State& s, Visit visit) {
+  State n = s;
+  if (s.garbage < s.folded) {
+    n.garbage = s.folded;
+    if (is("deleted as soon as HEAD says so")) n.settled = n.garbage;
+    visit(n);
+  }
+  n = s;
+  if (s.hours < kHours) {
+    n.hours++;
+    n.settled = is("delete before raising garbage") ? s.folded : s.garbage;
+    if (!is("HEAD is fresh for ever")) n.fresh = 0;
+    visit(n);
+  }
+  n = s;
+  int slot = 1;
+  while (slot < s.settled && s.log[slot - 1] == 0) slot++;
+  if (slot < s.settled) {
+    n.log[slot - 1] = 0;
+    visit(n);
+  }
 }
 
 template <typename Visit>
@@ -270,12 +360,13 @@ void background_steps(const State& s, Visit visit) {
     const uint8_t at = s.applied[node];
     State n = s;
     if (node != kReader && at < kSlots && s.log[at] != 0) {  // follows, as for a strong read of its own
-      apply(n, node, at + 1, s.log[at]);
+      follow(n, node);
       visit(n);
     }
     n = s;
-    if (node != kReader && local && s.garbage > at + 1) {
+    if (node != kReader && s.garbage > at + 1) {
       reload(n, node);
+      if (!local) read_head(n, node);
       visit(n);
     }
     const int fold = at + 1 + (is("fold beyond applied") ? 1 : 0);
@@ -296,6 +387,7 @@ void background_steps(const State& s, Visit visit) {
       visit(n);
     }
   }
+  if (collects) return bucket_steps(s, visit);
   if (!local) return;
   State n = s;
   bool putting = false;
@@ -363,13 +455,15 @@ struct Seen {  // open addressing over indices into `states`
 int main(int argc, char** argv) {
   if (argc != 6) return 2;
   local = std::strcmp(argv[1], "local") == 0;
+  collects = std::strcmp(argv[1], "gc") == 0;
   conditional = std::strcmp(argv[2], "conditional") == 0;
   repeated = std::strcmp(argv[2], "repeated") == 0;
   batches[0] = std::atoi(argv[3]);
   batches[1] = std::atoi(argv[4]);
   mutant = argv[5];
   State start{};
-  start.folded = start.garbage = 1;
+  start.folded = start.garbage = start.settled = 1;
+  for (int node = 0; node <= kReader; node++) read_head(start, node);
   Seen seen;
   seen.insert(start);
   uint64_t transitions = 0;

@@ -191,7 +191,7 @@ class NodeStore:
             case "no date":
                 return replace(reply, date=None)
             case "date backward":
-                return replace(reply, date=(reply.date or EPOCH) - rng.choice((60.0, 86400.0, 1e9)))
+                return replace(reply, date=(reply.date or EPOCH) - rng.choice((4.0, 86400.0, 1e9)))
         return reply
 
     async def get(

@@ -341,7 +341,7 @@ class Client:
         """A round of garbage collection, out of turn."""
         node = self._node()
         if node.database is not None:
-            await self._try(node, node.database.collect_garbage(interval_secs=2, force=True))
+            await self._try(node, node.database.collect_garbage(interval_secs=1, force=True))
 
     async def tidy(self) -> None:
         """Folds, or builds what is to be built: work that any node may do at any time."""
@@ -394,6 +394,8 @@ class Client:
 def _note(part: Part, failed: AkiDBError, first: bool) -> None:
     """What an earlier try may have done no refusal of a later undoes, unless the store itself was looked at under the
     key."""
+    if failed.code == "collection_not_found" and not first:  # it was dropped, and nothing looked up in it
+        return
     if isinstance(failed, ConflictError | NotFoundError):
         part.outcome, part.refusal = "refused", "condition" if isinstance(failed, ConflictError) else "missing"
     elif first and failed.code != "outcome_unknown" and not isinstance(failed, CorruptionError):

@@ -20,6 +20,8 @@ from unittest.mock import patch
 
 from akidb.collection import Workers, follower, maintenance
 from akidb.database import database
+from akidb.manifest import store as heads
+from akidb.wal import epochs
 
 EPOCH = 1_800_000_000.0
 """The store's clock when a simulation begins."""
@@ -28,6 +30,9 @@ LONGEST_SECS = 3600.0
 
 WORK_SECS = 0.005
 """Longest time that work in a thread takes."""
+
+FRESH_SECS, SETTLED_SECS = 0.5, 6.0
+"""In place of a minute and an hour: further apart than what a Date is wrong by."""
 
 HOST: ContextVar[Host | None] = ContextVar("host", default=None)
 
@@ -164,6 +169,8 @@ def simulated(seed: int) -> Iterator[SimLoop]:
             (maintenance, "Context", copy_context),  # background work belongs to its node
             (follower, "Context", copy_context),
             (database, "Context", copy_context),
+            (heads, "FRESH_SECS", FRESH_SECS),
+            (epochs, "SETTLED_SECS", SETTLED_SECS),
         ):
             stack.enter_context(patch.object(target, name, value))
         random.seed(rng.getrandbits(64))

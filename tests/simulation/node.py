@@ -26,7 +26,7 @@ SETTINGS = Settings(
         circuit_breaker=CircuitBreaker(failure_threshold=4, recovery_timeout_secs=3),
         retry=Retry(max_attempts=4, initial_backoff_ms=50, max_backoff_ms=1000),
         manifest_retry=ManifestRetry(max_attempts=8, initial_backoff_ms=50, max_backoff_ms=500),
-        gc_interval_secs=6,
+        gc_interval_secs=3,
     ),
     index=Index(hnsw=Hnsw(m=4, ef_construction=16, ef_search=16, min_vectors_threshold=8)),
 )

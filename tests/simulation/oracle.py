@@ -1,7 +1,8 @@
-"""What must hold of a history, judged by the log that the bucket holds in the end.
+"""What must hold of a history, judged by the logs that the bucket held.
 
-The slots are the truth: each was created at one moment, nothing takes one away, and their order is the order of all
-writes. So a history is right if every answer fits the state after some slot that existed at the right time.
+The slots are the truth: each was first created at one moment, what is created again after its deletion does not count,
+and their order is the order of all writes of a shard. So a history is right if every answer fits the state after some
+slot that existed at the right time.
 """
 
 from __future__ import annotations
@@ -44,11 +45,10 @@ class Log:
 
 
 def _slots(bucket: Bucket, prefix: str, shard: UUID, kind: int) -> Iterator[tuple[Slot, float]]:
-    keys = sorted(key for key in bucket.objects if key.startswith(f"{prefix}/wal/"))
+    keys = sorted(key for key in bucket.created if key.startswith(f"{prefix}/wal/"))
     chain = bytes(16)
     for lsn, key in enumerate(keys, 1):
-        stored = bucket.objects[key]
-        assert stored == bucket.created[key], f"slot {key} was written twice"
+        stored = bucket.created[key]
         slot = decode_slot(stored.body, lsn=lsn, shard=shard, name=key, kind=kind)
         assert slot.prev_hash == chain, f"slot {key} does not continue the one before"
         chain = slot.digest

@@ -16,7 +16,7 @@ from akidb.collection.lease import Lease
 from akidb.collection.requests import Requests, Written
 from akidb.collection.state import LiveSegment, ShardState
 from akidb.errors import AkiDBError
-from akidb.manifest import Head, Manifests, decode_head, store
+from akidb.manifest import Head, HeadStore, Manifests, decode_head, store
 from akidb.telemetry.metrics import METRICS
 from akidb.wal import epochs
 from akidb.wal.appender import Appender
@@ -119,13 +119,15 @@ def test_garbage_is_collected_and_snapshots_are_used() -> None:
         (epochs, "epoch_of", lambda key: -9),
         (Manifests, "keys", _named_by_head_alone),
         (ShardState, "oldest", property(lambda self: self)),
+        (HeadStore, "vouches", lambda self, lsn, date: True),
         (store, "decode_head", _without_commits),
         (collection, "together", _only_the_first),
         (writes, "write_all", _as_if_written),
     ],
     ids=["any state suffices", "folds forget requests", "requests are not looked for", "a point twice in a slot",
          "a state behind refuses", "segments keep what was replaced", "garbage of any age goes",
-         "garbage collection forgets snapshots", "a fold crosses a revert", "commit ids are not looked for",
+         "garbage collection forgets snapshots", "a fold crosses a revert",
+         "HEAD vouches for every slot", "commit ids are not looked for",
          "one shard is asked for all", "a part is taken for the whole"],
 )  # fmt: skip
 def test_a_planted_bug_is_found(where: object, name: str, instead: object, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,6 +44,7 @@ heads = st.builds(
     live_sum=st.binary(min_size=16, max_size=16),
     sealed=st.booleans(),
     collected=u32,
+    settled=u64,
     requests=st.lists(st.builds(RequestsRef, uuid=st.uuids(), count=u64, written=u64, epoch=u64), max_size=3).map(
         tuple
     ),

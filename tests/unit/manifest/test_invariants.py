@@ -53,6 +53,7 @@ BREAKS: dict[str, Callable[[], tuple[Head, Head]]] = {
     "live_count_adds_up": lambda: (OLD, _next(OLD, **{**FOLDED, "live_count": 13})),
     "live_count_moves_with_folded": lambda: (OLD, _next(OLD, segments=(replace(REF, live=8),), live_count=8)),
     "requests_move_with_folded": lambda: (OLD, _next(OLD, requests=(RequestsRef(UUID(int=7), 1, 0),))),
+    "settled_stays_within_garbage": lambda: (OLD, _next(OLD, settled=5, garbage=5)),
     "snapshots_are_distinct": lambda: (OLD, _next(OLD, pins=(PIN, replace(PIN, uuid=UUID(int=9))))),
     "snapshots_hold_only_folded_slots": lambda: (OLD, _next(OLD, pins=(PIN, replace(PIN, name="b", lsn=5)))),
     "snapshots_leave_by_folding": lambda: (OLD, _next(OLD, pins=())),

@@ -107,11 +107,11 @@ async def test_rounds_keep_their_distance_by_the_stores_clock() -> None:
     assert len(await _stored(store)) == 1
 
 
-async def test_two_collectors_of_one_round_raise_the_epoch_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_two_collectors_of_one_round_raise_the_epoch_once() -> None:
     _, node = await _node()
     seen, _ = await node.heads.read()
-    assert epochs._raised(replace(seen, gc_epoch=1), 0, 5) is None
-    raised = epochs._raised(seen, 0, 5)
+    assert epochs._raised(replace(seen, gc_epoch=1), seen, 5) is None
+    raised = epochs._raised(seen, seen, 5)
     assert raised is not None
     assert (raised.gc_epoch, raised.collected) == (1, 5)
 
