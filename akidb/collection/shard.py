@@ -185,7 +185,16 @@ class Shard:
         return self.state.chain
 
     async def apply(self, slot: Slot) -> None:
-        reverted = await self._reverted(slot)
+        try:
+            reverted = await self._reverted(slot)
+        except CorruptionError:
+            # Once a fold took a revert into HEAD, what it goes back to may be dropped and collected: a node that comes
+            # to the slot later goes on from HEAD.
+            head, _ = await self.heads.read()
+            if head.folded <= slot.lsn:
+                raise
+            await self._adopt(head)
+            return
         async with self.changing:
             if slot.lsn <= self.state.applied:
                 return  # adopting a newer HEAD read it already

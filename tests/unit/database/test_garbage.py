@@ -75,6 +75,26 @@ async def test_snapshots_outlive_rounds() -> None:
     await database.close()
 
 
+async def test_a_node_behind_a_revert_whose_snapshot_is_gone_goes_on_from_head() -> None:
+    store = FaultyStore(can_delete=False)
+    database, beside = await Database.open(store, SETTINGS), await Database.open(store, SETTINGS)
+    await _filled(database)
+    collection, behind = await database.collection("points"), await beside.collection("points")
+    assert await behind.count() == 60
+    await collection.create_snapshot("first")
+    await collection.delete([str(i) for i in range(50)])
+    await collection.revert("first")
+    for info in await collection.list_snapshots():
+        await collection.drop_snapshot(info.name)
+    await collection.delete(["59"])
+    for _ in range(4):
+        await collection.writers[0].maintenance.fold()  # type: ignore[union-attr]
+        await database.collect_garbage(interval_secs=0)
+    assert await behind.count() == await collection.count() == 59
+    await beside.close()
+    await database.close()
+
+
 async def test_nodes_collect_by_themselves() -> None:
     store = FaultyStore(can_delete=False)
     settings = replace(SETTINGS, storage=replace(SETTINGS.storage, gc_interval_secs=1))
