@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 
 .PHONY: help run develop test test-fast test-ci test-s3 test-cpp test-sanitizers test-arm report-arm test-arm-wheel lint lint-cpp format clean distclean
-.PHONY: bench-ann bench-api bench-scale bench-codec bench-filter bench-kernels bench-edge
+.PHONY: bench-ann bench-api bench-scale bench-storage bench-codec bench-filter bench-kernels bench-edge
 
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z0-9-]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | tr '@' '\t' | expand -t 26
@@ -90,6 +90,11 @@ bench-api: ## REST latencies, also of /health/live under load
 bench-scale: ## a million vectors: ingest, restart, search
 	@scripts/setup.sh bench
 	$(BIN)/python -m bench.scale.run
+
+bench-storage: ## commits, requests, restarts and merges on a folder and on MinIO (needs Go at first use)
+	@scripts/setup.sh bench
+	scripts/build-s3-servers.sh
+	$(BIN)/python -m bench.storage.commits
 
 bench-codec: ## the Cython codecs against their Python twins
 	@scripts/setup.sh bench
