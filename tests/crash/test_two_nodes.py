@@ -15,10 +15,11 @@ from tests.nodes import Node, running
 DIM = 8
 
 
-def run(environment: dict[str, str], folder: Path) -> None:
+def run(environment: dict[str, str], folder: Path, shards: int) -> None:
     with ExitStack() as stack:
         nodes = [stack.enter_context(running(environment, folder)) for _ in range(2)]
-        status, _ = nodes[0].call("POST", "/collections", {"name": "c", "vector_dim": DIM, "distance": "Euclidean"})
+        wanted = {"name": "c", "vector_dim": DIM, "distance": "Euclidean", "shard_count": shards}
+        status, _ = nodes[0].call("POST", "/collections", wanted)
         assert status == 201
         take_turns(nodes)
         write_at_once(nodes)
@@ -66,20 +67,23 @@ def write_at_once(nodes: list[Node]) -> None:
         assert node.call("POST", "/collections/c/count", {})[1]["count"] == len(expected)
 
 
-def test_two_nodes_over_one_folder(tmp_path: Path) -> None:
-    run({"AKIDB_DATA_DIR": str(tmp_path / "data")}, tmp_path)
+@pytest.mark.parametrize("shards", [1, 3])
+def test_two_nodes_over_one_folder(shards: int, tmp_path: Path) -> None:
+    run({"AKIDB_DATA_DIR": str(tmp_path / "data")}, tmp_path, shards)
 
 
 @pytest.mark.s3
-def test_two_nodes_over_one_bucket(s3_settings: Settings, tmp_path: Path) -> None:
+@pytest.mark.parametrize("shards", [1, 3])
+def test_two_nodes_over_one_bucket(shards: int, s3_settings: Settings, tmp_path: Path) -> None:
     storage = s3_settings.storage
     run(
         {
             "AKIDB_S3_ENDPOINT": storage.s3_endpoint or "",
             "AKIDB_S3_ACCESS_KEY": storage.s3_access_key or "",
             "AKIDB_S3_SECRET_KEY": storage.s3_secret_key or "",
-            "AKIDB_S3_BUCKET": "two-nodes",
+            "AKIDB_S3_BUCKET": f"two-nodes-{shards}",
             "AKIDB_CACHE_HOT_PATH": str(tmp_path / "cache"),
         },
         tmp_path,
+        shards,
     )
