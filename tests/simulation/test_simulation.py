@@ -110,7 +110,7 @@ def test_garbage_is_collected_and_snapshots_are_used() -> None:
 @pytest.mark.parametrize(
     ("where", "name", "instead"),
     [
-        (shard, "_suffices", lambda consistency, *_: consistency.mode != "strong"),
+        (shard, "suffices", lambda consistency, *_: consistency.mode != "strong"),
         (fold, "put_requests", _forgotten),
         (Requests, "find", lambda self, uuid: None),
         (Request, "ids", property(lambda self: iter(()))),
