@@ -7,7 +7,7 @@ CPP := build/cpp
 PYTEST := $(BIN)/python -m pytest
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 
-.PHONY: help run develop test test-fast test-ci test-s3 test-cpp test-sanitizers test-arm report-arm test-arm-wheel lint lint-cpp format clean distclean
+.PHONY: help run develop test test-fast test-ci test-s3 test-cpp test-sanitizers test-arm test-arm-cpp test-arm-wheel report-arm lint lint-cpp lint-workflows format clean distclean
 .PHONY: bench-ann bench-api bench-scale bench-storage bench-codec bench-filter bench-kernels bench-edge
 
 help: ## list the targets
@@ -46,15 +46,17 @@ test-sanitizers: ## the C++ tests under ASan, UBSan and TSan
 	@scripts/setup.sh
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/test-sanitizers.sh
 
-test-arm: ## the C++ tests for ARM, emulated: every kind of processor, every level
+test-arm: test-arm-cpp test-arm-wheel ## all that can be known of ARM without one, emulated: the two below
+
+test-arm-cpp: ## the C++ tests on every kind of ARM processor, at every level, and instruction counts
 	@scripts/setup.sh
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/test-arm.sh
 
-test-arm-wheel: ## the aarch64 wheel in an emulated CPython (Debian 12; downloads 150 MB the first time)
-	@scripts/setup.sh
+test-arm-wheel: ## the aarch64 wheel in an emulated CPython at every level (Debian 12; downloads 80 MB at first)
+	@scripts/setup.sh test
 	scripts/test-arm-wheel.sh
 
-report-arm: test-arm ## write the table of docs/arm.md: cycles of the ARM kernels' loops (needs llvm-mca of LLVM 19)
+report-arm: test-arm-cpp ## write the table of docs/arm.md: cycles of the ARM kernels' loops (needs llvm-mca of LLVM 19)
 	$(BIN)/python scripts/report_arm_kernels.py
 
 lint: ## formatters, linters, types and layers; changes nothing
@@ -71,6 +73,9 @@ lint-cpp: ## clang-tidy, a minute or two; changes nothing
 	  -DPython_EXECUTABLE="$(CURDIR)/$(BIN)/python" -Dpybind11_DIR="$$($(BIN)/python -m pybind11 --cmakedir)" >/dev/null
 	$(BIN)/run-clang-tidy.py -quiet -hide-progress -j $(JOBS) -p build/lint -clang-tidy-binary $(BIN)/clang-tidy \
 	  '$(CURDIR)/(csrc|tests/cpp)/'
+
+lint-workflows: ## actionlint over .github/workflows (needs Go)
+	go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
 format: ## let the formatters have their way
 	@scripts/setup.sh test lint

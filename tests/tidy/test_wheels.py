@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import os
 import re
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
+from akidb.segment import format
 from scripts import check_wheel
 
 ROOT = Path(__file__).parents[2]
@@ -88,6 +90,30 @@ def test_a_wheel_of_5_mb_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
     (fault,) = check_wheel.check(wheel)
     assert fault.startswith(f"{wheel.name}: has 5000")
     assert wheel.name in capsys.readouterr().out
+
+
+def test_nothing_depends_on_the_size_of_a_page() -> None:
+    """Pages of ARM kernels have 4, 16 or 64 KiB: an offset of a mapping that is right on one is refused on another."""
+    core = {path: path.read_text() for path in (ROOT / "csrc").rglob("*.*")}
+    asking = re.compile(r"\b(mmap|mprotect|mlock|getpagesize|sysconf)\s*\(")
+    assert [path.name for path, text in core.items() if asking.search(text)] == []
+    assert [path.name for path, text in core.items() if "madvise(" in text] == ["aligned_buffer.h"]
+    (size,) = re.findall(r"kHugePageBytes = std::size_t\{(\d+)\} << 20", core[ROOT / "csrc/common/aligned_buffer.h"])
+    assert (int(size) << 20) % check_wheel.PAGE_BYTES_MAX == 0
+    assert format.ALIGNMENT % check_wheel.PAGE_BYTES_MAX == 0
+    mapped = [
+        (path.name, call)
+        for path in (ROOT / "akidb").rglob("*.py")
+        for call in ast.walk(ast.parse(path.read_text()))
+        if isinstance(call, ast.Call) and ast.unparse(call.func) in ("mmap.mmap", "np.memmap")
+    ]
+    assert {name for name, _ in mapped} >= {"reader.py", "file.py"}, "where files are mapped"
+    for name, call in mapped:
+        assert "offset" not in {keyword.arg for keyword in call.keywords}, name
+        assert len(call.args) < 4, f"{name}: the fourth of np.memmap is an offset"
+    asking = re.compile(r"PAGESIZE|PAGE_SIZE")
+    named = {path.name for path in (ROOT / "akidb").rglob("*.py") if asking.search(path.read_text())}
+    assert named == {"doctor.py"}, "who tells it"
 
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
