@@ -91,8 +91,8 @@ class AsyncDatabase(ABC, Generic[C]):
         Args:
             index: IndexParams, or what REST takes: {"type", "m", "ef_construction", "ef_search", "quantization"}, each
                 optional.
-            shard_count: 1 to 256 logs, over which the points are spread by their ids. Each commits for itself: a batch is
-                all or nothing in each, not in all together.
+            shard_count: 1 to 256 logs, over which the points are spread by their ids. Each commits for itself: a batch
+                is all or nothing in each, not in all together.
             idempotency_key: a name for this request: sent again under it, whichever node it reaches, it is not done
                 again, and answered as before.
 

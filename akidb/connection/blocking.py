@@ -398,8 +398,8 @@ class Connection:
 
         Args:
             index: IndexParams, or what REST takes: {"type", "m", "ef_construction", "ef_search"}, each optional.
-            shard_count: 1 to 256 logs, over which the points are spread by their ids. Each commits for itself: a batch is
-                all or nothing in each, not in all together.
+            shard_count: 1 to 256 logs, over which the points are spread by their ids. Each commits for itself: a batch
+                is all or nothing in each, not in all together.
             idempotency_key: a name for this request: sent again under it, whichever node it reaches, it is not done
                 again, and answered as before.
 
