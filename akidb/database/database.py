@@ -88,13 +88,36 @@ class Database:
         return self
 
     async def _begin(self) -> None:
-        await ensure_format(self._store, create=not self._read_only)
-        if not self._read_only:
-            await self._heads.create()
-        await self._appender.catch_up(deadline=time.monotonic() + OPEN_TIMEOUT_SECS)
+        if self._store.can_delete:
+            await self._take_store()
+            await self._appender.catch_up(deadline=time.monotonic() + OPEN_TIMEOUT_SECS)
+        else:  # far away: the catalogue is read beside FORMAT, whose refusal comes first
+            following = asyncio.create_task(self._read_catalogue())
+            try:
+                await self._take_store()
+            except BaseException:
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
+                raise
+            try:
+                await following
+            except AkiDBError:  # of a store that was new: now there is a catalogue to read
+                await self._appender.catch_up(deadline=time.monotonic() + OPEN_TIMEOUT_SECS)
         self._last_answer = time.monotonic()
         if not (self._read_only or self._store.can_delete) and self._settings.storage.gc_interval_secs:
             self._collecting = asyncio.create_task(self._garbage.run(), context=Context())
+
+    async def _read_catalogue(self) -> None:
+        """HEAD is read beside its log's slots, which it vouches for; a store that is new has none."""
+        catching_up = self._appender.catch_up(deadline=time.monotonic() + OPEN_TIMEOUT_SECS)
+        _, end = await asyncio.gather(self._heads.read(), catching_up, return_exceptions=True)
+        if isinstance(end, BaseException):
+            raise end
+
+    async def _take_store(self) -> None:
+        await ensure_format(self._store, create=not self._read_only)
+        if not self._read_only:
+            await self._heads.create()
 
     @property
     def location(self) -> str:
@@ -180,12 +203,23 @@ class Database:
         opened = None if created is None else self._open.get(created.uuid)
         if at_hand and opened is not None and not opened.sealed:
             return opened
-        await self._follow_catalogue()
+        await self._follow_while_opening(created)
         await self._let_go()
         created = self._catalogue.collections.get(name)
         if created is None:
             raise NotFoundError(f"there is no collection {name!r}", code="collection_not_found")
         return await self._opened(created)
+
+    async def _follow_while_opening(self, created: Created | None) -> None:
+        """Follows the catalogue, and beside it opens what most likely still has the name: a round less to wait for."""
+        if created is None or created.uuid in self._open:
+            await self._follow_catalogue()
+            return
+        opening = asyncio.create_task(self._opened(created))
+        try:
+            await self._follow_catalogue()
+        finally:
+            await asyncio.gather(opening, return_exceptions=True)  # what fails is told when it is asked for below
 
     async def list_collections(self) -> list[Collection]:
         """All collections, by name."""

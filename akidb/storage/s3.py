@@ -16,10 +16,11 @@ import threading
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from akidb.errors import AkiDBError, StorageFullError
+from akidb.errors import AkiDBError, ConfigurationError, StorageFullError
 from akidb.storage.keys import check_key, check_prefix, check_range, is_segment
 from akidb.storage.object_store import Body, ObjectInfo, Reply, Status
 from akidb.storage.s3_client import S3Options, new_client, send_bodies_at_once
@@ -187,8 +188,26 @@ class S3Store:
         await self._stack.aclose()
 
     async def _request(self, operation: str, key: str, parameters: Mapping[str, Any], upload_bytes: int = 0) -> Any:
-        """The library's answer where it is 2xx, a Reply where the store said 304, 404, 409 or 412."""
-        client = await self._connected()
+        """The library's answer where it is 2xx, a Reply where the store said 304, 404, 409 or 412.
+
+        The first gets do not wait for what is asked about the bucket, which goes beside them.
+        """
+        if self._bucket_found or operation != "get_object":
+            return await self._answer(await self._connected(), operation, key, parameters, upload_bytes)
+        call = partial(self._answer, await self._connected(bucket=False), operation, key, parameters, upload_bytes)
+        both: tuple[Any, Any] = await asyncio.gather(call(), self._connected(), return_exceptions=True)
+        answer, refusal = both
+        if isinstance(refusal, BaseException):
+            raise refusal
+        if isinstance(answer, ConfigurationError):  # the bucket was made only now
+            return await call()
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    async def _answer(
+        self, client: Any, operation: str, key: str, parameters: Mapping[str, Any], upload_bytes: int
+    ) -> Any:
         try:
             async with self._limit(upload_bytes):
                 return await getattr(client, operation)(Bucket=self._options.bucket, Key=key, **parameters)
@@ -205,12 +224,13 @@ class S3Store:
         slow = upload_bytes / options.upload_bytes_per_sec_min
         return asyncio.timeout(options.connect_timeout_secs + options.read_timeout_secs + slow)
 
-    async def _connected(self) -> Any:
-        if not self._bucket_found:
+    async def _connected(self, *, bucket: bool = True) -> Any:
+        """The client, and with `bucket` also a bucket that is known to be there."""
+        if self._client is None or (bucket and not self._bucket_found):
             async with self._connecting:
                 if self._client is None:
                     self._client = await self._new_client()
-                if not self._bucket_found:
+                if bucket and not self._bucket_found:
                     await self._find_bucket()
                     if self._options.retention is not None:
                         await self._require_object_lock()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -100,10 +100,15 @@ class Log:
     async def look_from(self, lsn: Lsn) -> AsyncIterator[list[Look]]:
         """What `read_from` reads, in groups read at once; only the very last look is at no slot."""
         async for count in self._groups(lsn):
-            looks = _until_none(await self.look_run(lsn, count))
-            yield looks
-            if looks[-1].slot is None:
-                return  # the end; or a gap: what was listed is folded away or lost
+            found = await asyncio.gather(*(self.look(lsn + i) for i in range(count)), return_exceptions=True)
+            looks = _until_none(list(_until_failure(found)))
+            if looks:
+                yield looks
+                if looks[-1].slot is None:
+                    return  # the end; or a gap: what was listed is folded away or lost
+            for each in found:
+                if isinstance(each, BaseException):
+                    raise each  # now, that is after what comes before it
             lsn += count
         while True:
             look = await self.look(lsn)
@@ -129,6 +134,13 @@ class Log:
         async for _ in self.store.list_from(f"{self.prefix}/wal/", self.key(lsn)):
             return True
         return False
+
+
+def _until_failure(found: Sequence[Look | BaseException]) -> Iterator[Look]:
+    for each in found:
+        if isinstance(each, BaseException):
+            return
+        yield each
 
 
 def _until_none(looks: list[Look]) -> list[Look]:

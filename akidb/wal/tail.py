@@ -80,16 +80,18 @@ class Tail:
             UnavailableError: the store is away.
         """
         while True:
-            run = await self._log.look_run(self._state.applied + 1, self._width)
+            # Who knows nothing yet asks for the list at once: reading the next slot before it would be a round more.
+            before = self._state.applied
+            run = await self._log.look_run(before + 1, self._width) if self._at_end else []
             if not await self._take(run):
                 continue
             far = all(look.slot is not None for look in run)
             if far and not await self._take_far():
                 continue
-            self._width = _ACTIVE_WIDTH if run[0].slot is not None else 1
+            self._width = _ACTIVE_WIDTH if self._state.applied > before else 1
             if self._locks and await self._reload_if_gone():
                 continue
-            suspect = far or not self._at_end or _has_hole(run)
+            suspect = far or _has_hole(run)
             if suspect and await self._hole():
                 continue
             self._at_end = True

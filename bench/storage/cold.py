@@ -47,9 +47,9 @@ def settings_for(endpoint: str, cache: Path, target_mib: int, hot_size_gb: float
     )
 
 
-async def ingest(settings: Settings, base: Vectors) -> tuple[float, Any]:
+async def ingest(settings: Settings, base: Vectors, index: str) -> tuple[float, Any]:
     async with await akidb.connect_async(WHERE, settings=settings) as database:
-        collection = await database.create_collection(NAME, base.shape[1], metric="cosine")
+        collection = await database.create_collection(NAME, base.shape[1], metric="cosine", index={"type": index})
         began = time.perf_counter()
         for start in range(0, len(base), BATCH):
             rows = range(start, min(start + BATCH, len(base)))
@@ -147,7 +147,7 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]
         cache = folder / "cache"
         found: dict[str, Any] = {"rows": len(base), "dim": base.shape[1], "latency_ms": arguments.latency_ms}
         if arguments.step != "measure":
-            took, info = await ingest(settings_for(endpoint, cache, arguments.target_mib), base)
+            took, info = await ingest(settings_for(endpoint, cache, arguments.target_mib), base, arguments.index)
             found |= {"ingest_s": round(took), "segments": info.segments, "mib": info.bytes >> 20}
             print(found, flush=True)
         if arguments.step == "ingest":
@@ -174,6 +174,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--latency-ms", type=int, default=60)
     parser.add_argument("--target-mib", type=int, default=128, help="compaction.target_bytes, in MiB")
+    parser.add_argument("--index", default="auto", help="auto, or flat to do without graphs, which cold answers ignore")
     parser.add_argument("--folder", type=Path, help="where to work; kept")
     parser.add_argument("--step", choices=["all", "ingest", "measure"], default="all", help="with --folder: a part")
     parser.add_argument("--json", type=Path)

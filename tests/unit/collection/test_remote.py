@@ -230,6 +230,26 @@ async def test_a_cold_search_takes_three_rounds_beyond_head(memory: MemoryStore,
     await database.close()
 
 
+async def test_a_node_answers_from_nothing_in_seven_rounds(memory: MemoryStore, vectors: VectorArray) -> None:
+    writer = await Database.open(memory, SETTINGS)
+    await (await writer.collection("p")).upsert(["new"], vectors[:1])
+    await writer.close()
+    bucket = SlowBucket(memory)
+    bucket.open.clear()
+    bucket.slow = True
+    answering = asyncio.create_task(bucket.answer_in_rounds())
+    database = await Database.open(bucket, SETTINGS, read_only=True)
+    collection = await database.collection("p")
+    (found,) = await collection.search([SearchQuery(vectors[0])], timeout_ms=60_000)
+    assert {point.id for point in found} >= {"new", "id-0"}
+    assert bucket.rounds <= 7
+    assert not bucket.fetched
+    bucket.slow = False
+    answering.cancel()
+    bucket.open.set()
+    await database.close()
+
+
 async def test_more_lists_are_read_for_a_wider_search(cold: Collection, bucket: Bucket, vectors: VectorArray) -> None:
     read = []
     for options in ({"target_recall": 0.5}, {}, {"ef_search": 2000}, {"target_recall": 0.999}):

@@ -230,7 +230,7 @@ async def test_answers_are_told_from_failures(status: int, code: str, expected: 
 @pytest.mark.parametrize("date", ["yesterday", "Mon, 99 Foo 2026", ""])
 async def test_a_garbled_date_is_no_date(date: str) -> None:
     dated = scripted_s3(lambda *_: (200, {"Date": date, "ETag": '"e"'}, EMPTY_LIST[2]))
-    async with dated as endpoint, _opened(_options(endpoint)) as store:
+    async with dated as endpoint, _opened(_options(endpoint, read_timeout_secs=10)) as store:
         reply = await store.get("a")
         assert (reply.status, reply.date, reply.last_modified) == (Status.OK, None, None)
 
@@ -266,7 +266,7 @@ async def test_with_every_disk_full_a_copy_is_in_memory(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(Path, "write_bytes", full)
     found = scripted_s3(lambda _, target, __: EMPTY_LIST if "list-type" in target else (200, {"ETag": '"e"'}, b"body"))
-    async with found as endpoint, _opened(_options(endpoint)) as store:
+    async with found as endpoint, _opened(_options(endpoint, read_timeout_secs=10)) as store:
         path = await store.local_path("seg/1")
         assert path is not None
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
