@@ -6,9 +6,11 @@ import asyncio
 import random
 import tempfile
 from collections import Counter
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -27,6 +29,7 @@ from tests.simulation.loop import SimLoop, simulated
 from tests.simulation.node import Node
 from tests.simulation.oracle import Oracle
 
+T = TypeVar("T")
 CALLS = 14
 DECIDED_SECS = 30.0
 """After healing, every node answers a strong read, which comes behind every pending write of its own, within this."""
@@ -155,27 +158,34 @@ class World:
             await client._collection(first)
         for node in self.nodes:
             await self._read(node, f"{node.name} does not answer after healing")
-        await self._within(TIDY_SECS, first.run(_tidy(await self._opened(first)), TIDY_SECS), "the tail is not folded")
+        await self._within(
+            TIDY_SECS, self._patient(first, partial(_tidy, await self._opened(first))), "the tail is not folded"
+        )
         for node in self.nodes:
             await self._read(node, f"{node.name} does not answer after the last fold")
         await first.restart()  # what a process sees that has nothing but the bucket
         await self._read(first, "a fresh node does not answer")
 
     async def _opened(self, node: Node) -> Collection:
-        return await self._within(DECIDED_SECS, self._until_opened(node), f"{node.name} has no collection")
-
-    async def _until_opened(self, node: Node) -> Collection:
-        """Asks as a client would: again where it is told to, since what was lost before the healing is waited for."""
-        while True:
+        def open_it() -> Coroutine[Any, Any, Collection]:
             assert node.database is not None
+            return node.database.collection(NAME)
+
+        return await self._within(DECIDED_SECS, self._patient(node, open_it), f"{node.name} has no collection")
+
+    @staticmethod
+    async def _patient(node: Node, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Asks as a client would: again where it is told to, for what was lost before the healing is waited for, and a
+        breaker stays open for a while."""
+        while True:
             try:
-                return await node.run(node.database.collection(NAME), DECIDED_SECS)
+                return await node.run(ask(), DECIDED_SECS)
             except UnavailableError:
                 await asyncio.sleep(0.5)
 
     async def _read(self, node: Node, or_else: str) -> None:
         opened, began = await self._opened(node), self.loop.time()
-        snapshot = await self._within(DECIDED_SECS, node.run(opened.snapshot(STRONG), DECIDED_SECS), or_else)
+        snapshot = await self._within(DECIDED_SECS, self._patient(node, lambda: opened.snapshot(STRONG)), or_else)
         ended, target = self.loop.time(), np.zeros(DIM, np.float32)
         (hits,) = query.execute(snapshot, [SearchQuery(target, top_k=5, exact=True)])
         points = query.scroll(snapshot, limit=len(IDS) + 1, with_vector=True)
