@@ -34,9 +34,9 @@ def machine() -> dict[str, object]:
 def _model() -> str:
     """Board or computer, where the system tells."""
     for path in ("/proc/device-tree/model", "/sys/devices/virtual/dmi/id/product_name"):
-        if Path(path).exists():
-            return Path(path).read_text().strip("\0\n ")
-    return platform.node() if platform.system() == "Darwin" else platform.processor()
+        if Path(path).exists() and (name := Path(path).read_text().strip("\0\n ")):
+            return name
+    return platform.node() if platform.system() == "Darwin" else platform.processor() or "machine without a name"
 
 
 def rate(call: Callable[[], object], seconds: float) -> float:

@@ -96,5 +96,6 @@ def test_a_small_board_is_measured() -> None:
     shown = report(measured)
     assert {each["threads"] for each in measured["scans"]} == {0, 1}
     assert measured["graphs"][0]["searches"][-1]["recall_at_10"] > 0.95
+    assert not shown.startswith(":"), "a machine that has no name is called so"
     assert f"kernels at {akidb.simd_info()['level']}" in shown
     assert "millijoules per query" in shown
