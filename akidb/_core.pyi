@@ -12,6 +12,9 @@ _Ids = npt.NDArray[np.int64]
 _Mask = npt.NDArray[np.bool_]
 _Progress = Callable[[int, int], object] | None
 
+class _File(Protocol):
+    def fileno(self) -> int: ...
+
 class _Event(Protocol):
     def is_set(self) -> bool: ...
 
@@ -59,6 +62,7 @@ class GraphIndex:
         inverse_norms: _Floats | None = None,
         ids: _Ids | None = None,
         dtype: str = "float32",
+        file: tuple[_File, int] | None = None,
     ) -> None: ...
     def search(
         self,

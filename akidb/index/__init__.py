@@ -11,6 +11,7 @@ from akidb.index.flat import FlatIndex
 from akidb.index.graph import GraphIndex, GraphPart, build_graph, inverse_norms, scan
 from akidb.index.hnsw import HnswIndex
 from akidb.index.kmeans import Grid, clusters
+from akidb.index.mapped_file import MappedFile
 from akidb.index.result import SearchResult
 from akidb.index.view import HnswView
 
@@ -21,6 +22,7 @@ __all__ = [
     "Grid",
     "HnswIndex",
     "HnswView",
+    "MappedFile",
     "SearchResult",
     "build_graph",
     "clusters",

@@ -20,6 +20,7 @@ from akidb import _native
 from akidb._native import crc32c
 from akidb.errors import CorruptionError, InvalidInputError
 from akidb.index.arguments import IdArray, MetricWord
+from akidb.index.mapped_file import MappedFile
 from akidb.index.space import DTYPES, Rows, Space
 from akidb.types import VectorArray
 
@@ -37,7 +38,7 @@ _BLOCK_BYTES = 1 << 24
 @dataclass(frozen=True, slots=True)
 class Contents:
     """An opened file; the arrays are views of the mapping. ids int64 (n,), vectors (n, width) as space has them,
-    inverse_norms float32 (n,) or, but for cosine, None, graph uint8 (bytes,).
+    inverse_norms float32 (n,) or, but for cosine, None, graph uint8 (bytes,). `file` is what they lie in.
     """
 
     space: Space
@@ -45,6 +46,7 @@ class Contents:
     vectors: Rows
     inverse_norms: VectorArray | None
     graph: npt.NDArray[np.uint8]
+    file: MappedFile | None = None
 
     def parts(self) -> dict[str, npt.NDArray[Any]]:
         """The sections by name, as `write` takes them."""
@@ -55,8 +57,9 @@ class Contents:
         """Raises CorruptionError where the graph is damaged or of other vectors."""
         space = self.space
         return _native.GraphIndex(
-            self.vectors, self.graph, space.native_metric, self.inverse_norms, self.ids, dtype=space.dtype
-        )
+            self.vectors, self.graph, space.native_metric, self.inverse_norms, self.ids, dtype=space.dtype,
+            file=None if self.file is None else (self.file, self.file.place_of(self.vectors)),
+        )  # fmt: skip
 
 
 def write(path: str | os.PathLike[str], space: Space, parts: dict[str, npt.NDArray[Any]]) -> None:
@@ -92,7 +95,8 @@ def read(path: str | os.PathLike[str], *, verify: bool) -> Contents:
 
     if os.path.getsize(path) < _HEADERS[VERSION].size:
         raise bad(f"{os.path.getsize(path)} bytes are too few for a header")
-    data = np.memmap(path, np.uint8, "r")
+    file = MappedFile(path)
+    data = np.frombuffer(file.data, np.uint8)
     magic, version = struct.unpack_from("<8sI", data[:12].tobytes())
     if magic != MAGIC:
         raise bad("it does not begin with AkiIndex")
@@ -110,7 +114,7 @@ def read(path: str | os.PathLike[str], *, verify: bool) -> Contents:
     for name, (start, size, crc) in zip(SECTIONS, zip(*[iter(sections)] * 3, strict=True), strict=True):
         if start % ALIGNMENT or start + size > len(data):
             raise bad(f"the file has {len(data)} bytes, its {name} should end at {start + size}")
-        views.append(data[start : start + size].view(np.ndarray))
+        views.append(data[start : start + size])
         if verify and crc32c(views[-1]) != crc:
             raise bad(f"its {name} fail their checksum")
     ids, vectors, norms, graph = views
@@ -124,6 +128,7 @@ def read(path: str | os.PathLike[str], *, verify: bool) -> Contents:
         vectors.view(space.stored).reshape(count, space.width),
         norms.view(np.float32) if has_norms else None,
         graph,
+        file,
     )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from akidb import _native
 from akidb.codec.frame import Buffer
 from akidb.index.arguments import CodeBits, IdArray, Mask, MetricWord, native_code_bits
+from akidb.index.mapped_file import MappedFile
 from akidb.types import VectorArray
 
 
@@ -78,12 +79,23 @@ class GraphIndex:
     Opening checks the header and the sizes that follow from it and reads no other page; every link is compared with the
     number of vectors when it is followed. Raises CorruptionError for bytes that are damaged, truncated or of a graph
     over other vectors. Any number of threads may search.
+
+    `file` is that which `vectors` lie in. Where the graph has codes, a search then reads from it the few vectors that
+    it compares exactly, by pread: touching the mapping would make all of them resident in time, 64 KiB for each that is
+    wanted. The page cache keeps what it has room for.
     """
 
     def __init__(
-        self, vectors: VectorArray, graph: Buffer, metric: MetricWord, inverse_norms: VectorArray | None = None
+        self,
+        vectors: VectorArray,
+        graph: Buffer,
+        metric: MetricWord,
+        inverse_norms: VectorArray | None = None,
+        *,
+        file: MappedFile | None = None,
     ) -> None:
-        self._graph = _native.GraphIndex(vectors, graph, metric, inverse_norms)
+        place = None if file is None else (file, file.place_of(vectors))
+        self._graph = _native.GraphIndex(vectors, graph, metric, inverse_norms, file=place)
 
     def __len__(self) -> int:
         return len(self._graph)
@@ -103,7 +115,7 @@ class GraphIndex:
 
         At most rows with a true value in `allowed` (n,) are returned; few of those are scanned instead. ef =
         max(ef_search, k). Raises DeadlineExceededError once time.monotonic() passes `deadline`, CorruptionError for a
-        link that leads nowhere.
+        link that leads nowhere or a vector that the file does not give.
         """
         return self._graph.search(
             queries, k, ef_search=ef_search, allowed=allowed, seconds=_remaining(deadline), threads=threads

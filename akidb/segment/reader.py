@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import mmap
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -18,7 +17,7 @@ import numpy.typing as npt
 
 from akidb.codec.frame import KIND_SEGMENT, decode
 from akidb.errors import CorruptionError
-from akidb.index import GraphIndex
+from akidb.index import GraphIndex, MappedFile
 from akidb.segment.blocks import SHARED_BLOCKS, BlockCache, decode_block
 from akidb.segment.columns import Mask, Rows
 from akidb.segment.fields import FieldIndexView
@@ -45,8 +44,9 @@ class _Graph(GraphIndex):
         self._name = segment.name  # not the segment, which has this graph: its mapping would wait for the collector
         with self._named():
             super().__init__(
-                segment.vectors, segment.regions["graph"], segment.meta.metric.native, segment.inverse_norms
-            )
+                segment.vectors, segment.regions["graph"], segment.meta.metric.native, segment.inverse_norms,
+                file=segment.file,
+            )  # fmt: skip
 
     def search(self, *args: Any, **kwargs: Any) -> tuple[Rows, VectorArray]:
         with self._named():
@@ -64,13 +64,19 @@ class Segment:
     """Immutable rows in a file. Satisfies Columns; safe from any thread.
 
     The mapping lives as long as the segment or any array that came from it, also when the file is deleted; there is
-    nothing to close.
+    nothing to close: the file is as long open as the segment or its graph is there.
     """
 
     live: Mask | None = None
 
     def __init__(
-        self, data: memoryview, *, name: str, verify: bool = False, blocks: BlockCache = SHARED_BLOCKS
+        self,
+        data: memoryview,
+        *,
+        name: str,
+        verify: bool = False,
+        blocks: BlockCache = SHARED_BLOCKS,
+        file: MappedFile | None = None,
     ) -> None:
         frame = decode(data, kind=KIND_SEGMENT, name=name, verify=verify or _READ_AT_OPEN)
         self.name = name
@@ -78,6 +84,7 @@ class Segment:
         self.bytes = len(data)
         self.regions: Mapping[str, memoryview] = MappingProxyType(dict(frame.sections))
         self._data = data
+        self.file = file
         self._blocks = blocks
         self._opening = next(_openings)
         self._lock = threading.Lock()
@@ -104,12 +111,8 @@ class Segment:
             CorruptionError: header, sizes, ids, payload offsets or, with `verify`, any checksum do not fit.
             FileNotFoundError: no such file.
         """
-        with open(path, "rb") as file:
-            try:
-                data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-            except ValueError:  # an empty file can't be mapped
-                data = memoryview(b"")
-        return cls(data, name=name, verify=verify, blocks=blocks)
+        file = MappedFile(path)
+        return cls(file.data, name=name, verify=verify, blocks=blocks, file=file)
 
     @property
     def has_graph(self) -> bool:

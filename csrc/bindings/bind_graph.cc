@@ -109,7 +109,8 @@ py::object build_graph(const FloatArray& array, const std::string& metric, unsig
 class GraphIndex {
  public:
   GraphIndex(py::array vectors, const py::buffer& graph, const std::string& metric,
-             std::optional<FloatArray> inverse_norms, std::optional<IdArray> ids, const std::string& dtype)
+             std::optional<FloatArray> inverse_norms, std::optional<IdArray> ids, const std::string& dtype,
+             const std::optional<std::pair<py::object, std::uint64_t>>& file)
       : array_(std::move(vectors)), norms_(std::move(inverse_norms)), ids_(std::move(ids)), buffer_(graph.request()) {
     if (!PyBuffer_IsContiguous(buffer_.view(), 'C')) throw_invalid("graph: expected bytes in C order");
     bytes_ = static_cast<const std::uint8_t*>(buffer_.ptr);
@@ -129,6 +130,10 @@ class GraphIndex {
     }
     vectors_ = {type,    array_.data(), vector_bytes(type, info_.dim),  info_.dim,
                 nullptr, info_.metric,  hnsw::open_order(bytes_, info_)};
+    if (file) {
+      file_ = file->first;
+      vectors_.file = {file_.attr("fileno")().cast<int>(), file->second, vectors_.stride_bytes};
+    }
     if (info_.metric != Metric::kCosine) return;
     if (norms_) {
       if (length_of(*norms_, "inverse_norms") != info_.count) throw_invalid("inverse_norms: expected one per vector");
@@ -215,7 +220,8 @@ class GraphIndex {
     }
   }
 
-  py::array array_;  // these four keep the memory alive
+  py::array array_;  // these five keep the memory alive, and the file open
+  py::object file_;
   std::optional<FloatArray> norms_;
   std::optional<IdArray> ids_;
   py::buffer_info buffer_;
@@ -236,10 +242,10 @@ void bind_graph(py::module_& module) {
              py::arg("progress"), py::arg("stop"));
   py::class_<GraphIndex>(module, "GraphIndex")
       .def(py::init<py::array, const py::buffer&, const std::string&, std::optional<FloatArray>, std::optional<IdArray>,
-                    const std::string&>(),
+                    const std::string&, const std::optional<std::pair<py::object, std::uint64_t>>&>(),
            py::arg("vectors").noconvert(), py::arg("graph"), py::arg("metric"),
            py::arg("inverse_norms").noconvert() = py::none(), py::arg("ids").noconvert() = py::none(),
-           py::arg("dtype") = "float32")
+           py::arg("dtype") = "float32", py::arg("file") = py::none())
       .def("search", &GraphIndex::search, py::arg("queries").noconvert(), py::arg("k"), py::kw_only(),
            py::arg("ef_search"), py::arg("allowed").noconvert() = py::none(), py::arg("seconds") = py::none(),
            py::arg("threads") = 1)

@@ -52,4 +52,29 @@ class CodeProbe {
   void (*dot_batch4_)(const std::int8_t*, const std::uint8_t* const[4], std::size_t, std::int32_t[4]);
 };
 
+// The same by codes and fine codes together, of graphs that have both.
+class FineProbe {
+ public:
+  FineProbe(const quantization::Codes& codes, const quantization::CodedQuery& query)
+      : codes_(codes), query_(query), dim_(codes.shape.padded_dim()), dot_(kernels().dot_u4) {}
+
+  float operator()(Node node) const {
+    const std::int32_t dot =
+        16 * dot_(query_.values(), codes_.row(node), dim_) + dot_(query_.values(), codes_.fine_row(node), dim_);
+    return query_.fine_distance(codes_.factors[node].base, codes_.fine_scales[node], dot);
+  }
+
+  // What the walk read is near already.
+  void prefetch_row(Node node) const {
+    prefetch_range(codes_.fine_row(node), codes_.shape.row_bytes());
+    prefetch(codes_.fine_scales + node);
+  }
+
+ private:
+  const quantization::Codes& codes_;
+  const quantization::CodedQuery& query_;
+  std::size_t dim_;
+  std::int32_t (*dot_)(const std::int8_t*, const std::uint8_t*, std::size_t);
+};
+
 }  // namespace akidb::hnsw

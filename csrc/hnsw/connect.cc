@@ -91,7 +91,7 @@ class Connector {
   }
 
   unsigned degree() const { return graph_.degree(0); }
-  std::size_t used(const Node* row) const { return used_links<Graph>(row, degree()); }
+  std::size_t used(const Node* row) const { return used_links(graph_, row, degree()); }
 
   Graph& graph_;
   const Vectors& vectors_;

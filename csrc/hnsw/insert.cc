@@ -64,7 +64,7 @@ void take_links(Graph& graph, const Vectors& vectors, Node owner, unsigned level
                 Scratch& scratch) {
   Node* row = graph.row(owner, level);
   const unsigned degree = graph.degree(level);
-  std::size_t used = used_links<Graph>(row, degree);
+  unsigned used = used_links(graph, row, degree);
   std::vector<Candidate>& candidates = scratch.candidates;
   candidates.clear();
   for (const auto& link : nodes) {

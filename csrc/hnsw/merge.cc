@@ -114,10 +114,11 @@ class Merge {
     mates.clear();
     const GraphView& graph = *placed.part->graph;
     const Node old = placed.old_number[node - placed.first];
-    const Node* row = graph.base_row(old);
-    for (std::size_t i = 0; i < used_links<GraphView>(row, graph.degree(0)); ++i) {
-      if (row[i] >= placed.new_number.size()) throw_bad_link(old);
-      const Node neighbor = placed.new_number[row[i]];
+    const GraphView::Row row = graph.base_row(old);
+    for (unsigned i = 0; i < used_links(graph, row, graph.degree(0)); ++i) {
+      const Node link = graph.link(row, i);
+      if (link >= placed.new_number.size()) throw_bad_link(old);
+      const Node neighbor = placed.new_number[link];
       if (neighbor == kNoNode) continue;
       if (place_[neighbor] <= first) near.push_back(neighbor);
       if (place_[neighbor] > first && place_[neighbor] <= end) mates.push_back(neighbor);

@@ -90,7 +90,7 @@ class Incoming {
   static void for_each_link(const Graph& graph, std::size_t count, const Visit& visit) {
     for (Node node = 0; node < count; ++node) {
       const Node* row = graph.base_row(node);
-      for (std::size_t i = 0; i < used_links<Graph>(row, graph.degree(0)); ++i) visit(node, row[i]);
+      for (unsigned i = 0; i < used_links(graph, row, graph.degree(0)); ++i) visit(node, row[i]);
     }
   }
 
@@ -117,7 +117,7 @@ std::vector<Node> locality_order(const Graph& graph, std::size_t count) {
   const Incoming incoming(graph, count);
   const auto change_linked = [&](Node node, int by) {
     const Node* row = graph.base_row(node);
-    for (std::size_t i = 0; i < used_links<Graph>(row, graph.degree(0)); ++i) ranking.change(row[i], by);
+    for (unsigned i = 0; i < used_links(graph, row, graph.degree(0)); ++i) ranking.change(row[i], by);
     for (const Node from : incoming.of(node)) ranking.change(from, by);
   };
   for (Node node = graph.entry().node;; node = ranking.highest()) {

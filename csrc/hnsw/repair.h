@@ -24,7 +24,7 @@ class Repair {
   // nowhere.
   void operator()(Node old) const {
     for (unsigned level = 0; level <= from_.level(old); ++level) {
-      const std::span<const Node> row = links(old, level);
+      const std::vector<Node> row = links(old, level);
       std::vector<Node> kept;
       for (const Node neighbor : row) {
         if (stays(neighbor)) kept.push_back(new_number_[neighbor]);
@@ -37,12 +37,13 @@ class Repair {
  private:
   bool stays(Node old) const { return new_number_[old] != kNoNode; }
 
-  std::span<const Node> links(Node old, unsigned level) const {
-    const Node* row = from_.row(old, level);
+  std::vector<Node> links(Node old, unsigned level) const {
+    const typename G::Row row = from_.row(old, level);
     if (row == nullptr) throw_bad_link(old);
-    const std::span<const Node> used(row, used_links<G>(row, from_.degree(level)));
-    for (const Node neighbor : used) {
-      if (neighbor >= new_number_.size()) throw_bad_link(old);
+    std::vector<Node> used(used_links(from_, row, from_.degree(level)));
+    for (unsigned i = 0; i < used.size(); ++i) {
+      used[i] = from_.link(row, i);
+      if (used[i] >= new_number_.size()) throw_bad_link(old);
     }
     return used;
   }

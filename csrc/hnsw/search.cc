@@ -117,8 +117,10 @@ class Searcher {
     } else {
       scratch.query.prepare(*request_.codes, vectors_.type, point, norm);
       const std::size_t kept = std::max(2 * ef_, 10 * request_.k);
-      const Found found = find(CodeProbe(*request_.codes, scratch.query), left_out, kept, scratch);
-      write(compare_exactly(probe, found, scratch.exact), out_rows, out_distances);
+      Found found = find(CodeProbe(*request_.codes, scratch.query), left_out, kept, scratch);
+      if (request_.codes->fine_rows != nullptr)
+        found = compare(FineProbe(*request_.codes, scratch.query), found, scratch.refined);
+      write(compare_exactly(probe, found, scratch), out_rows, out_distances);
     }
   }
 
@@ -127,8 +129,8 @@ class Searcher {
 
   struct Found {
     Candidates candidates;
-    // Those at the least to be compared exactly. All of a scan: far from the query, where walks end in scans, codes
-    // tell near and far apart less well.
+    // Those at the least to be compared again. All of a scan: far from the query, where walks end in scans, codes tell
+    // near and far apart less well.
     std::size_t certain = 0;
   };
 
@@ -163,7 +165,9 @@ class Searcher {
     return scan(probe, left_out, kept, scratch);
   }
 
-  Found walked(Candidates candidates) const { return {candidates, 2 * request_.k}; }
+  Found walked(Candidates candidates) const { return {candidates, least_compared()}; }
+  // As many as tell how far estimates err.
+  std::size_t least_compared() const { return std::max<std::size_t>(request_.k, 8); }
 
   // Leaves in scratch.candidates those of the pool that pass; returns how wide the walk should have been, 0 where fewer
   // than k pass.
@@ -221,21 +225,39 @@ class Searcher {
     search_layer(graph_, probe, 0, &request_.stop, scratch);
   }
 
-  // The k nearest by their vectors. Codes put candidates in nearly the right order, so once a whole block brings
-  // nothing into the result, those behind it would not either.
-  Candidates compare_exactly(const Probe& probe, const Found& all, SortedPool& exact) const {
-    const Candidates found = all.candidates;
-    const std::size_t block = std::max<std::size_t>(8, request_.k / 2);
-    exact.reset(std::min(request_.k, found.size()));
-    for (const Candidate& candidate : found.first(std::min(block, found.size()))) probe.prefetch_row(candidate.node);
-    for (std::size_t first = 0; first < found.size(); first += block) {
-      const std::size_t end = std::min(first + block, found.size());
-      for (std::size_t i = end; i < std::min(end + block, found.size()); ++i) probe.prefetch_row(found[i].node);
-      bool brought = false;
-      for (std::size_t i = first; i < end; ++i) brought |= exact.insert({probe(found[i].node), found[i].node});
-      if (!brought && end >= all.certain) break;
+  // Compares candidates again, by a probe that errs less than what they were found by, in their order: until the next
+  // one's distance so far is above the k-th of the new ones by more than what estimates are seen to err. All that were
+  // compared are left in `out`. (With 2 deviations instead of 3, a thousandth of recall@10 was lost on 100,000 x 128,
+  // and 15 rows compared instead of 17.)
+  template <class P>
+  Found compare(const P& probe, const Found& found, SortedPool& out) const {
+    constexpr double kDeviations = 3.0;
+    constexpr std::size_t kAhead = 8;
+    const Candidates all = found.candidates;
+    out.reset(all.size());
+    for (std::size_t i = 0; i < std::min(kAhead, all.size()); ++i) probe.prefetch_row(all[i].node);
+    double squares = 0.0;
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      if (i >= std::max(found.certain, request_.k)) {
+        const double farthest = static_cast<double>(out.begin()[request_.k - 1].distance);
+        if (static_cast<double>(all[i].distance) > farthest + kDeviations * std::sqrt(squares / static_cast<double>(i)))
+          break;
+      }
+      if (i + kAhead < all.size()) probe.prefetch_row(all[i + kAhead].node);
+      const float distance = probe(all[i].node);
+      const double error = static_cast<double>(distance) - static_cast<double>(all[i].distance);
+      squares += error * error;
+      out.insert({distance, all[i].node});
     }
-    return {exact.begin(), exact.end()};
+    return {{out.begin(), out.end()}, least_compared()};
+  }
+
+  // By their vectors.
+  Candidates compare_exactly(const Probe& probe, const Found& found, Scratch& scratch) const {
+    if (!vectors_.file) return compare(probe, found, scratch.exact).candidates;
+    if (scratch.row.size() < vectors_.file.row_bytes)
+      scratch.row = AlignedBuffer<std::uint8_t>(vectors_.file.row_bytes);
+    return compare(FileProbe(vectors_, probe, scratch.row.data()), found, scratch.exact).candidates;
   }
 
   void write(Candidates found, std::int64_t* out_rows, float* out_distances) const {

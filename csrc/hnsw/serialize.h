@@ -26,6 +26,8 @@ struct GraphInfo {
   std::size_t upper_rows = 0;
   bool is_sealed = false;
   quantization::CodeBits code_bits = quantization::CodeBits::kNone;
+  LinkPacking packing;
+  bool has_fine_codes = false;
   std::size_t bytes = 0;  // of header and sections
   std::uint32_t body_crc = 0;
 };

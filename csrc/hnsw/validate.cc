@@ -18,11 +18,12 @@ namespace {
 // Returns the number of links.
 template <class G>
 std::size_t check_row(const G& graph, std::size_t count, Node node, unsigned level) {
-  const Node* row = graph.row(node, level);
+  const typename G::Row row = graph.row(node, level);
   if (row == nullptr) throw_wrong(node, level, "has no row of links");
   const unsigned degree = graph.degree(level);
-  const std::size_t used = used_links<G>(row, degree);
-  std::vector<Node> links(row, row + used);
+  const unsigned used = used_links(graph, row, degree);
+  std::vector<Node> links(used);
+  for (unsigned i = 0; i < used; ++i) links[i] = graph.link(row, i);
   for (const Node link : links) {
     if (link >= count) throw_wrong(node, level, "has a link to a node that does not exist");
     if (link == node) throw_wrong(node, level, "has a link to itself");
@@ -31,8 +32,8 @@ std::size_t check_row(const G& graph, std::size_t count, Node node, unsigned lev
   std::sort(links.begin(), links.end());
   if (std::adjacent_find(links.begin(), links.end()) != links.end())
     throw_wrong(node, level, "has the same link twice");
-  for (std::size_t i = used; i < degree; ++i) {
-    if (G::load(row + i) != kNoNode) throw_wrong(node, level, "has a gap in its links");
+  for (unsigned i = used; i < degree; ++i) {
+    if (graph.link(row, i) != kNoNode) throw_wrong(node, level, "has a gap in its links");
   }
   return used;
 }
@@ -44,10 +45,10 @@ std::size_t count_unreachable(const G& graph, std::size_t count) {
   reached[open.front()] = true;
   std::size_t total = 1;
   while (!open.empty()) {
-    const Node* row = graph.base_row(open.back());
+    const typename G::Row row = graph.base_row(open.back());
     open.pop_back();
-    for (std::size_t i = 0; i < used_links<G>(row, graph.degree(0)); ++i) {
-      const Node link = G::load(row + i);
+    for (unsigned i = 0; i < used_links(graph, row, graph.degree(0)); ++i) {
+      const Node link = graph.link(row, i);
       if (reached[link]) continue;
       reached[link] = true;
       open.push_back(link);

@@ -9,6 +9,7 @@
 #include "distance/distance.h"
 #include "hnsw/order.h"
 #include "hnsw/params.h"
+#include "hnsw/row_file.h"
 
 namespace akidb::hnsw {
 
@@ -27,7 +28,8 @@ struct Vectors {
   std::size_t dim = 0;
   const float* inverse_norms = nullptr;  // one per row under cosine, else unused
   Metric metric = Metric::kCosine;
-  Order order = {};  // of the nodes that a graph knows them by
+  Order order = {};   // of the nodes that a graph knows them by
+  RowFile file = {};  // that `data` is mapped from: a search with codes reads the rows it compares exactly from it
 
   std::size_t row_bytes() const { return vector_bytes(type, dim); }
   const void* row(Node node) const {
@@ -53,7 +55,9 @@ class Probe {
         inverse_norm_(inverse_norm_of_point) {}
   Probe(const Vectors& vectors, Node node) : Probe(vectors, vectors.row(node), vectors.inverse_norm(node)) {}
 
-  float operator()(Node node) const { return distance(kernel_.single(point_, vectors_.row(node), vectors_.dim), node); }
+  float operator()(Node node) const { return of(vectors_.row(node), node); }
+  // To a node of which this is the row.
+  float of(const void* row, Node node) const { return distance(kernel_.single(point_, row, vectors_.dim), node); }
 
   // out[i] = distance to nodes[i]. Rows in fours overlap their cache misses and share the loads of the point.
   void operator()(const Node* nodes, std::size_t count, float* out) const {
@@ -97,6 +101,24 @@ class Probe {
   const Kernel& kernel_;
   const void* point_;
   float inverse_norm_;
+};
+
+// The same with the nodes' rows read from vectors.file to `buffer` (row_bytes).
+class FileProbe {
+ public:
+  FileProbe(const Vectors& vectors, const Probe& probe, std::uint8_t* buffer)
+      : vectors_(vectors), probe_(probe), buffer_(buffer) {}
+
+  float operator()(Node node) const {
+    vectors_.file.read(vectors_.order.row_of(node), buffer_);
+    return probe_.of(buffer_, node);
+  }
+  void prefetch_row(Node /*node*/) const {}
+
+ private:
+  const Vectors& vectors_;
+  const Probe& probe_;
+  std::uint8_t* buffer_;
 };
 
 }  // namespace akidb::hnsw

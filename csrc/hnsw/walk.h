@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "common/aligned_buffer.h"
 #include "common/deadline.h"
 #include "common/error.h"
 #include "common/prefetch.h"
@@ -24,7 +25,9 @@ constexpr std::size_t kDegreeMax = 2 * kMMax;
 struct Scratch {
   Visited visited;
   SortedPool pool;
+  SortedPool refined;                 // of the pool, by fine codes
   SortedPool exact;                   // the results, where the walk compares codes
+  AlignedBuffer<std::uint8_t> row;    // read from a file
   std::vector<Candidate> candidates;  // what is kept of the pool
   std::vector<Candidate> mates;       // nodes inserted together with the one that walks
   quantization::CodedQuery query;
@@ -44,11 +47,12 @@ struct Scratch {
 // The links of `row` not seen before, now marked as seen, go to `out`; their number is returned. Every link is
 // compared with the number of nodes, which also ends a row at kNoNode, so damaged bytes can't lead outside the graph.
 template <class G>
-std::size_t fresh_neighbors(const G& graph, Node node, const Node* row, unsigned degree, Visited& visited, Node* out) {
+std::size_t fresh_neighbors(const G& graph, Node node, typename G::Row row, unsigned degree, Visited& visited,
+                            Node* out) {
   const std::size_t limit = graph.limit();
   std::size_t fresh = 0;
   for (unsigned i = 0; i < degree; ++i) {
-    const Node neighbor = G::load(row + i);
+    const Node neighbor = graph.link(row, i);
     if (neighbor >= limit) {
       if (neighbor != kNoNode) throw_bad_link(node);
       break;
@@ -62,7 +66,7 @@ std::size_t fresh_neighbors(const G& graph, Node node, const Node* row, unsigned
 // Calls take(distance, node) for the fresh neighbors of a node, in the order of its links. First all are gathered,
 // then fetched ahead of the distances in fours: cache misses of several vectors are in flight at any time.
 template <class G, class P, class Take>
-void expand(const G& graph, const P& probe, Node node, const Node* row, unsigned degree, Scratch& scratch,
+void expand(const G& graph, const P& probe, Node node, typename G::Row row, unsigned degree, Scratch& scratch,
             Take&& take) {
   constexpr std::size_t kAhead = 8;
   Node* nodes = scratch.nodes.data();
@@ -88,7 +92,7 @@ Candidate descend(const G& graph, const P& probe, Candidate start, unsigned from
   for (unsigned level = from_level; level > bottom; --level) {
     for (Node node = kNoNode; node != nearest.node;) {
       node = nearest.node;
-      const Node* row = graph.upper_row(node, level);
+      const typename G::Row row = graph.upper_row(node, level);
       if (row == nullptr) throw_bad_link(node);
       expand(graph, probe, node, row, graph.m(), scratch, [&](float distance, Node neighbor) {
         nearest = std::min(nearest, Candidate{distance, neighbor});
@@ -111,13 +115,13 @@ void search_layer(const G& graph, const P& probe, unsigned level, const Stop* st
   unsigned hops = 0;
   for (Node node = kNoNode; pool.next(node);) {
     if (stop != nullptr && ++hops % 256 == 0) stop->check();
-    const Node* row = graph.row(node, level);
+    const typename G::Row row = graph.row(node, level);
     if (row == nullptr) throw_bad_link(node);
     Node upcoming = kNoNode;
-    if (pool.peek(upcoming)) prefetch_range(graph.row(upcoming, level), degree * sizeof(Node));
+    if (pool.peek(upcoming)) prefetch_range(graph.row(upcoming, level), graph.row_bytes(level));
     expand(graph, probe, node, row, degree, scratch, [&](float distance, Node neighbor) {
       if (pool.insert({distance, neighbor}) && pool.is_next(neighbor))
-        prefetch_range(graph.row(neighbor, level), degree * sizeof(Node));
+        prefetch_range(graph.row(neighbor, level), graph.row_bytes(level));
     });
   }
   pool.finish();

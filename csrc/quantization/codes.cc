@@ -54,14 +54,20 @@ class Encoder {
   explicit Encoder(const CodeShape& shape)
       : shape_(shape), grid_(grid_of(shape.bits)), z_(shape.dim), codes_(shape.dim), best_(shape.dim) {}
 
-  Factors operator()(const float* centre, ElementType type, const void* vector, std::uint8_t* row) {
+  Factors operator()(const float* centre, ElementType type, const void* vector, std::uint8_t* row, float* fine_scale,
+                     std::uint8_t* fine_row) {
     decode(type, vector, shape_.dim, z_.data());
     const float length = length_factor(shape_, z_);
     for (std::size_t i = 0; i < shape_.dim; ++i) z_[i] = z_[i] * length - centre[i];
     const float unit = scale_to_unit();
     const float squares = sum_of(shape_.dim, [this](std::size_t i) { return z_[i] * z_[i]; });
     const float product = fit(squares);
-    pack(row);
+    pack(best_, row);
+    if (fine_row != nullptr) {
+      const float fine_product = refine();
+      *fine_scale = fine_product > 0.0F ? squares / fine_product * unit : 0.0F;
+      pack(codes_, fine_row);
+    }
     return {shape_.metric == Metric::kL2 ? squares * unit * unit : 0.0F,
             product > 0.0F ? squares / product * unit : 0.0F};
   }
@@ -83,6 +89,7 @@ class Encoder {
   float fit(float squares) {
     const float largest = largest_magnitude(z_);
     std::fill(best_.begin(), best_.end(), std::uint8_t{0});
+    best_step_ = 0.0F;
     if (!(largest > 0.0F) || !std::isfinite(squares)) return 0.0F;
     const float deviation = std::sqrt(squares / static_cast<float>(shape_.dim));
     const float widest = largest / grid_.half;
@@ -96,12 +103,26 @@ class Encoder {
         if (product > 0.0F && cosine > best_cosine) {
           best_cosine = cosine;
           best_product = product;
+          best_step_ = step;
           best_ = codes_;
         }
         step = product / length;
       }
     }
     return best_product;
+  }
+
+  // Leaves in codes_ where in the intervals of best_ z's values lie, in sixteenths; returns the product of z and both.
+  float refine() {
+    const float inverse = best_step_ > 0.0F ? 1.0F / best_step_ : 0.0F;
+    for (std::size_t i = 0; i < shape_.dim; ++i) {
+      const float place = (z_[i] * inverse + (grid_.half + 0.5F) - static_cast<float>(best_[i])) * 16.0F;
+      codes_[i] = static_cast<std::uint8_t>(place > 0.0F ? std::min(place, 15.0F) : 0.0F);
+    }
+    const float half = grid_of(CodeBits::kEight).half;
+    return sum_of(shape_.dim, [this, half](std::size_t i) {
+      return z_[i] * (static_cast<float>(16 * best_[i] + codes_[i]) - half);
+    });
   }
 
   struct Fit {
@@ -123,17 +144,17 @@ class Encoder {
             sum_of(shape_.dim, [&](std::size_t i) { return value(i) * value(i); })};
   }
 
-  void pack(std::uint8_t* out) const {
+  void pack(const std::vector<std::uint8_t>& codes, std::uint8_t* out) const {
     if (shape_.bits == CodeBits::kEight) {
       std::memset(out, 0, shape_.padded_dim());
-      std::memcpy(out, best_.data(), shape_.dim);
+      std::memcpy(out, codes.data(), shape_.dim);
       return;
     }
     constexpr std::size_t kHalf = kCodeBlock / 2;
     std::memset(out, 0, shape_.padded_dim() / 2);
     for (std::size_t i = 0; i < shape_.dim; ++i) {
       std::uint8_t& byte = out[i / kCodeBlock * kHalf + i % kHalf];
-      byte = static_cast<std::uint8_t>(byte | (i % kCodeBlock < kHalf ? best_[i] : best_[i] << 4));
+      byte = static_cast<std::uint8_t>(byte | (i % kCodeBlock < kHalf ? codes[i] : codes[i] << 4));
     }
   }
 
@@ -142,6 +163,7 @@ class Encoder {
   std::vector<float> z_;
   std::vector<std::uint8_t> codes_;
   std::vector<std::uint8_t> best_;
+  float best_step_ = 0.0F;
 };
 
 }  // namespace
@@ -160,12 +182,15 @@ void find_centre(const CodeShape& shape, const Source& source, std::size_t count
 }
 
 void encode(const CodeShape& shape, const float* centre, const Source& source, std::size_t count, unsigned threads,
-            Factors* factors, std::uint8_t* rows) {
+            Factors* factors, std::uint8_t* rows, FineCodes fine) {
   const std::size_t blocks = (count + kBlockRows - 1) / kBlockRows;
   ThreadPool::shared().parallel_for(blocks, threads, [&](std::size_t block, unsigned) {
     Encoder encoder(shape);
     for (std::size_t row = block * kBlockRows; row < std::min(count, (block + 1) * kBlockRows); ++row) {
-      factors[row] = encoder(centre, source.type, source.vector(row), rows + row * shape.row_bytes());
+      const bool is_fine = fine.rows != nullptr;
+      factors[row] =
+          encoder(centre, source.type, source.vector(row), rows + row * shape.row_bytes(),
+                  is_fine ? fine.scales + row : nullptr, is_fine ? fine.rows + row * shape.row_bytes() : nullptr);
     }
   });
 }
@@ -193,6 +218,7 @@ void CodedQuery::prepare(const Codes& codes, ElementType type, const void* point
   const float sign = is_l2 ? -2.0F : -1.0F;
   factor_ = sign * step;
   shift_ = sign * step * grid_of(shape.bits).half * static_cast<float>(sum);
+  fine_shift_ = sign * step * grid_of(CodeBits::kEight).half * static_cast<float>(sum);
   if (is_l2) {
     offset_ = sum_of(shape.dim, [this](std::size_t i) { return centred_[i] * centred_[i]; });
   } else {

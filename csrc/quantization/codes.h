@@ -10,6 +10,10 @@
 // codes begins on a cache line: 128 codes of 4 bits are one line and not two, and factors are few enough to stay
 // cached. The distance from query y, centred as the vectors are and rounded to 8 bits, is offset(y) + base + scale * (y
 // . codes * factor(y) - shift(y)).
+//
+// Codes of 4 bits may have fine codes beside them, which say where in its interval a value lies: 4 bits that continue
+// the first, as the second level of LVQ does. Both together are codes of 8 bits with a scale of their own. A walk reads
+// the first alone; the few candidates it ends with are told apart by both.
 #pragma once
 
 #include <cstddef>
@@ -47,8 +51,17 @@ struct Codes {
   const float* centre = nullptr;     // dim
   const Factors* factors = nullptr;  // one per vector
   const std::uint8_t* rows = nullptr;
+  const float* fine_scales = nullptr;       // one per vector; null: there are no fine codes
+  const std::uint8_t* fine_rows = nullptr;  // as rows
 
   const std::uint8_t* row(std::size_t i) const { return rows + i * shape.row_bytes(); }
+  const std::uint8_t* fine_row(std::size_t i) const { return fine_rows + i * shape.row_bytes(); }
+};
+
+// Where fine codes of 4-bit codes go: `scales` (count) and `rows` (count x row_bytes). Without, none are made.
+struct FineCodes {
+  float* scales = nullptr;
+  std::uint8_t* rows = nullptr;
 };
 
 // Vectors to be encoded by the values of their elements. Where `order` is given, vector i is row order[i].
@@ -69,7 +82,7 @@ void find_centre(const CodeShape& shape, const Source& source, std::size_t count
 // Encodes `count` vectors to `factors` (count) and `rows` (count x row_bytes), on `threads` threads (0: one per
 // processor). The bytes depend on the values alone.
 void encode(const CodeShape& shape, const float* centre, const Source& source, std::size_t count, unsigned threads,
-            Factors* factors, std::uint8_t* rows);
+            Factors* factors, std::uint8_t* rows, FineCodes fine = {});
 
 // A query made ready for comparing with codes. Kept per thread and reused, so that it allocates only once.
 class CodedQuery {
@@ -79,6 +92,8 @@ class CodedQuery {
 
   const std::int8_t* values() const { return values_.data(); }
   float distance(Factors factors, std::int32_t dot) const;
+  // By both codes: `dot` is 16 times the product with the first and that with the fine ones.
+  float fine_distance(float base, float fine_scale, std::int32_t dot) const;
 
  private:
   std::vector<float> centred_;
@@ -86,11 +101,17 @@ class CodedQuery {
   float offset_ = 0;
   float factor_ = 0;
   float shift_ = 0;
+  float fine_shift_ = 0;
 };
 
 inline float CodedQuery::distance(Factors factors, std::int32_t dot) const {
   const float distance = offset_ + factors.base + factors.scale * (static_cast<float>(dot) * factor_ - shift_);
   return distance == distance ? distance : std::numeric_limits<float>::infinity();  // NaN would break every order
+}
+
+inline float CodedQuery::fine_distance(float base, float fine_scale, std::int32_t dot) const {
+  const float distance = offset_ + base + fine_scale * (static_cast<float>(dot) * factor_ - fine_shift_);
+  return distance == distance ? distance : std::numeric_limits<float>::infinity();
 }
 
 }  // namespace akidb::quantization

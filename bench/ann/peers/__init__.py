@@ -31,9 +31,10 @@ def _vsag(base: str, *, reorder: bool = True) -> Row:
     return Row("pyvsag", "vsag", "Vsag", {"base": base, "reorder": reorder})
 
 
-OWN = ("akidb", "akidb-f32")
+OWN = ("akidb", "akidb-mapped", "akidb-f32")
 ROWS = {
     "akidb": Row("akidb", "own", "Sealed"),
+    "akidb-mapped": Row("akidb", "own", "Sealed", {"map_vectors": True}),
     "akidb-f32": Row("akidb", "own", "Growing"),
     "hnswlib": Row("hnswlib", "hnsw", "Hnswlib"),
     "usearch": Row("usearch", "hnsw", "Usearch", {"dtype": "f32"}),

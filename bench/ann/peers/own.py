@@ -33,8 +33,9 @@ class Sealed(Growing):
     resident that were read; here that is what the searches needed, as it is in the database.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, map_vectors: bool = False) -> None:
         super().__init__(job)
+        self.map_vectors = map_vectors
         self.path = job.folder / "akidb.index"
 
     def build(self, vectors: Vectors) -> None:
@@ -43,4 +44,4 @@ class Sealed(Growing):
     def settle(self) -> None:
         assert isinstance(self.index, HnswView)
         self.index.save(self.path)
-        self.index = HnswIndex.view(self.path)
+        self.index = HnswIndex.view(self.path, map_vectors=self.map_vectors)

@@ -60,7 +60,7 @@ struct Golden {
 };
 
 constexpr Golden kGolden[] = {
-    {70, Metric::kL2, 37851737}, {70, Metric::kCosine, 2334408575}, {24, Metric::kInnerProduct, 1147071768}};
+    {70, Metric::kL2, 4126689772}, {70, Metric::kCosine, 1236232272}, {24, Metric::kInnerProduct, 332796405}};
 
 }  // namespace
 

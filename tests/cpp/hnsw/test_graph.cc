@@ -240,3 +240,21 @@ TEST(params_out_of_range_are_refused) {
     CHECK(thrown_by<Error>([&] { Graph(params, 1); }).kind() == ErrorKind::kInvalidInput);
   }
 }
+
+TEST(packed_links_are_the_links_at_every_width) {
+  for (std::size_t count = 1; count <= kNodesMax; count = count * 3 + 1) {
+    const LinkPacking packing = LinkPacking::of(count);
+    CHECK(packing.bits >= 8 && packing.bits <= 32 && (packing.bits == 8 || count >> (packing.bits - 1) != 0));
+    constexpr unsigned kDegree = 11;
+    // Between bytes that are not zero, and with none behind it, so that AddressSanitizer sees a read beyond.
+    std::vector<std::uint8_t> bytes(8, 0xA5);
+    bytes.resize(8 + packing.row_bytes(kDegree));
+    std::uint8_t* row = bytes.data() + 8;
+    const auto link_at = [count](unsigned i) {
+      return i == 7 ? kNoNode : static_cast<Node>((count - 1) * (i + 1) / kDegree);  // the last one is the largest
+    };
+    for (unsigned i = 0; i < kDegree; ++i) packing.store(row, i, link_at(i));
+    for (unsigned i = 0; i < kDegree; ++i) CHECK_EQ(link_at(i), packing.load(row, i));
+    CHECK_EQ(0xA5, int{bytes[7]});
+  }
+}

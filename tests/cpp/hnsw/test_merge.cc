@@ -149,10 +149,10 @@ TEST(largest_graph_keeps_its_links_where_nothing_is_left_out) {
   const MergePart& part = pieces.back().part;
   std::size_t changed = 0;
   for (Node node = 0; node < 1000; ++node) {
-    const Node* before = part.graph->base_row(node);
+    const GraphView::Row before = part.graph->base_row(node);
     const Node* after = merged->base_row(part.order.row_of(node) + 10);
-    for (unsigned i = 0; i < 2 * kParams.m; ++i)
-      changed += before[i] != kNoNode && part.order.row_of(before[i]) + 10 != after[i];
+    for (unsigned i = 0; i < used_links(*part.graph, before, 2 * kParams.m); ++i)
+      changed += part.order.row_of(part.graph->link(before, i)) + 10 != after[i];
   }
   CHECK(changed < 1000);  // of some 12,000; rows that were full are chosen anew for the ten
 }

@@ -33,7 +33,7 @@ double near_share(const Graph& graph, const std::vector<Node>& order) {
   std::size_t near = 0;
   std::size_t all = 0;
   for (Node node = 0; node < order.size(); ++node) {
-    for (std::size_t i = 0; i < used_links<Graph>(graph.base_row(node), graph.degree(0)); ++i, ++all)
+    for (unsigned i = 0; i < used_links(graph, graph.base_row(node), graph.degree(0)); ++i, ++all)
       near += std::abs(place[node] - place[graph.base_row(node)[i]]) <= 64;
   }
   return static_cast<double>(near) / static_cast<double>(all);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from akidb import FlatIndex, HnswIndex
 from akidb.errors import CorruptionError, InvalidInputError
-from akidb.index import GraphIndex, build_graph
+from akidb.index import GraphIndex, MappedFile, build_graph
 from bench.data import clustered
 
 DATA = clustered(4000, 72, queries=50, seed=1)
@@ -206,7 +207,7 @@ def test_stats_tell_what_it_is_and_holds() -> None:
     assert sealed.stats()["calibration"] == sealed.calibration
     parts = sealed.stats()["bytes"]
     assert (parts["ids"], parts["vectors"], parts["norms"]) == (4000 * 8, 4000 * 72 * 4, 0)
-    assert parts["graph"] > 4000 * (16 * 4 + 128 + 8)
+    assert parts["graph"] > 4000 * (16 * 12 / 8 + 128 + 8)  # 12 bits a link
 
 
 def test_what_a_sealed_index_shares_cannot_be_written_to() -> None:
@@ -236,3 +237,51 @@ def test_a_whole_neighbourhood_may_be_removed() -> None:
     flat.remove(gone)
     found = index.search(query, 10, ef_search=100).ids
     assert np.isin(found, flat.search(query, 10).ids).mean() >= 0.9
+
+
+def test_vectors_read_from_the_file_are_those_of_the_mapping(tmp_path: Path) -> None:
+    path, before = tmp_path / "vectors", b"64 bytes of something else first".ljust(64)
+    graph = build_graph(DATA.base, "l2", m=8, ef_construction=60, code_bits=4)
+    expected = GraphIndex(DATA.base, graph, "l2").search(DATA.queries, 10, ef_search=50)
+    path.write_bytes(before + DATA.base.tobytes())
+    file = MappedFile(path)
+    mapped = np.frombuffer(file.data[len(before) :], np.float32).reshape(DATA.base.shape)
+    reader = GraphIndex(mapped, graph, "l2", file=file)
+    found = reader.search(DATA.queries, 10, ef_search=50)
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])
+
+
+def test_a_file_that_is_cut_short_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "vectors"
+    path.write_bytes(DATA.base.tobytes())
+    file = MappedFile(path)
+    mapped = np.frombuffer(file.data, np.float32).reshape(DATA.base.shape)
+    index = GraphIndex(mapped, build_graph(DATA.base, "l2", m=8, ef_construction=60, code_bits=4), "l2", file=file)
+    os.truncate(path, 1000)  # a mapping would end the process
+    with pytest.raises(CorruptionError, match=r"the file ends within vector \d+"):
+        index.search(DATA.queries, 10, ef_search=50)
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="needs Linux's account of what is resident")
+def test_searching_a_view_leaves_the_vectors_out_of_memory(tmp_path: Path) -> None:
+    path = tmp_path / "sealed.aki"
+    index = HnswIndex(512, "l2", m=4, ef_construction=20)
+    index.add(np.tile(DATA.base, (1, 8))[:, :512])  # 8 MB
+    index.seal(4).save(path)
+    view = HnswIndex.view(path)
+    queries = np.tile(DATA.queries, (1, 8))[:, :512]
+    read = view.search(queries, 10, ef_search=100)
+    assert resident_bytes(path) < view.stats()["bytes"]["graph"] + 2**19
+    mapping = HnswIndex.view(path, map_vectors=True)
+    mapped = mapping.search(queries, 10, ef_search=100)
+    assert resident_bytes(path) > 2 * view.stats()["bytes"]["graph"] + 2**20
+    np.testing.assert_array_equal(read.ids, mapped.ids)
+    np.testing.assert_array_equal(read.distances, mapped.distances)
+
+
+def resident_bytes(path: Path) -> int:
+    """Of all mappings of a file."""
+    mappings = Path("/proc/self/smaps").read_text().split(str(path))[1:]
+    shown = (next(line for line in mapping.splitlines() if line.startswith("Rss:")) for mapping in mappings)
+    return sum(int(line.split()[1]) * 1024 for line in shown)

@@ -1,0 +1,31 @@
+"""Files that are searched where they lie."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import weakref
+
+import numpy as np
+import numpy.typing as npt
+
+
+class MappedFile:
+    """A file, mapped whole and open for reading: closed once nothing refers to it any more, while the mapping lives as
+    long as any array of it. Raises OSError.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._descriptor).atexit = False  # threads may be at work until the end
+        empty = os.fstat(self._descriptor).st_size == 0  # which can't be mapped
+        if hasattr(os, "posix_fadvise"):  # of reads, which want single rows; what is mapped is still read ahead
+            os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_RANDOM)
+        self.data = memoryview(b"" if empty else mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ))
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def place_of(self, array: npt.NDArray[np.generic]) -> int:
+        """Where in the file the first byte of an array over `data` is."""
+        return array.ctypes.data - np.frombuffer(self.data, np.uint8).ctypes.data
