@@ -7,7 +7,7 @@ CPP := build/cpp
 PYTEST := $(BIN)/python -m pytest
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 
-.PHONY: help run develop test test-fast test-ci test-s3 test-cpp test-sanitizers test-arm test-arm-cpp test-arm-wheel report-arm lint lint-cpp lint-workflows format clean distclean
+.PHONY: help run develop test test-fast test-ci test-s3 test-cpp test-sanitizers fuzz test-arm test-arm-cpp test-arm-wheel report-arm lint lint-cpp lint-workflows format clean distclean
 .PHONY: bench-ann bench-api bench-scale bench-storage bench-codec bench-filter bench-kernels bench-edge
 
 help: ## list the targets
@@ -28,7 +28,7 @@ test-fast:
 	$(PYTEST) -m "not slow and not s3"
 
 # pytest last: its closing line is the run's.
-test-ci: lint lint-cpp test-cpp test-sanitizers test-arm
+test-ci: lint lint-cpp test-cpp test-sanitizers fuzz test-arm
 	$(PYTEST)
 
 test-s3: ## the tests against real S3 servers (builds them at first use; needs Go)
@@ -45,6 +45,11 @@ test-cpp: ## the C++ tests
 test-sanitizers: ## the C++ tests under ASan, UBSan and TSan
 	@scripts/setup.sh
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/test-sanitizers.sh
+
+FUZZ_SECONDS ?= 20
+fuzz: ## mutated bytes to every native decoder, 20 s each; FUZZ_SECONDS=600 for long (needs Clang with libFuzzer)
+	@scripts/setup.sh
+	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/fuzz.sh $(FUZZ_SECONDS)
 
 test-arm: test-arm-cpp test-arm-wheel ## all that can be known of ARM without one, emulated: the two below
 

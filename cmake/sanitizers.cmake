@@ -1,8 +1,8 @@
 # Applies AKIDB_SANITIZE to everything, since a sanitizer that sees half of a program reports nonsense.
 if(AKIDB_SANITIZE)
   foreach(sanitizer IN LISTS AKIDB_SANITIZE)
-    if(NOT sanitizer MATCHES "^(address|undefined|thread)$")
-      message(FATAL_ERROR "AKIDB_SANITIZE: '${sanitizer}' is not one of address, undefined, thread")
+    if(NOT sanitizer MATCHES "^(address|undefined|thread|fuzzer-no-link)$")
+      message(FATAL_ERROR "AKIDB_SANITIZE: '${sanitizer}' is not one of address, undefined, thread, fuzzer-no-link")
     endif()
     add_compile_options(-fsanitize=${sanitizer})
     if(sanitizer STREQUAL undefined) # which leaves this out

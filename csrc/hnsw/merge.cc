@@ -8,6 +8,7 @@
 #include "common/thread_pool.h"
 #include "hnsw/connect.h"
 #include "hnsw/repair.h"
+#include "hnsw/validate.h"
 
 namespace akidb::hnsw {
 
@@ -141,6 +142,10 @@ class Merge {
 
 std::unique_ptr<Graph> merge(const Params& params, const Vectors& vectors, std::span<const MergePart> parts,
                              unsigned threads, const Progress& progress) {
+  // Links are followed in the new graph, where a node has no rows above its level: bytes that lie would lead outside.
+  for (const MergePart& part : parts) {
+    if (part.graph != nullptr) validate(*part.graph, part.graph->count());
+  }
   return Merge(params, vectors, place(parts)).run(threads, progress);
 }
 

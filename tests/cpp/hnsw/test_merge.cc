@@ -184,6 +184,22 @@ TEST(a_link_that_leads_nowhere_is_found) {
     const std::vector<float> values = live_rows(pieces);
     const auto error = thrown_by<Error>([&] { merge(kParams, rows_of(values, kDim), parts_of(pieces), 2, {}); });
     CHECK(error.kind() == ErrorKind::kCorruption);
-    CHECK_EQ(std::string("the graph's links of node 0 are damaged"), std::string(error.what()));
+    CHECK_EQ(std::string("node 0 of the graph has a link to a node that does not exist on level 0"),
+             std::string(error.what()));
   }
+}
+
+TEST(upper_links_to_nodes_that_do_not_reach_up_are_refused) {
+  Pieces pieces;
+  Piece& piece = pieces.emplace_back(300, 1);
+  Node high = 0;
+  Node low = 0;
+  while (piece.view.level(high) == 0) ++high;
+  while (piece.view.level(low) != 0) ++low;
+  *const_cast<Node*>(piece.view.upper_row(high, 1)) = low;
+  const std::vector<float> values = live_rows(pieces);
+  const std::vector<MergePart> parts = parts_of(pieces);
+  const Error refused = thrown_by<Error>([&] { merge(kParams, rows_of(values, kDim), parts, 1, {}); });
+  CHECK(refused.kind() == ErrorKind::kCorruption);
+  CHECK(std::string(refused.what()).find("node " + std::to_string(high)) != std::string::npos);
 }
