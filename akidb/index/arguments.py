@@ -75,6 +75,6 @@ def check_recall(value: float) -> float:
 def seconds_of(timeout_ms: float | None) -> float | None:
     if timeout_ms is None:
         return None
-    if not timeout_ms >= 0:
+    if not isinstance(timeout_ms, int | float | np.number) or not timeout_ms >= 0:
         raise InvalidInputError(f"timeout_ms is {timeout_ms!r}, expected 0 or more")
     return timeout_ms / 1000

@@ -72,6 +72,10 @@ def test_an_empty_index_answers_with_padding(kind: Any) -> None:
         ([[1, 0, 0], [np.inf, 0, 0]], "vector 1 holds NaN or infinity"),
         ([[1e300, 0, 0]], "vector 0 holds NaN or infinity"),
         ([[None, 0, 0]], "real numbers"),
+        (None, "real numbers"),
+        (b"abc", "real numbers"),
+        (np.zeros((2, 3), "M8[s]"), "dtype datetime64"),
+        (np.zeros(3, [("x", "f4")]), "real numbers"),
     ],
 )
 def test_vectors_that_are_none_are_refused(index: Any, vectors: Any, message: str) -> None:
@@ -142,6 +146,11 @@ def test_a_filter_is_ids_or_a_mask_over_ids(index: Any, filter: Any) -> None:
     assert sorted(index.search(ROWS[3], 4, filter=filter).ids.tolist()) == [-1, -1, 1, 2]
 
 
+@pytest.mark.parametrize("filter", [[77], [-3, 1 << 40], np.zeros(100, bool)])
+def test_ids_in_a_filter_that_the_index_has_not_match_nothing(index: Any, filter: Any) -> None:
+    assert index.search(ROWS[3], 2, filter=filter).ids.tolist() == [-1, -1]
+
+
 def test_an_empty_filter_allows_nothing(index: Any) -> None:
     assert index.search(ROWS[3], 1, filter=[]).ids.tolist() == [-1]
     assert index.search(ROWS[3], 1, filter=np.zeros(4, bool)).ids.tolist() == [-1]
@@ -165,6 +174,13 @@ def test_a_mask_goes_by_id_not_by_position() -> None:
         ({"threads": -1}, "threads is -1"),
         ({"timeout_ms": -1}, "timeout_ms is -1"),
         ({"timeout_ms": float("nan")}, "timeout_ms is nan"),
+        ({"timeout_ms": "5"}, "timeout_ms is '5'"),
+        ({"k": 1 << 21}, "k is 2097152, expected 1 to 1048576"),
+        ({"threads": 1.5}, "threads is 1.5"),
+        ({"filter": [None]}, "filter have dtype object"),
+        ({"filter": {1: 2}}, "filter have dtype object"),
+        ({"filter": lambda each: True}, "filter have dtype object"),
+        ({"filter": np.array([2**64 - 1], np.uint64)}, "more than an int64"),
         ({"filter": np.zeros((2, 2), bool)}, "filter is a mask of shape"),
         ({"filter": [0.5]}, "filter have dtype float64"),
     ],
