@@ -22,7 +22,7 @@ from akidb.collection.polling import Polling
 from akidb.collection.remote import RemoteShard
 from akidb.collection.requests import open_requests
 from akidb.collection.state import LiveSegment, ShardState
-from akidb.collection.workers import Workers
+from akidb.collection.workers import Workers, to_the_end
 from akidb.config import Settings
 from akidb.errors import AkiDBError, CorruptionError, DeadlineExceededError, NotFoundError, UnavailableError
 from akidb.manifest import Head, HeadStore, SegmentRef
@@ -211,7 +211,7 @@ class Shard:
         if rows <= INLINE_ROWS:
             return call()
         self.state.snapshot()
-        return await _to_the_end(asyncio.to_thread(call))
+        return await to_the_end(asyncio.to_thread(call))
 
     async def reload(self) -> None:
         """Jumps to the store's HEAD, because slots that this node would have to read next are gone."""
@@ -487,18 +487,3 @@ def _after(state: ShardState, slot: Slot, reverted: Pinned) -> ShardState:
 def _rows(slot: Slot) -> int:
     """Ids that applying the slot has to look at."""
     return sum(len(getattr(operation, "ids", ())) for batch in slot.batches for operation in batch.operations)
-
-
-async def _to_the_end(work: Awaitable[T]) -> T:
-    """Awaits work in a thread, which nothing stops: who is cancelled meanwhile keeps what it holds until it is done."""
-    task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        task.exception()
-        raise cancelled
-    return task.result()
