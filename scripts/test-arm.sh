@@ -14,7 +14,7 @@ processors="
   cortex-a72                         neon          all      armv8.0: Raspberry Pi 4, Jetson Nano; a wrong flag dies of SIGILL here
   cortex-a53                         neon          kernels  armv8.0
   a64fx                              neon          kernels  SVE without dotprod: a level may not take one for the other
-  neoverse-n1                        neon_dotprod  kernels  Graviton2, Jetson Orin, Apple M1
+  neoverse-n1                        neon_dotprod  kernels  Graviton2, Jetson Orin
   cortex-a76                         neon_dotprod  kernels  Raspberry Pi 5
   max,sve=off                        neon_i8mm     kernels  Apple M2 and later
   max,sve-default-vector-length=16   neon_i8mm     kernels  SVE of 128 bits: Graviton4, Neoverse N2
@@ -56,7 +56,7 @@ while read -r processor level tests _; do
   [ -n "$processor" ] || continue
   if [ "$tests" = all ]; then run "$processor" "$level" -E kernel_symbols; else run "$processor" "$level" "${kernels[@]}"; fi
 done <<<"$processors"
-for level in scalar neon neon_dotprod neon_i8mm; do
+for level in scalar neon neon_dotprod neon_fhm neon_bf16 neon_i8mm; do
   AKIDB_SIMD_LEVEL=$level run max,sve-default-vector-length=32 sve256 -R '^(hnsw/(index|serialize)|quantization)'
 done
 python3 scripts/count_instructions.py "$build"

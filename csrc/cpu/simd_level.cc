@@ -31,6 +31,8 @@ std::string words_of_this_architecture() {
 #if defined(__aarch64__) && defined(__linux__)
 bool has(unsigned long type, unsigned bit) { return (getauxval(type) >> bit & 1) != 0; }
 bool has_dotprod() { return has(AT_HWCAP, 20); }
+bool has_fhm() { return has(AT_HWCAP, 23); }
+bool has_bf16() { return has(AT_HWCAP2, 14); }
 bool has_i8mm() { return has(AT_HWCAP2, 13); }
 bool has_sve256() {
   constexpr int kGetVectorLength = 51;  // PR_SVE_GET_VL
@@ -46,10 +48,14 @@ bool has(const char* feature) {
   return sysctlbyname(feature, &value, &size, nullptr, 0) == 0 && value != 0;
 }
 bool has_dotprod() { return has("hw.optional.arm.FEAT_DotProd"); }
+bool has_fhm() { return has("hw.optional.arm.FEAT_FHM"); }
+bool has_bf16() { return has("hw.optional.arm.FEAT_BF16"); }
 bool has_i8mm() { return has("hw.optional.arm.FEAT_I8MM"); }
 bool has_sve256() { return false; }
 #elif defined(__aarch64__)
 bool has_dotprod() { return false; }
+bool has_fhm() { return false; }
+bool has_bf16() { return false; }
 bool has_i8mm() { return false; }
 bool has_sve256() { return false; }
 #elif defined(__x86_64__)
@@ -73,6 +79,10 @@ const char* to_string(SimdLevel level) {
       return "neon";
     case SimdLevel::kNeonDotprod:
       return "neon_dotprod";
+    case SimdLevel::kNeonFhm:
+      return "neon_fhm";
+    case SimdLevel::kNeonBf16:
+      return "neon_bf16";
     case SimdLevel::kNeonI8mm:
       return "neon_i8mm";
     case SimdLevel::kSve256:
@@ -83,6 +93,8 @@ const char* to_string(SimdLevel level) {
       return "avx512";
     case SimdLevel::kAvx512Vnni:
       return "avx512_vnni";
+    case SimdLevel::kAvx512Vpopcntdq:
+      return "avx512_vpopcntdq";
   }
   return "unknown";
 }
@@ -90,7 +102,9 @@ const char* to_string(SimdLevel level) {
 SimdLevel detected_simd_level() {
 #if defined(__aarch64__)
   if (!has_dotprod()) return SimdLevel::kNeon;  // part of the armv8-a base
-  if (!has_i8mm()) return SimdLevel::kNeonDotprod;
+  if (!has_fhm()) return SimdLevel::kNeonDotprod;
+  if (!has_bf16()) return SimdLevel::kNeonFhm;
+  if (!has_i8mm()) return SimdLevel::kNeonBf16;
   return has_sve256() ? SimdLevel::kSve256 : SimdLevel::kNeonI8mm;
 #elif defined(__x86_64__)
   // The builtins look at XGETBV too: a register set which the operating system does not save counts as absent.
@@ -100,7 +114,11 @@ SimdLevel detected_simd_level() {
       __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("popcnt") && f16c;
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  if (avx512) return __builtin_cpu_supports("avx512vnni") ? SimdLevel::kAvx512Vnni : SimdLevel::kAvx512;
+  const bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
+  if (vnni) {
+    return __builtin_cpu_supports("avx512vpopcntdq") ? SimdLevel::kAvx512Vpopcntdq : SimdLevel::kAvx512Vnni;
+  }
+  if (avx512) return SimdLevel::kAvx512;
   return avx2 ? SimdLevel::kAvx2 : SimdLevel::kScalar;
 #else
   return SimdLevel::kScalar;

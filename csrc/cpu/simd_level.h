@@ -13,20 +13,24 @@ enum class SimdLevel : std::uint32_t {
   kScalar = 0,
   kNeon = 1,
   kNeonDotprod = 2,
-  kNeonI8mm = 3,
-  kSve256 = 4,
-  kAvx2 = 5,
-  kAvx512 = 6,
-  kAvx512Vnni = 7,
+  kNeonFhm = 3,
+  kNeonBf16 = 4,
+  kNeonI8mm = 5,
+  kSve256 = 6,
+  kAvx2 = 7,
+  kAvx512 = 8,
+  kAvx512Vnni = 9,
+  kAvx512Vpopcntdq = 10,
 };
 
 // The levels of this architecture, ascending.
 #if defined(__aarch64__)
-inline constexpr std::array kSimdLevels = {SimdLevel::kScalar, SimdLevel::kNeon, SimdLevel::kNeonDotprod,
-                                           SimdLevel::kNeonI8mm, SimdLevel::kSve256};
+inline constexpr std::array kSimdLevels = {SimdLevel::kScalar,  SimdLevel::kNeon,     SimdLevel::kNeonDotprod,
+                                           SimdLevel::kNeonFhm, SimdLevel::kNeonBf16, SimdLevel::kNeonI8mm,
+                                           SimdLevel::kSve256};
 #elif defined(__x86_64__)
 inline constexpr std::array kSimdLevels = {SimdLevel::kScalar, SimdLevel::kAvx2, SimdLevel::kAvx512,
-                                           SimdLevel::kAvx512Vnni};
+                                           SimdLevel::kAvx512Vnni, SimdLevel::kAvx512Vpopcntdq};
 #else
 inline constexpr std::array kSimdLevels = {SimdLevel::kScalar};
 #endif

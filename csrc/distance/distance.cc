@@ -18,6 +18,10 @@ const Kernels* kernels_at(SimdLevel level) {
       return &neon::kKernels;
     case SimdLevel::kNeonDotprod:
       return &neon_dotprod::kKernels;
+    case SimdLevel::kNeonFhm:
+      return &neon_fhm::kKernels;
+    case SimdLevel::kNeonBf16:
+      return &neon_bf16::kKernels;
     case SimdLevel::kNeonI8mm:
       return &neon_i8mm::kKernels;
 #if defined(__linux__)
@@ -31,6 +35,8 @@ const Kernels* kernels_at(SimdLevel level) {
       return &avx512::kKernels;
     case SimdLevel::kAvx512Vnni:
       return &avx512_vnni::kKernels;
+    case SimdLevel::kAvx512Vpopcntdq:
+      return &avx512_vpopcntdq::kKernels;
 #endif
     default:
       return nullptr;

@@ -15,7 +15,10 @@ alignas(32) constexpr int kTailMask[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0,
 struct Ymm {
   using Element = float;
   using Reg = __m256;
+  using Loaded = Reg;
   static constexpr std::size_t kLanes = 8;
+  static constexpr int kParts = 1;
+  static constexpr int kTotalled = 1;
   static constexpr int kRowsAtOnce = 2;
   static constexpr int kTileQueries = 2;
 
@@ -25,12 +28,14 @@ struct Ymm {
   AKIDB_INLINE static Reg load_tail(const float* p, std::size_t n) {
     return _mm256_maskload_ps(p, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(kTailMask + 8 - n)));
   }
+  template <int>
+  AKIDB_INLINE static Reg part(Reg r) {
+    return r;
+  }
   AKIDB_INLINE static Reg add(Reg a, Reg b) { return _mm256_add_ps(a, b); }
   AKIDB_INLINE static Reg sub(Reg a, Reg b) { return _mm256_sub_ps(a, b); }
   AKIDB_INLINE static Reg fma(Reg a, Reg b, Reg c) { return _mm256_fmadd_ps(a, b, c); }
-  AKIDB_INLINE static float total(const Reg* r) {
-    return total_of_four(_mm_add_ps(_mm256_castps256_ps128(*r), _mm256_extractf128_ps(*r, 1)));
-  }
+  AKIDB_INLINE static float total(const Reg* r) { return total_of_four(four(*r)); }
 };
 
 struct YmmHalf : Ymm {
@@ -43,25 +48,38 @@ struct YmmHalf : Ymm {
   }
 };
 
+// A shift makes floats of the even elements of a register, a mask of the odd ones: cheaper than unpacking them in
+// order, which the last two sums of a row see to.
 struct YmmBFloat : Ymm {
   using Element = std::uint16_t;
-  AKIDB_INLINE static Reg load(const void* p) {
-    const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p)));
-    return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
+  using Loaded = __m256i;
+  static constexpr int kParts = 2;
+  static constexpr int kTotalled = 2;
+  static constexpr int kTileQueries = 1;
+
+  AKIDB_INLINE static Loaded load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+  AKIDB_INLINE static Loaded load_tail(const Element* p, std::size_t n) {
+    return load(Padded<32>(reinterpret_cast<const std::uint8_t*>(p), n * sizeof *p).bytes);
   }
-  AKIDB_INLINE static Reg load_tail(const Element* p, std::size_t n) {
-    return load(Padded<16>(reinterpret_cast<const std::uint8_t*>(p), n * sizeof *p).bytes);
+  template <int kPart>
+  AKIDB_INLINE static Reg part(Loaded x) {
+    return _mm256_castsi256_ps(kPart == 0 ? _mm256_slli_epi32(x, 16)
+                                          : _mm256_and_si256(x, _mm256_set1_epi32(static_cast<int>(0xFFFF0000U))));
   }
+  AKIDB_INLINE static float total(const Reg* r) { return total_of_turns(r[0], r[1]); }
 };
 
 // Bytes are widened to 16 bits: vpmaddubsw would saturate.
 struct YmmWords : WholeBytes {
   static constexpr std::size_t kBytes = 16;
+  static constexpr int kSumsOfOne = 1;  // the chain is an addition of one cycle
+  static constexpr int kSumsOfFour = 1;
   static constexpr int kTileQueries = 2;
   using Reg = __m256i;
   using Sum = __m256i;
 
   AKIDB_INLINE static Sum zero() { return _mm256_setzero_si256(); }
+  AKIDB_INLINE static Sum add(Sum a, Sum b) { return _mm256_add_epi32(a, b); }
   AKIDB_INLINE static std::uint32_t total(Sum s) { return static_cast<std::uint32_t>(YmmCodes::total(s)); }
 };
 

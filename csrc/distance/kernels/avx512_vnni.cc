@@ -1,67 +1,11 @@
-// AVX-512 with VNNI: Ice Lake, Zen 4 and later. vpdpbusd multiplies unsigned by signed bytes and adds four products to
-// a sum of 32 bits without saturating. Codes in registers of 256 bits: Zen 4 executes wider ones in two halves, and
-// rows of codes are a few of the narrow ones.
+// AVX-512 with VNNI: Cascade Lake and later.
 #include "distance/kernels/table.h"
+#include "distance/kernels/vnni.h"
 #include "distance/kernels/words.h"
-#include "distance/kernels/ymm_codes.h"
 #include "distance/kernels/zmm.h"
-#include "distance/kernels/zmm_bytes.h"
 
-namespace akidb {
-namespace {
-
-struct VnniCodes : YmmCodes {
-  AKIDB_INLINE static Sum dot8(Sum sum, Codes c, Query q) { return _mm256_dpbusd_epi32(sum, c, q); }
-  AKIDB_INLINE static Sum dot4(Sum sum, Codes c, Query q_low, Query q_high) {
-    return _mm256_dpbusd_epi32(_mm256_dpbusd_epi32(sum, low(c), q_low), high(c), q_high);
-  }
-};
-
-template <class Byte>
-struct SquaredDifferences : Byte {
-  using Value = std::uint32_t;
-  AKIDB_INLINE static __m512i step(__m512i sum, __m512i a, __m512i b) {
-    const __m512i difference = _mm512_sub_epi16(a, b);
-    return _mm512_dpwssd_epi32(sum, difference, difference);
-  }
-};
-
-// Both factors have the same sign bit or none, vpdpbusd wants one of each: the row's bytes are moved by 128, and that
-// times the query's sum is taken off again.
-struct VnniBytes : WholeBytes {
-  static constexpr std::size_t kBytes = 64;
-  static constexpr int kTileQueries = 4;
-  using Reg = __m512i;
-  using Sum = __m512i;
-
-  AKIDB_INLINE static Reg load(const std::uint8_t* p) { return _mm512_loadu_si512(p); }
-  AKIDB_INLINE static Reg load_tail(const std::uint8_t* p, std::size_t n) {
-    return _mm512_maskz_loadu_epi8((std::uint64_t{1} << n) - 1U, p);
-  }
-  AKIDB_INLINE static Reg moved(Reg bytes) { return _mm512_xor_si512(bytes, _mm512_set1_epi8(-128)); }
-  AKIDB_INLINE static Sum zero() { return _mm512_setzero_si512(); }
-  AKIDB_INLINE static std::uint32_t total(Sum s) { return total_modulo(s); }
-};
-
-struct Int8Products : VnniBytes {
-  using Value = std::int32_t;
-  static constexpr std::uint32_t kOffset = 128;
-  AKIDB_INLINE static Sum step(Sum sum, Reg query, Reg row) { return _mm512_dpbusd_epi32(sum, moved(row), query); }
-  AKIDB_INLINE static Sum add_up(Sum sum, Reg query) { return _mm512_dpbusd_epi32(sum, _mm512_set1_epi8(1), query); }
-};
-
-struct Uint8Products : VnniBytes {
-  using Value = std::uint32_t;
-  static constexpr std::uint32_t kOffset = 0U - 128U;
-  AKIDB_INLINE static Sum step(Sum sum, Reg query, Reg row) { return _mm512_dpbusd_epi32(sum, query, moved(row)); }
-  AKIDB_INLINE static Sum add_up(Sum sum, Reg query) { return _mm512_dpbusd_epi32(sum, query, _mm512_set1_epi8(1)); }
-};
-
-}  // namespace
-
-namespace avx512_vnni {
+namespace akidb::avx512_vnni {
 constexpr Kernels kKernels = table<VnniCodes>(SimdLevel::kAvx512Vnni, "avx512_vnni", floats<Zmm>(), floats<ZmmHalf>(),
                                               floats<ZmmBFloat>(), bytes<SquaredDifferences<ZmmInt8>, Int8Products>(),
                                               bytes<SquaredDifferences<ZmmUint8>, Uint8Products>(), bits<WordBits>());
 }
-}  // namespace akidb

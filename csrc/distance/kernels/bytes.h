@@ -1,15 +1,17 @@
 // The loops of all kernels over int8, uint8 and binary vectors, written once over the registers of a level, as floats.h
-// does for floats; the same rules hold. Sums are exact integers of 32 bits, so one per pair will do, and every level
-// gives the same number; only the last step, to float32, may round.
+// does for floats; the same rules hold. Sums are exact integers of 32 bits, so a pair may have any number of them, and
+// every level gives the same number; only the last step, to float32, may round.
 //
 // A level describes a step of a sum in a struct V:
 //   Value                    std::int32_t or std::uint32_t, which holds the sum over 65,536 elements
 //   kBytes                   of a vector that a step takes in
 //   kTileQueries             as in floats.h
+//   kSumsOfOne, kSumsOfFour  how many sums a single row and each of four has, which take turns: as many chains as hide
+//                            the latency of a step; a pair of a tile has one
 //   bytes(dim)               of a vector
 //   Reg, Sum                 kBytes bytes, perhaps widened; partial sums, modulo 2^32
 //   load(p), load_tail(p, n) kBytes bytes; n < kBytes of them and zeros, reading nothing beyond
-//   zero(), total(sum)       std::uint32_t
+//   zero(), add(a, b), total(sum), which is a std::uint32_t
 //   step(sum, query, row)    adds the terms
 //   kOffset                  what step adds too much per unit of the query's sum: 0, or else
 //   add_up(sum, query)       adds the query's elements
@@ -44,41 +46,62 @@ struct Bits {
   static constexpr std::uint32_t kOffset = 0;
 };
 
+template <class V, int kCount>
+AKIDB_INLINE typename V::Sum sum_of(const typename V::Sum* sums) {
+  if constexpr (kCount == 1) {
+    return *sums;
+  } else {
+    return V::add(sum_of<V, kCount / 2>(sums), sum_of<V, kCount / 2>(sums + kCount / 2));
+  }
+}
+
 // out[4 * q + r] for kQueries queries and kRows rows.
-template <class V, int kQueries, int kRows>
+template <class V, int kQueries, int kRows, int kSums>
 AKIDB_INLINE void accumulate_bytes(const void* const* queries, const void* const* rows, std::size_t dim, float* out) {
-  typename V::Sum sums[kQueries][kRows];
-  typename V::Sum of_query[kQueries];
+  typename V::Sum sums[kQueries][kRows][kSums];
+  typename V::Sum of_query[kQueries][kSums];
   AKIDB_UNROLL
   for (int q = 0; q < kQueries; ++q) {
-    of_query[q] = V::zero();
     AKIDB_UNROLL
-    for (int r = 0; r < kRows; ++r) sums[q][r] = V::zero();
+    for (int s = 0; s < kSums; ++s) {
+      of_query[q][s] = V::zero();
+      AKIDB_UNROLL
+      for (int r = 0; r < kRows; ++r) sums[q][r][s] = V::zero();
+    }
   }
-  const auto add = [&](auto&& load) __attribute__((always_inline)) {
+  const auto add = [&](int s, auto&& load) __attribute__((always_inline)) {
     typename V::Reg row[kRows];
     AKIDB_UNROLL
     for (int r = 0; r < kRows; ++r) row[r] = load(static_cast<const std::uint8_t*>(rows[r]));
     AKIDB_UNROLL
     for (int q = 0; q < kQueries; ++q) {
       const typename V::Reg query = load(static_cast<const std::uint8_t*>(queries[q]));
-      if constexpr (V::kOffset != 0) of_query[q] = V::add_up(of_query[q], query);
+      if constexpr (V::kOffset != 0) of_query[q][s] = V::add_up(of_query[q][s], query);
       AKIDB_UNROLL
-      for (int r = 0; r < kRows; ++r) sums[q][r] = V::step(sums[q][r], query, row[r]);
+      for (int r = 0; r < kRows; ++r) sums[q][r][s] = V::step(sums[q][r][s], query, row[r]);
     }
   };
   const std::size_t bytes = V::bytes(dim);
   std::size_t i = 0;
-  for (; i + V::kBytes <= bytes; i += V::kBytes) add([i](const std::uint8_t* p) { return V::load(p + i); });
-  if (i < bytes) add([i, bytes](const std::uint8_t* p) { return V::load_tail(p + i, bytes - i); });
+  for (; i + kSums * V::kBytes <= bytes; i += kSums * V::kBytes) {
+    AKIDB_UNROLL
+    for (int s = 0; s < kSums; ++s) add(s, [at = i + s * V::kBytes](const std::uint8_t* p) { return V::load(p + at); });
+  }
+  AKIDB_UNROLL
+  for (int s = 0; s < kSums - 1; ++s) {
+    if (i + V::kBytes > bytes) break;
+    add(s, [i](const std::uint8_t* p) { return V::load(p + i); });
+    i += V::kBytes;
+  }
+  if (i < bytes) add(kSums - 1, [i, bytes](const std::uint8_t* p) { return V::load_tail(p + i, bytes - i); });
   AKIDB_UNROLL
   for (int q = 0; q < kQueries; ++q) {
     std::uint32_t excess = 0;
-    if constexpr (V::kOffset != 0) excess = V::kOffset * V::total(of_query[q]);
+    if constexpr (V::kOffset != 0) excess = V::kOffset * V::total(sum_of<V, kSums>(of_query[q]));
     AKIDB_UNROLL
     for (int r = 0; r < kRows; ++r) {
-      out[q * static_cast<int>(kTileSide) + r] =
-          static_cast<float>(static_cast<typename V::Value>(V::total(sums[q][r]) - excess));
+      const std::uint32_t total = V::total(sum_of<V, kSums>(sums[q][r]));
+      out[q * static_cast<int>(kTileSide) + r] = static_cast<float>(static_cast<typename V::Value>(total - excess));
     }
   }
 }
@@ -87,15 +110,15 @@ template <class V>
 struct ByteKernel {
   static float single(const void* a, const void* b, std::size_t dim) {
     float out = 0.0F;
-    accumulate_bytes<V, 1, 1>(&a, &b, dim, &out);
+    accumulate_bytes<V, 1, 1, V::kSumsOfOne>(&a, &b, dim, &out);
     return out;
   }
   static void batch4(const void* query, const void* const rows[4], std::size_t dim, float out[4]) {
-    accumulate_bytes<V, 1, 4>(&query, rows, dim, out);
+    accumulate_bytes<V, 1, 4, V::kSumsOfFour>(&query, rows, dim, out);
   }
   static void tile(const void* const queries[4], const void* const rows[4], std::size_t dim, float out[16]) {
     for (std::size_t q = 0; q < kTileSide; q += V::kTileQueries)
-      accumulate_bytes<V, V::kTileQueries, 4>(queries + q, rows, dim, out + q * kTileSide);
+      accumulate_bytes<V, V::kTileQueries, 4, 1>(queries + q, rows, dim, out + q * kTileSide);
   }
   static constexpr Kernel kernel() { return {single, batch4, tile}; }
 };

@@ -7,10 +7,13 @@
 //   Query, load_query(p)     kBytes signed values
 //   Sum, zero(), total(s)    partial sums of 32 bits, and their sum; add(a, b)
 //   dot8(s, c, q)            adds the products of codes and values
-//   dot4(s, c, low, high)    adds those of the low halves of c and `low`, and of the high halves and `high`
+//   dot4(s, t, c, low, high) adds to s those of the low halves of c and `low`, and to t, or to s where kSumsOfDot4 is
+//   1,
+//                            those of the high halves and `high`; s and t may be the same
 //   missing8(query, dim)     what dot8 leaves out of the whole sum, which depends on the query alone
-// Chains of sums hide the latency of a product: a single row has a sum for every register of two blocks, the rows of a
-// batch two each, or one where a register of 4-bit codes gives work for two registers of the query.
+// Chains of sums hide the latency of a product: a single row has a sum for every register of two blocks (of the query,
+// if each is multiplied by itself), the rows of a batch two each, or one where a register of 4-bit codes gives work for
+// two registers of the query.
 #pragma once
 
 #include <cstddef>
@@ -45,9 +48,11 @@ AKIDB_INLINE void add_block_u4(const std::int8_t* query, const std::uint8_t* con
     const std::size_t at = static_cast<std::size_t>(part) * V::kBytes;
     const typename V::Query low = V::load_query(query + i + at);
     const typename V::Query high = V::load_query(query + i + kHalfBlock + at);
-    const int s = (first + part) % kSums;
+    constexpr int kStep = kSums == 1 ? 1 : V::kSumsOfDot4;
+    const int s = (first + part) * kStep % kSums;
     AKIDB_UNROLL
-    for (int r = 0; r < kRows; ++r) sums[r][s] = V::dot4(sums[r][s], V::load(rows[r] + i / 2 + at), low, high);
+    for (int r = 0; r < kRows; ++r)
+      V::dot4(sums[r][s], sums[r][s + kStep - 1], V::load(rows[r] + i / 2 + at), low, high);
   }
 }
 
@@ -65,7 +70,8 @@ template <class V, int kBits, int kRows>
 AKIDB_INLINE void accumulate(const std::int8_t* query, const std::uint8_t* const* rows, std::size_t dim,
                              std::int32_t* out) {
   constexpr int kPerBlock = static_cast<int>(kCodeBlock * kBits / 8 / V::kBytes);
-  constexpr int kSums = kRows == 1 ? 2 * kPerBlock : kBits == 8 ? 2 : 1;
+  constexpr int kSumsOfOne = 2 * kPerBlock * (kBits == 8 ? 1 : V::kSumsOfDot4);
+  constexpr int kSums = kRows == 1 ? kSumsOfOne : kBits == 8 ? 2 : 1;
   typename V::Sum sums[kRows][kSums];
   AKIDB_UNROLL
   for (int r = 0; r < kRows; ++r) {

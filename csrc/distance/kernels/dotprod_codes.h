@@ -7,13 +7,15 @@ namespace akidb {
 namespace {  // NOLINT(misc-anonymous-namespace-in-header): as in floats.h
 
 struct DotprodCodes : QuadCodes {
+  static constexpr int kSumsOfDot4 = 2;
   // SDOT takes signed bytes on both sides, so a code counts as code - 128, and missing8 brings the rest. USDOT would
   // take them as they are, but needs i8mm, which Graviton 2, Apple M1 and Orin lack.
   AKIDB_INLINE static Sum dot8(Sum sum, Codes c, Query q) {
     return vdotq_s32(sum, vreinterpretq_s8_u8(veorq_u8(c, vdupq_n_u8(0x80))), q);
   }
-  AKIDB_INLINE static Sum dot4(Sum sum, Codes c, Query q_low, Query q_high) {
-    return vdotq_s32(vdotq_s32(sum, low(c), q_low), high(c), q_high);
+  AKIDB_INLINE static void dot4(Sum& sum, Sum& other, Codes c, Query q_low, Query q_high) {
+    sum = vdotq_s32(sum, low(c), q_low);
+    other = vdotq_s32(other, high(c), q_high);
   }
   AKIDB_INLINE static std::int32_t missing8(const std::int8_t* query, std::size_t dim) {
     Sum sum = zero();

@@ -14,6 +14,12 @@ extern const Kernels kKernels;
 namespace neon_dotprod {
 extern const Kernels kKernels;
 }
+namespace neon_fhm {
+extern const Kernels kKernels;
+}
+namespace neon_bf16 {
+extern const Kernels kKernels;
+}
 namespace neon_i8mm {
 extern const Kernels kKernels;
 }
@@ -27,6 +33,9 @@ namespace avx512 {
 extern const Kernels kKernels;
 }
 namespace avx512_vnni {
+extern const Kernels kKernels;
+}
+namespace avx512_vpopcntdq {
 extern const Kernels kKernels;
 }
 

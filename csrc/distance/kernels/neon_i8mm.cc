@@ -1,8 +1,9 @@
 // NEON with USDOT (armv8.2-a+i8mm): Apple M2, Neoverse V1 and V2, Cortex-A710 and later. SMMLA, of the same extension,
 // multiplies two rows by two: with one query half of its products would go unused.
+#include "distance/kernels/bf16_floats.h"
 #include "distance/kernels/dotprod_bytes.h"
 #include "distance/kernels/dotprod_codes.h"
-#include "distance/kernels/quad.h"
+#include "distance/kernels/fhm_floats.h"
 #include "distance/kernels/table.h"
 
 namespace akidb {
@@ -17,7 +18,7 @@ struct I8mmCodes : DotprodCodes {
 
 namespace neon_i8mm {
 constexpr Kernels kKernels =
-    table<I8mmCodes>(SimdLevel::kNeonI8mm, "neon_i8mm", floats<Quad>(), floats<QuadHalf>(), floats<QuadBFloat>(),
+    table<I8mmCodes>(SimdLevel::kNeonI8mm, "neon_i8mm", floats<Quad>(), floats<FhmHalf>(), floats<Bf16BFloat>(),
                      bytes<DotprodInt8SquaredDifferences, DotprodInt8Products>(),
                      bytes<DotprodUint8SquaredDifferences, DotprodUint8Products>(), bits<DotprodDifferingBits>());
 }

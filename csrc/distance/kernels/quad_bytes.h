@@ -8,9 +8,11 @@
 namespace akidb {
 namespace {  // NOLINT(misc-anonymous-namespace-in-header): as in floats.h
 
-template <class Shape>
+template <class Shape, int kSumsOfOne_>
 struct QuadUnsigned : Shape {
   static constexpr std::size_t kBytes = 16;
+  static constexpr int kSumsOfOne = kSumsOfOne_;
+  static constexpr int kSumsOfFour = 2;
   static constexpr int kTileQueries = 4;
   using Value = std::uint32_t;
   using Reg = uint8x16_t;
@@ -19,11 +21,15 @@ struct QuadUnsigned : Shape {
   AKIDB_INLINE static Reg load(const std::uint8_t* p) { return vld1q_u8(p); }
   AKIDB_INLINE static Reg load_tail(const std::uint8_t* p, std::size_t n) { return vld1q_u8(Padded<16>(p, n).bytes); }
   AKIDB_INLINE static Sum zero() { return vdupq_n_u32(0); }
+  AKIDB_INLINE static Sum add(Sum a, Sum b) { return vaddq_u32(a, b); }
   AKIDB_INLINE static std::uint32_t total(Sum s) { return vaddvq_u32(s); }
 };
 
+template <int kSumsOfOne_>
 struct QuadSigned : WholeBytes {
   static constexpr std::size_t kBytes = 16;
+  static constexpr int kSumsOfOne = kSumsOfOne_;
+  static constexpr int kSumsOfFour = 2;
   static constexpr int kTileQueries = 4;
   using Value = std::int32_t;
   using Reg = int8x16_t;
@@ -34,6 +40,7 @@ struct QuadSigned : WholeBytes {
     return vreinterpretq_s8_u8(vld1q_u8(Padded<16>(p, n).bytes));
   }
   AKIDB_INLINE static Sum zero() { return vdupq_n_s32(0); }
+  AKIDB_INLINE static Sum add(Sum a, Sum b) { return vaddq_s32(a, b); }
   AKIDB_INLINE static std::uint32_t total(Sum s) { return static_cast<std::uint32_t>(vaddvq_s32(s)); }
 };
 

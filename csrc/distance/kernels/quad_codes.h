@@ -13,6 +13,7 @@ namespace {  // NOLINT(misc-anonymous-namespace-in-header): as in floats.h
 
 struct QuadCodes {
   static constexpr std::size_t kBytes = 16;
+  static constexpr int kSumsOfDot4 = 1;
   using Codes = uint8x16_t;
   using Query = int8x16_t;
   using Sum = int32x4_t;
@@ -34,14 +35,14 @@ struct QuadCodes {
     return vmlal_s16(sum, vget_high_s16(c_back), vget_high_s16(q_back));
   }
   // Four products of at most 15 * 128 fit 16 bits.
-  AKIDB_INLINE static Sum dot4(Sum sum, Codes c, Query q_low, Query q_high) {
+  AKIDB_INLINE static void dot4(Sum& sum, Sum&, Codes c, Query q_low, Query q_high) {
     const int8x16_t front = low(c);
     const int8x16_t back = high(c);
     int16x8_t products = vmull_s8(vget_low_s8(front), vget_low_s8(q_low));
     products = vmlal_s8(products, vget_high_s8(front), vget_high_s8(q_low));
     products = vmlal_s8(products, vget_low_s8(back), vget_low_s8(q_high));
     products = vmlal_s8(products, vget_high_s8(back), vget_high_s8(q_high));
-    return vpadalq_s16(sum, products);
+    sum = vpadalq_s16(sum, products);
   }
   AKIDB_INLINE static std::int32_t total(Sum s) { return vaddvq_s32(s); }
   AKIDB_INLINE static std::int32_t missing8(const std::int8_t*, std::size_t) { return 0; }

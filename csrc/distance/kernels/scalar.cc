@@ -10,13 +10,20 @@ namespace {
 struct Float {
   using Element = float;
   using Reg = float;
+  using Loaded = float;
   static constexpr std::size_t kLanes = 1;
+  static constexpr int kParts = 1;
+  static constexpr int kTotalled = 4;
   static constexpr int kRowsAtOnce = 1;
   static constexpr int kTileQueries = 1;
 
   AKIDB_INLINE static Reg zero() { return 0.0F; }
   AKIDB_INLINE static Reg load(const float* p) { return *p; }
   AKIDB_INLINE static Reg load_tail(const float*, std::size_t) { return 0.0F; }  // a part of one float is none
+  template <int>
+  AKIDB_INLINE static Reg part(Reg r) {
+    return r;
+  }
   AKIDB_INLINE static Reg add(Reg a, Reg b) { return a + b; }
   AKIDB_INLINE static Reg sub(Reg a, Reg b) { return a - b; }
   // Rounds once where the base of the architecture has such an instruction (ARM). x86-64's has not, and the slow call
@@ -46,6 +53,8 @@ struct BFloat : Float {
 template <class Byte>
 struct Integers : WholeBytes {
   static constexpr std::size_t kBytes = 1;
+  static constexpr int kSumsOfOne = 1;
+  static constexpr int kSumsOfFour = 1;
   static constexpr int kTileQueries = 1;
   using Reg = std::int32_t;
   using Sum = std::uint32_t;
@@ -53,6 +62,7 @@ struct Integers : WholeBytes {
   AKIDB_INLINE static Reg load(const std::uint8_t* p) { return static_cast<Byte>(*p); }
   AKIDB_INLINE static Reg load_tail(const std::uint8_t*, std::size_t) { return 0; }
   AKIDB_INLINE static Sum zero() { return 0; }
+  AKIDB_INLINE static Sum add(Sum a, Sum b) { return a + b; }
   AKIDB_INLINE static std::uint32_t total(Sum s) { return s; }
 };
 
@@ -86,6 +96,7 @@ struct DifferingBits : WordBits {
 // A "register" is the 32 bytes that hold a block of 4-bit codes: the compiler is left to see how best to go through it.
 struct CodeBytes {
   static constexpr std::size_t kBytes = 32;
+  static constexpr int kSumsOfDot4 = 1;
   using Codes = const std::uint8_t*;
   using Query = const std::int8_t*;
   using Sum = std::int32_t;
@@ -98,9 +109,8 @@ struct CodeBytes {
     for (std::size_t i = 0; i < kBytes; ++i) sum += c[i] * q[i];
     return sum;
   }
-  AKIDB_INLINE static Sum dot4(Sum sum, Codes c, Query q_low, Query q_high) {
+  AKIDB_INLINE static void dot4(Sum& sum, Sum&, Codes c, Query q_low, Query q_high) {
     for (std::size_t i = 0; i < kBytes; ++i) sum += (c[i] & 15) * q_low[i] + (c[i] >> 4) * q_high[i];
-    return sum;
   }
   AKIDB_INLINE static std::int32_t total(Sum s) { return s; }
   AKIDB_INLINE static std::int32_t missing8(const std::int8_t*, std::size_t) { return 0; }

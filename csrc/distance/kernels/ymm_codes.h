@@ -13,6 +13,7 @@ namespace {  // NOLINT(misc-anonymous-namespace-in-header): as in floats.h
 
 struct YmmCodes {
   static constexpr std::size_t kBytes = 32;
+  static constexpr int kSumsOfDot4 = 1;
   using Codes = __m256i;
   using Query = __m256i;
   using Sum = __m256i;
@@ -36,9 +37,9 @@ struct YmmCodes {
     return _mm256_add_epi32(sum, _mm256_add_epi32(front, back));
   }
   // Four products of at most 15 * 128 fit 16 bits.
-  AKIDB_INLINE static Sum dot4(Sum sum, Codes c, Query q_low, Query q_high) {
+  AKIDB_INLINE static void dot4(Sum& sum, Sum&, Codes c, Query q_low, Query q_high) {
     const __m256i pairs = _mm256_add_epi16(_mm256_maddubs_epi16(low(c), q_low), _mm256_maddubs_epi16(high(c), q_high));
-    return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
   }
   AKIDB_INLINE static std::int32_t total(Sum s) {
     const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(s), _mm256_extracti128_si256(s, 1));

@@ -18,6 +18,8 @@ AKIDB_INLINE std::uint32_t total_modulo(__m512i sums) {
 
 struct ZmmWords : WholeBytes {
   static constexpr std::size_t kBytes = 32;
+  static constexpr int kSumsOfOne = 1;  // the chain is an addition of one cycle
+  static constexpr int kSumsOfFour = 1;
   static constexpr int kTileQueries = 4;
   using Reg = __m512i;
   using Sum = __m512i;
@@ -29,6 +31,7 @@ struct ZmmWords : WholeBytes {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
   }
   AKIDB_INLINE static Sum zero() { return _mm512_setzero_si512(); }
+  AKIDB_INLINE static Sum add(Sum a, Sum b) { return _mm512_add_epi32(a, b); }
   AKIDB_INLINE static std::uint32_t total(Sum s) { return total_modulo(s); }
 };
 

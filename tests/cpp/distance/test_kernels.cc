@@ -274,6 +274,23 @@ TEST(every_half_is_read_as_what_it_is_at_every_level) {
   }
 }
 
+TEST(every_bfloat_is_read_as_what_it_is_at_every_level) {
+  // Also the subnormal ones, which some instructions take for zero: among them, times 2^100, is what tells.
+  for (std::uint32_t bits = 0; bits < 65536; ++bits) {
+    const auto bfloat = static_cast<std::uint16_t>(bits);
+    const float expected = float_of_bfloat(bfloat);
+    if (!std::isfinite(expected)) continue;
+    const std::uint16_t one = 0x3F80U;
+    const std::uint16_t large = 0x7180U;  // 2^100
+    const std::uint16_t zero = 0;
+    for (const Kernels* level : levels()) {
+      CHECK_EQ(expected, level->dot(ElementType::kBFloat16).single(&bfloat, &one, 1));
+      CHECK_EQ(expected * 0x1p100F, level->dot(ElementType::kBFloat16).single(&bfloat, &large, 1));
+      CHECK_EQ(expected * expected, level->l2(ElementType::kBFloat16).single(&bfloat, &zero, 1));
+    }
+  }
+}
+
 TEST(inverse_norm_over_the_whole_range_of_float) {
   for (const float scale : {1e-38F, 1e-25F, 1e-3F, 1.0F, 1e10F, 1e25F, 1e38F}) {
     for (const std::size_t dim : {1, 3, 50}) {
