@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,12 +55,10 @@ def count(build: Path) -> dict[str, int]:
         compiler = os.environ.get("CC", "cc")
         subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", plugin, PLUGIN_SOURCE], check=True)
         counter = Counter(build / "bench/kernels/count_kernels", plugin)
-        return {
-            f"{kernel} {dim}": counter.per_call(kernel, dim)
-            for kernel in counter.kernels()
-            if not kernel.startswith("scalar ")
-            for dim in DIMS
-        }
+        calls = [(kernel, dim) for kernel in counter.kernels() if not kernel.startswith("scalar ") for dim in DIMS]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            counts = pool.map(lambda call: counter.per_call(*call), calls)
+            return {f"{kernel} {dim}": n for (kernel, dim), n in zip(calls, counts, strict=True)}
 
 
 def compiler_version() -> str:
