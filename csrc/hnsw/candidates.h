@@ -50,12 +50,17 @@ class Visited {
 // heaps.
 class SortedPool {
  public:
-  void reset(std::size_t capacity) {
+  void reset(std::size_t capacity) { reset(capacity, capacity); }
+  // Only the `horizon` nearest are given out by next().
+  void reset(std::size_t capacity, std::size_t horizon) {
     capacity_ = capacity;
+    horizon_ = horizon;
     size_ = 0;
     cursor_ = 0;
     if (entries_.size() < capacity + 1) entries_.resize(capacity + 1);
   }
+  // Lets a walk that has come to its end go on.
+  void widen(std::size_t horizon) { horizon_ = horizon; }
   std::size_t size() const { return size_; }
   bool full() const { return size_ == capacity_; }
   bool would_take(float distance) const { return size_ < capacity_ || distance < entries_[size_ - 1].distance; }
@@ -77,7 +82,7 @@ class SortedPool {
   // The nearest candidate not yet expanded, now marked as expanded; false when there is none.
   bool next(Node& node) {
     while (cursor_ < size_ && (entries_[cursor_].node & kExpanded) != 0) ++cursor_;
-    if (cursor_ == size_) return false;
+    if (cursor_ >= std::min(size_, horizon_)) return false;
     node = entries_[cursor_].node;
     entries_[cursor_++].node |= kExpanded;
     return true;
@@ -90,6 +95,9 @@ class SortedPool {
   }
 
   bool is_next(Node node) const { return cursor_ < size_ && entries_[cursor_].node == node; }
+
+  // The i-th nearest, while the walk may still go on.
+  Candidate candidate(std::size_t i) const { return {entries_[i].distance, entries_[i].node & ~kExpanded}; }
 
   // Removes the marks; the walk is over.
   void finish() {
@@ -116,6 +124,7 @@ class SortedPool {
 
   std::vector<Candidate> entries_;
   std::size_t capacity_ = 0;
+  std::size_t horizon_ = 0;
   std::size_t size_ = 0;
   std::size_t cursor_ = 0;
 };

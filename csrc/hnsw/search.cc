@@ -2,91 +2,27 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <span>
 #include <vector>
 
+#include "common/error.h"
 #include "common/thread_pool.h"
 #include "hnsw/code_probe.h"
+#include "hnsw/passing.h"
+#include "hnsw/scan.h"
 #include "hnsw/walk.h"
 
 namespace akidb::hnsw {
 
 namespace {
 
-// Which nodes may be returned.
-class Passing {
- public:
-  Passing(const Request& request, const Order& order)
-      : order_(order),
-        count_(request.count),
-        allowed_(request.allowed),
-        removed_(request.removed),
-        removed_count_(request.removed_count) {}
-
-  bool everything() const { return allowed_ == nullptr && removed_ == nullptr; }
-  bool operator()(Node node) const { return passes(order_.row_of(node)); }
-  // About how many, 0 only where there are none: who is removed is counted off without a filter only, and that number
-  // may run ahead of count_ while a writer is at work.
-  std::size_t total() const {
-    if (allowed_ != nullptr) return count_allowed();
-    return count_ > removed_count_ ? count_ - removed_count_ : std::min<std::size_t>(count_, 1);
-  }
-  // In the order in which the nodes lie where they are many: then a scan reads on in memory.
-  std::vector<Node> list(std::size_t expected) const {
-    std::vector<Node> out;
-    constexpr std::size_t kSparse = 16;
-    if (order_.rows != nullptr && expected > count_ / kSparse) {
-      for (Node node = 0; node < count_; ++node) {
-        if ((*this)(node)) out.push_back(node);
-      }
-      return out;
-    }
-    for (std::size_t row = 0; row < count_; ++row) {
-      if (allowed_ != nullptr && row % 8 == 0 && row + 8 <= count_) {  // most of a selective mask is zero
-        std::uint64_t eight = 0;
-        std::memcpy(&eight, allowed_ + row, sizeof eight);
-        if (eight == 0) {
-          row += 7;
-          continue;
-        }
-      }
-      if (passes(row)) out.push_back(order_.node_of(static_cast<Node>(row)));
-    }
-    return out;
-  }
-
- private:
-  bool passes(std::size_t row) const {
-    if (row >= count_) return false;
-    if (allowed_ != nullptr && allowed_[row] == 0) return false;
-    return removed_ == nullptr || __atomic_load_n(removed_ + row, __ATOMIC_RELAXED) == 0;
-  }
-  std::size_t count_allowed() const {
-    constexpr std::size_t kBlock = 255;
-    std::size_t total = 0;
-    for (std::size_t first = 0; first < count_; first += kBlock) {  // sums of bytes, which vectorise
-      std::uint8_t part = 0;
-      for (std::size_t i = first; i < std::min(first + kBlock, count_); ++i)
-        part = static_cast<std::uint8_t>(part + (allowed_[i] != 0));
-      total += part;
-    }
-    return total;
-  }
-
-  const Order& order_;
-  std::size_t count_;
-  const std::uint8_t* allowed_;
-  const std::uint8_t* removed_;
-  std::size_t removed_count_;
-};
-
 // Prices in distances of a walk, each of which misses the caches: a scan reads on in memory order. Measured on 100,000
 // x 128 and 40,000 x 384.
 constexpr double kScanPriceVectors = 0.4;
-constexpr double kScanPriceCodes = 0.25;
-constexpr double kFreshShare = 0.6;  // of a node's m links that lead to nodes not seen before, of 2m in its row
+constexpr double kScanPriceCodes = 0.3;
+constexpr double kScanPriceInOrder = 0.2;  // of every code, whether its node passes or not
+constexpr double kFreshShare = 0.6;        // of a node's m links that lead to nodes not seen before, of 2m in its row
 
 template <class G>
 class Searcher {
@@ -95,14 +31,17 @@ class Searcher {
       : graph_(graph),
         vectors_(vectors),
         request_(request),
-        passes_(request, vectors.order),
+        passes_(vectors.order, request.count, request.allowed, request.removed, request.removed_count),
         ef_(std::max(request.ef, request.k)),
-        passing_(passes_.total()),
-        scan_price_(static_cast<double>(passing_) * (request.codes == nullptr ? kScanPriceVectors : kScanPriceCodes)) {
-    const std::size_t expected = std::max<std::size_t>(passing_, 1);
-    first_width_ = std::max(ef_, width_for(static_cast<double>(request.k) * static_cast<double>(request.count) /
-                                           static_cast<double>(expected)));
-    if (scan_is_cheaper(first_width_)) list_ = passes_.list(passing_);
+        passing_(passes_.total()) {
+    const auto passing = static_cast<double>(std::max<std::size_t>(passing_, 1));
+    const auto count = static_cast<double>(request.count);
+    first_width_ = std::max(ef_, width_for(static_cast<double>(request.k) * count / passing));
+    const double in_order = kScanPriceInOrder * count;
+    scan_price_ = passing * (request.codes == nullptr ? kScanPriceVectors : kScanPriceCodes);
+    scans_in_order_ = request.codes != nullptr && in_order < scan_price_;
+    if (scans_in_order_) scan_price_ = in_order;
+    if (!scans_in_order_ && scan_is_cheaper(first_width_)) list_ = listed();
   }
 
   void operator()(std::size_t query, std::int64_t* out_rows, float* out_distances) const {
@@ -135,11 +74,12 @@ class Searcher {
   };
 
   // How many candidates a walk must keep so that those up to `rank` are as good as the first k are with ef: what is
-  // kept beyond them grows with the square root, since a wide walk misses little of its inner part.
+  // kept beyond them grows with the fourth root, since a wide walk misses little of its inner part. With the square
+  // root more was found than without a filter, at a third more distances; without growth less, in graphs of few links.
   std::size_t width_for(double rank) const {
     const double k = static_cast<double>(std::max<std::size_t>(request_.k, 1));
     const double spare = static_cast<double>(ef_) - k;
-    const double width = rank + spare * std::sqrt(std::max(1.0, rank / k));
+    const double width = rank + spare * std::sqrt(std::sqrt(std::max(1.0, rank / k)));
     return static_cast<std::size_t>(std::min(width, static_cast<double>(request_.count)));
   }
 
@@ -148,19 +88,31 @@ class Searcher {
   }
 
   // Walks as wide as the share of passing nodes suggests, and where those that pass lie farther back among the
-  // candidates again and wider, until comparing all that pass costs less. That is the end where what is near the query
-  // is not allowed: the answer is then spread over a wide shell. Walking among passing nodes alone, as ACORN does
-  // (Patel et al., arXiv 2403.04871), was fast there and found a third of it. `kept` are kept of a scan.
+  // candidates goes on, until comparing all that pass costs less. That is the end where what is near the query is not
+  // allowed: the answer is then spread over a wide shell, of which no order of clusters found .95 without half of the
+  // passing nodes, and walking among passing nodes alone, as ACORN does (Patel et al., arXiv 2403.04871), a third.
+  // `kept` are kept of a scan.
   template <class P>
   Found find(const P& probe, Node left_out, std::size_t kept, Scratch& scratch) const {
     if (passing_ == 0 || graph_.entry().node == kNoNode) return {};
     std::size_t width = first_width_;
-    while (!scan_is_cheaper(width)) {
-      walk(probe, left_out, width, scratch);
-      if (passes_.everything()) return walked({scratch.pool.begin(), scratch.pool.end()});
-      const std::size_t wanted = keep_passing(scratch);
-      if (wanted > 0 && wanted <= width + width / 8) return walked(scratch.candidates);
-      width = wanted == 0 ? 4 * width : wanted + wanted / 4;
+    if (passes_.everything() && !scan_is_cheaper(width)) {
+      begin_walk(probe, left_out, width, width, scratch);
+      search_layer(graph_, probe, 0, &request_.stop, scratch);
+      return walked({scratch.pool.begin(), scratch.pool.end()});
+    }
+    // Candidates beyond the width are held as well, so that a walk can go on; beyond these it begins anew.
+    for (std::size_t held = 0; !scan_is_cheaper(width);) {
+      if (width > held) {
+        held = width + width / 2;
+        begin_walk(probe, left_out, held, width, scratch);
+      }
+      scratch.pool.widen(width);
+      walk_layer(graph_, probe, 0, &request_.stop, scratch);
+      const std::size_t wanted = keep_passing(width, scratch);
+      if (wanted <= width + width / 8) return walked(scratch.candidates);
+      if (scan_is_cheaper(wanted)) break;
+      width = std::min(wanted + wanted / 4, 4 * width);
     }
     return scan(probe, left_out, kept, scratch);
   }
@@ -169,60 +121,54 @@ class Searcher {
   // As many as tell how far estimates err.
   std::size_t least_compared() const { return std::max<std::size_t>(request_.k, 8); }
 
-  // Leaves in scratch.candidates those of the pool that pass; returns how wide the walk should have been, 0 where fewer
-  // than k pass.
-  std::size_t keep_passing(Scratch& scratch) const {
+  // Leaves in scratch.candidates those of the `width` nearest that pass; returns how wide the walk should have been: a
+  // guess by the share that passes, where that are fewer than k. Where none does, all but surely the filter has to do
+  // with the query, and they lie far.
+  std::size_t keep_passing(std::size_t width, Scratch& scratch) const {
     scratch.candidates.clear();
+    const std::size_t size = std::min(width, scratch.pool.size());
     std::size_t rank = 0;  // of the k-th that passes
-    for (std::size_t i = 0; i < scratch.pool.size(); ++i) {
-      const Candidate& candidate = scratch.pool.begin()[i];
+    for (std::size_t i = 0; i < size; ++i) {
+      const Candidate candidate = scratch.pool.candidate(i);
       if (!passes_(candidate.node)) continue;
       scratch.candidates.push_back(candidate);
       if (scratch.candidates.size() == request_.k) rank = i + 1;
     }
-    return rank == 0 ? 0 : width_for(static_cast<double>(rank));
+    const std::size_t found = scratch.candidates.size();
+    if (rank == 0 && size < width && found == passing_) return width;  // the graph has no more
+    constexpr std::size_t kFar = 8;
+    if (rank == 0) rank = found == 0 ? kFar * width * request_.k : width * request_.k / found + 1;
+    return width_for(static_cast<double>(rank));
   }
+
+  std::vector<Node> listed() const { return request_.codes == nullptr ? passes_.by_row() : passes_.by_node(); }
 
   template <class P>
   Found scan(const P& probe, Node left_out, std::size_t kept, Scratch& scratch) const {
-    const std::vector<Node> own = list_.empty() ? passes_.list(passing_) : std::vector<Node>();
-    const std::vector<Node>& nodes = list_.empty() ? own : list_;
-    constexpr std::size_t kBlock = 256;
-    constexpr std::size_t kAhead = 8;
-    float distances[kBlock];
-    std::vector<Candidate>& all = scratch.candidates;
-    all.clear();
-    for (std::size_t first = 0; first < nodes.size(); first += kBlock) {
-      request_.stop.check();
-      const std::size_t end = std::min(first + kBlock, nodes.size());
-      std::size_t i = first;
-      for (; i + 4 <= end; i += 4) {
-        for (std::size_t j = i + kAhead; j < std::min(i + kAhead + 4, nodes.size()); ++j) probe.prefetch_row(nodes[j]);
-        probe.four(&nodes[i], distances + (i - first));
-      }
-      for (; i < end; ++i) distances[i - first] = probe(nodes[i]);
-      for (i = first; i < end; ++i) {
-        if (nodes[i] != left_out) all.push_back({distances[i - first], nodes[i]});
-      }
+    Nearest nearest(kept, scratch.candidates);
+    if (scans_in_order_) {
+      scan_all(probe, request_.count, request_.stop, nearest,
+               [&](Node node) { return node != left_out && passes_(node); });
+    } else {
+      const std::vector<Node> own = list_.empty() ? listed() : std::vector<Node>();
+      scan_nodes(probe, list_.empty() ? own : list_, request_.stop, nearest,
+                 [&](Node node) { return node != left_out; });
     }
-    const auto end = all.begin() + static_cast<std::ptrdiff_t>(std::min(kept, all.size()));
-    std::partial_sort(all.begin(), end, all.end());
-    return {{all.begin(), end}, kept};
+    return {nearest.sorted(), kept};
   }
 
-  // What the descent compares are candidates on level 0 as well, where every node is.
+  // Leaves in the pool what the descent compares: that are candidates on level 0 as well, where every node is.
   template <class P>
-  void walk(const P& probe, Node left_out, std::size_t width, Scratch& scratch) const {
+  void begin_walk(const P& probe, Node left_out, std::size_t held, std::size_t width, Scratch& scratch) const {
     const EntryPoint entry = graph_.entry();
     scratch.visited.begin(graph_.limit());
     if (left_out != kNoNode) scratch.visited.insert(left_out);
     const Candidate start{probe(entry.node), entry.node};
     scratch.visited.insert(start.node);
-    scratch.pool.reset(std::min(width, graph_.limit()));
+    scratch.pool.reset(std::min(held, graph_.limit()), width);
     const auto take = [&](float distance, Node node) { scratch.pool.insert({distance, node}); };
     take(start.distance, start.node);
     descend(graph_, probe, start, entry.level, 0, scratch, take);
-    search_layer(graph_, probe, 0, &request_.stop, scratch);
   }
 
   // Compares candidates again, by a probe that errs less than what they were found by, in their order: until the next
@@ -263,9 +209,18 @@ class Searcher {
   void write(Candidates found, std::int64_t* out_rows, float* out_distances) const {
     const std::size_t k = request_.k;
     for (std::size_t i = 0; i < k; ++i) {
-      out_rows[i] = i < found.size() ? static_cast<std::int64_t>(vectors_.order.row_of(found[i].node)) : -1;
+      out_rows[i] = i < found.size() ? row_of(found[i].node) : -1;
       out_distances[i] = i < found.size() ? found[i].distance : std::numeric_limits<float>::infinity();
     }
+  }
+
+  // Where the order's two arrays contradict each other, one may list a node for a row that passes, and the other tell
+  // of one that does not.
+  std::int64_t row_of(Node node) const {
+    const Node row = vectors_.order.row_of(node);
+    if (request_.allowed != nullptr && !passes_.row_passes(row))
+      throw Error(ErrorKind::kCorruption, "the graph's order of nodes is damaged");
+    return static_cast<std::int64_t>(row);
   }
 
   const G& graph_;
@@ -274,9 +229,10 @@ class Searcher {
   const Passing passes_;
   const std::size_t ef_;
   const std::size_t passing_;
-  const double scan_price_;
   std::size_t first_width_ = 0;
-  std::vector<Node> list_;  // the nodes that pass, where they are scanned for every query
+  double scan_price_ = 0.0;
+  bool scans_in_order_ = false;  // all nodes, asking of those near enough alone whether they pass
+  std::vector<Node> list_;       // the nodes that pass, where they are scanned for every query
 };
 
 }  // namespace

@@ -1,6 +1,7 @@
 // The vectors a graph connects, and the distance from one of them, or from a query, to others.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -71,6 +72,15 @@ class Probe {
                                  vectors_.row(nodes[3])};
     kernel_.batch4(point_, rows, vectors_.dim, out);
     for (int i = 0; i < 4; ++i) out[i] = distance(out[i], nodes[i]);
+  }
+
+  // out[i] = distance to node first + i.
+  void run(Node first, std::size_t count, float* out) const {
+    for (std::size_t i = 0; i < count; i += 4) {
+      const Node nodes[4] = {first + static_cast<Node>(i), first + static_cast<Node>(i) + 1,
+                             first + static_cast<Node>(i) + 2, first + static_cast<Node>(i) + 3};
+      (*this)(nodes, std::min<std::size_t>(4, count - i), out + i);
+    }
   }
 
   void prefetch_row(Node node) const {

@@ -106,10 +106,10 @@ Candidate descend(const G& graph, const P& probe, Candidate start, unsigned from
 // The next node's links are fetched early: those of the second nearest while the nearest is expanded, and those of a
 // new nearest as soon as it is met.
 //
-// Algorithm 2 from the candidates that are in scratch.pool and marked in scratch.visited: leaves the nearest nodes of
-// the level that a walk finds, as many as the pool holds, nearest first.
+// Algorithm 2 from the candidates that are in scratch.pool and marked in scratch.visited, until the nearest of them, as
+// far as the pool's horizon, are expanded. May be called again once the pool was widened.
 template <class G, class P>
-void search_layer(const G& graph, const P& probe, unsigned level, const Stop* stop, Scratch& scratch) {
+void walk_layer(const G& graph, const P& probe, unsigned level, const Stop* stop, Scratch& scratch) {
   SortedPool& pool = scratch.pool;
   const unsigned degree = graph.degree(level);
   unsigned hops = 0;
@@ -124,7 +124,13 @@ void search_layer(const G& graph, const P& probe, unsigned level, const Stop* st
         prefetch_range(graph.row(neighbor, level), graph.row_bytes(level));
     });
   }
-  pool.finish();
+}
+
+// The same once: leaves the nearest nodes of the level that a walk finds, as many as the pool holds, nearest first.
+template <class G, class P>
+void search_layer(const G& graph, const P& probe, unsigned level, const Stop* stop, Scratch& scratch) {
+  walk_layer(graph, probe, level, stop, scratch);
+  scratch.pool.finish();
 }
 
 }  // namespace akidb::hnsw
