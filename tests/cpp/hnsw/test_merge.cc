@@ -196,7 +196,9 @@ TEST(upper_links_to_nodes_that_do_not_reach_up_are_refused) {
   Node low = 0;
   while (piece.view.level(high) == 0) ++high;
   while (piece.view.level(low) != 0) ++low;
-  *const_cast<Node*>(piece.view.upper_row(high, 1)) = low;
+  auto* row = const_cast<std::uint8_t*>(piece.view.upper_row(high, 1));
+  std::fill_n(row, piece.view.row_bytes(1), std::uint8_t{0});
+  for (unsigned i = 0; i < kParams.m; ++i) LinkPacking::of(300).store(row, i, i == 0 ? low : kNoNode);
   const std::vector<float> values = live_rows(pieces);
   const std::vector<MergePart> parts = parts_of(pieces);
   const Error refused = thrown_by<Error>([&] { merge(kParams, rows_of(values, kDim), parts, 1, {}); });
