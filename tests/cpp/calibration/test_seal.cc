@@ -60,7 +60,7 @@ struct Golden {
 };
 
 constexpr Golden kGolden[] = {
-    {70, Metric::kL2, 4126689772}, {70, Metric::kCosine, 1236232272}, {24, Metric::kInnerProduct, 332796405}};
+    {70, Metric::kL2, 2880782075}, {70, Metric::kCosine, 1236232272}, {24, Metric::kInnerProduct, 332796405}};
 
 }  // namespace
 
