@@ -107,7 +107,7 @@ def test_nothing_depends_on_the_size_of_a_page() -> None:
         for call in ast.walk(ast.parse(path.read_text()))
         if isinstance(call, ast.Call) and ast.unparse(call.func) in ("mmap.mmap", "np.memmap")
     ]
-    assert {name for name, _ in mapped} >= {"reader.py", "file.py"}, "where files are mapped"
+    assert {name for name, _ in mapped} == {"mapped_file.py", "format.py"}, "where files are mapped"
     for name, call in mapped:
         assert "offset" not in {keyword.arg for keyword in call.keywords}, name
         assert len(call.args) < 4, f"{name}: the fourth of np.memmap is an offset"

@@ -99,7 +99,7 @@ def test_sections_that_overlap_or_come_twice_are_refused(second: str) -> None:
         decode(body, kind=KIND_SLOT, name="x")
 
 
-@pytest.mark.parametrize(("at", "fmt", "value"), [(10, "<H", 2), (14, "<H", 2)], ids=["major", "must_understand"])
+@pytest.mark.parametrize(("at", "fmt", "value"), [(10, "<H", 2), (14, "<H", 1 << 15)], ids=["major", "must_understand"])
 def test_a_newer_format_says_so(at: int, fmt: str, value: int) -> None:
     body = bytearray(encode(KIND_SLOT, SHARD, SECTIONS))
     struct.pack_into(fmt, body, at, value)
