@@ -30,10 +30,6 @@ std::string words_of_this_architecture() {
 // headers lack names for some.
 #if defined(__aarch64__) && defined(__linux__)
 bool has(unsigned long type, unsigned bit) { return (getauxval(type) >> bit & 1) != 0; }
-bool has_dotprod() { return has(AT_HWCAP, 20); }
-bool has_fhm() { return has(AT_HWCAP, 23); }
-bool has_bf16() { return has(AT_HWCAP2, 14); }
-bool has_i8mm() { return has(AT_HWCAP2, 13); }
 bool has_sve256() {
   constexpr int kGetVectorLength = 51;  // PR_SVE_GET_VL
   constexpr int kLengthMask = 0xFFFF;
@@ -41,23 +37,28 @@ bool has_sve256() {
   const int length = prctl(kGetVectorLength, 0, 0, 0, 0);
   return length > 0 && (length & kLengthMask) == 32;
 }
+ArmFeatures arm_features() {
+  return {.dotprod = has(AT_HWCAP, 20),
+          .fhm = has(AT_HWCAP, 23),
+          .bf16 = has(AT_HWCAP2, 14),
+          .i8mm = has(AT_HWCAP2, 13),
+          .sve256 = has_sve256()};
+}
 #elif defined(__aarch64__) && defined(__APPLE__)
 bool has(const char* feature) {
   int value = 0;
   std::size_t size = sizeof value;
   return sysctlbyname(feature, &value, &size, nullptr, 0) == 0 && value != 0;
 }
-bool has_dotprod() { return has("hw.optional.arm.FEAT_DotProd"); }
-bool has_fhm() { return has("hw.optional.arm.FEAT_FHM"); }
-bool has_bf16() { return has("hw.optional.arm.FEAT_BF16"); }
-bool has_i8mm() { return has("hw.optional.arm.FEAT_I8MM"); }
-bool has_sve256() { return false; }
+ArmFeatures arm_features() {
+  return {.dotprod = has("hw.optional.arm.FEAT_DotProd"),
+          .fhm = has("hw.optional.arm.FEAT_FHM"),
+          .bf16 = has("hw.optional.arm.FEAT_BF16"),
+          .i8mm = has("hw.optional.arm.FEAT_I8MM"),
+          .sve256 = false};
+}
 #elif defined(__aarch64__)
-bool has_dotprod() { return false; }
-bool has_fhm() { return false; }
-bool has_bf16() { return false; }
-bool has_i8mm() { return false; }
-bool has_sve256() { return false; }
+ArmFeatures arm_features() { return {}; }
 #elif defined(__x86_64__)
 // __builtin_cpu_supports knows the word "f16c" from GCC 11 and Clang 18 on only.
 bool has_f16c() {
@@ -99,13 +100,17 @@ const char* to_string(SimdLevel level) {
   return "unknown";
 }
 
+SimdLevel level_of(const ArmFeatures& features) {
+  if (!features.dotprod) return SimdLevel::kNeon;  // part of the armv8-a base
+  if (!features.fhm) return SimdLevel::kNeonDotprod;
+  if (!features.bf16) return SimdLevel::kNeonFhm;
+  if (!features.i8mm) return SimdLevel::kNeonBf16;
+  return features.sve256 ? SimdLevel::kSve256 : SimdLevel::kNeonI8mm;
+}
+
 SimdLevel detected_simd_level() {
 #if defined(__aarch64__)
-  if (!has_dotprod()) return SimdLevel::kNeon;  // part of the armv8-a base
-  if (!has_fhm()) return SimdLevel::kNeonDotprod;
-  if (!has_bf16()) return SimdLevel::kNeonFhm;
-  if (!has_i8mm()) return SimdLevel::kNeonBf16;
-  return has_sve256() ? SimdLevel::kSve256 : SimdLevel::kNeonI8mm;
+  return level_of(arm_features());
 #elif defined(__x86_64__)
   // The builtins look at XGETBV too: a register set which the operating system does not save counts as absent.
   __builtin_cpu_init();

@@ -37,6 +37,19 @@ inline constexpr std::array kSimdLevels = {SimdLevel::kScalar};
 
 const char* to_string(SimdLevel level);  // "scalar", "neon", "sve256", "avx2" …: the words of AKIDB_SIMD_LEVEL
 
+// What there is, on an ARM machine, of that which levels need beyond the armv8-a base.
+struct ArmFeatures {
+  bool dotprod = false;
+  bool fhm = false;
+  bool bf16 = false;
+  bool i8mm = false;
+  bool sve256 = false;  // SVE with its own i8mm, in registers of 256 bits
+};
+
+// The best level that lacks nothing: each needs what those below it need as well. Apart from the questions themselves,
+// since no emulated processor has FHM without bf16, as Apple's M1 has.
+SimdLevel level_of(const ArmFeatures& features);
+
 // Best level of this machine, asked of the processor and the operating system.
 SimdLevel detected_simd_level();
 

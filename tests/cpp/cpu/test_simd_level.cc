@@ -7,6 +7,7 @@
 
 using akidb::Error;
 using akidb::ErrorKind;
+using akidb::level_of;
 using akidb::resolve_simd_level;
 using akidb::SimdLevel;
 
@@ -28,6 +29,19 @@ constexpr const char* kForeignWord = "neon";
 TEST(the_detected_level_is_that_of_the_processor) {
   if (const char* expected = std::getenv("AKIDB_EXPECTED_SIMD_LEVEL")) {
     CHECK_EQ(std::string(expected), to_string(akidb::detected_simd_level()));
+  }
+}
+
+TEST(a_level_needs_what_those_below_it_need) {
+  CHECK(level_of({.dotprod = true, .fhm = true}) == SimdLevel::kNeonFhm);  // Apple M1
+  CHECK(level_of({.dotprod = true, .fhm = true, .bf16 = true}) == SimdLevel::kNeonBf16);
+  constexpr SimdLevel kAscending[] = {SimdLevel::kNeon,     SimdLevel::kNeonDotprod, SimdLevel::kNeonFhm,
+                                      SimdLevel::kNeonBf16, SimdLevel::kNeonI8mm,    SimdLevel::kSve256};
+  for (unsigned bits = 0; bits < 32; ++bits) {
+    const auto has = [&](unsigned bit) { return (bits >> bit & 1U) != 0; };
+    unsigned height = 0;
+    while (height < 5 && has(height)) ++height;
+    CHECK(level_of({has(0), has(1), has(2), has(3), has(4)}) == kAscending[height]);
   }
 }
 
