@@ -2,8 +2,8 @@
 
     python scripts/check_wheel.py WHEEL…
 
-Under 5 MB; modules loadable where a page has 64 KiB (RHEL, Jetson), without debugging symbols, and for Linux with the
-oldest glibc that they start on.
+Under 5 MB; modules, and libraries that auditwheel put beside them, loadable where a page has 64 KiB (RHEL, Jetson),
+without debugging symbols, and for Linux with the oldest glibc that they start on.
 """
 
 from __future__ import annotations
@@ -21,18 +21,20 @@ from elftools.elf.gnuversions import GNUVerNeedSection
 
 WHEEL_BYTES_MAX = 5_000_000
 PAGE_BYTES_MAX = 64 << 10
+X86_PAGE_BYTES = 4 << 10
 
 
-def faults(module: BinaryIO) -> Iterator[str]:
-    """What is wrong with an ELF module, a line each."""
+def faults(module: BinaryIO, *, is_ours: bool = True) -> Iterator[str]:
+    """What is wrong with an ELF module, a line each. A library of others has the alignment of its architecture."""
     elf = ELFFile(module)
+    page = X86_PAGE_BYTES if not is_ours and elf["e_machine"] == "EM_X86_64" else PAGE_BYTES_MAX
     loads = [segment for segment in elf.iter_segments() if segment["p_type"] == "PT_LOAD"]
     if not loads:
         yield "has nothing to load"
     for load in loads:
         at, address, alignment = load["p_offset"], load["p_vaddr"], load["p_align"]
-        if alignment % PAGE_BYTES_MAX or (at - address) % PAGE_BYTES_MAX:
-            yield f"the segment at {address:#x} is aligned to {alignment:#x}, pages have up to {PAGE_BYTES_MAX:#x}"
+        if alignment % page or (at - address) % page:
+            yield f"the segment at {address:#x} is aligned to {alignment:#x}, pages have up to {page:#x}"
     for section in elf.iter_sections():
         if section.name == ".symtab" or section.name.startswith(".debug"):
             yield f"is not stripped, it has {section.name}"
@@ -51,18 +53,24 @@ def glibc(module: BinaryIO) -> tuple[int, ...]:
     return max(versions, default=())
 
 
+def is_ours(name: str) -> bool:
+    return name.startswith("akidb/")
+
+
 def check(wheel: Path) -> list[str]:
     """Prints what the wheel needs, returns what is wrong with it."""
     size = wheel.stat().st_size
     wrong = [] if size < WHEEL_BYTES_MAX else [f"has {size} bytes, may have {WHEEL_BYTES_MAX}"]
     needed: tuple[int, ...] = ()
     with zipfile.ZipFile(wheel) as archive:
-        modules = {name: archive.read(name) for name in archive.namelist() if name.endswith(".so")}
-    if not modules:
+        libraries = {
+            name: archive.read(name) for name in archive.namelist() if re.search(r"\.so(\.\d+)*$", name)
+        }  # auditwheel's: libstdc++-1f1a71be.so.6.0.33
+    if not any(map(is_ours, libraries)):
         wrong.append("has no compiled module")
-    for name, data in modules.items():
+    for name, data in libraries.items():
         if data[:4] == b"\x7fELF":  # macOS aligns to its one size of pages by itself
-            wrong += [f"{name} {fault}" for fault in faults(io.BytesIO(data))]
+            wrong += [f"{name} {fault}" for fault in faults(io.BytesIO(data), is_ours=is_ours(name))]
             needed = max(needed, glibc(io.BytesIO(data)))
     told = f", glibc {'.'.join(map(str, needed))}" if needed else ""
     print(f"check_wheel: {wheel.name}: {size} bytes{told}")

@@ -64,14 +64,40 @@ def test_a_module_loads_under_pages_of_64_kib_and_is_stripped(name: str) -> None
     assert check_wheel.glibc(io.BytesIO(elf))[:1] in ((2,), ())  # none with musl
 
 
-@on_linux
-def test_a_module_aligned_to_pages_of_x86_is_refused() -> None:
+def aligned_to_4_kib() -> bytearray:
     elf = bytearray(module(MODULES[1]))
     (headers,) = struct.unpack_from("<Q", elf, 32)
     assert struct.unpack_from("<I", elf, headers) == (1,), "the first is a segment to load"
     struct.pack_into("<Q", elf, headers + 48, 4096)
-    (fault,) = faults(bytes(elf))
+    return elf
+
+
+@on_linux
+def test_a_module_aligned_to_pages_of_x86_is_refused() -> None:
+    (fault,) = faults(bytes(aligned_to_4_kib()))
     assert "aligned to 0x1000, pages have up to 0x10000" in fault
+
+
+@on_linux
+@pytest.mark.parametrize(("machine", "is_fit"), [(183, False), (62, True)], ids=["aarch64", "x86-64"])
+def test_a_library_beside_the_modules_is_judged_by_its_own_pages(tmp_path: Path, machine: int, is_fit: bool) -> None:
+    """auditwheel puts libstdc++ into wheels for musl, under a name that ends with its version."""
+    library = aligned_to_4_kib()
+    struct.pack_into("<H", library, 18, machine)
+    wheel = tmp_path / "akidb-1-cp311-cp311-musllinux_1_2_any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("akidb/_core.so", module(MODULES[0]))
+        archive.writestr("akidb.libs/libstdc++-1f1a71be.so.6.0.33", bytes(library))
+    wrong = check_wheel.check(wheel)
+    assert wrong == [] if is_fit else "libstdc++-1f1a71be.so.6.0.33 the segment at 0x0 is aligned to 0x1000" in wrong[0]
+
+
+@on_linux
+def test_a_wheel_with_libraries_alone_is_refused(tmp_path: Path) -> None:
+    wheel = tmp_path / "akidb-1-cp311-cp311-musllinux_1_2_any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("akidb.libs/libstdc++-1f1a71be.so.6.0.33", module(MODULES[0]))
+    assert check_wheel.check(wheel) == [f"{wheel.name}: has no compiled module"]
 
 
 @on_linux
