@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import gc
 import multiprocessing
-import os
-import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +16,7 @@ import numpy as np
 
 from bench.ann.peers import ROWS
 from bench.ann.peers.library import Ids, Job, Setting, Vectors
+from bench.memory import resident_bytes
 
 WARMUP = 100
 """Queries asked before the clock starts, since another library's turn went before."""
@@ -137,15 +134,3 @@ def _rows(found: list[Ids], k: int) -> Ids:
     for row, ids in zip(rows, found, strict=True):
         row[: len(ids)] = ids
     return rows
-
-
-def resident_bytes() -> int:
-    """Of this process, pages of mapped files included, freed memory not."""
-    gc.collect()
-    with contextlib.suppress(OSError, AttributeError):  # glibc keeps freed memory, and has a call to return it
-        ctypes.CDLL(None).malloc_trim(0)
-    statm = Path("/proc/self/statm")
-    if statm.exists():
-        return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    shown = subprocess.run(["ps", "-o", "rss=", "-p", str(os.getpid())], capture_output=True, text=True, check=True)
-    return int(shown.stdout) * 1024

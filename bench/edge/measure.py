@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import platform
-import subprocess
 import time
 from collections.abc import Callable
 from functools import partial
@@ -18,6 +16,7 @@ import akidb
 from akidb.cli.doctor import look_at_machine
 from bench.data import clustered
 from bench.edge.power import metered
+from bench.memory import resident_bytes
 
 VERSION = 2
 EFS = (16, 32, 64, 128, 256)
@@ -124,12 +123,6 @@ def graph(rows: int, dim: int, seconds: float) -> dict[str, object]:
         "resident_bytes": resident_bytes() - before,
         "searches": searches,
     }
-
-
-def resident_bytes() -> int:
-    """Of this process now, mapped pages counted."""
-    told = subprocess.run(["ps", "-o", "rss=", "-p", str(os.getpid())], check=True, capture_output=True, text=True)
-    return int(told.stdout) * 1024
 
 
 def measure(
