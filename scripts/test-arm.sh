@@ -22,10 +22,12 @@ processors="
   max,sve-default-vector-length=32   sve256        all      SVE of 256 bits: Graviton3
 "
 
-if [ "$(uname -m)" = aarch64 ]; then
-  echo "test-arm: this machine is aarch64, where the ordinary C++ tests run: nothing to emulate"
-  exit 0
-fi
+case $(uname -m) in
+  aarch64 | arm64) # Linux, macOS
+    echo "test-arm: this machine is ARM, where the ordinary C++ tests run: nothing to emulate"
+    exit 0
+    ;;
+esac
 missing=()
 command -v cmake >/dev/null || missing+=("cmake (apt: cmake; or pip install cmake)")
 command -v aarch64-linux-gnu-g++ >/dev/null || missing+=("aarch64-linux-gnu-g++ (apt: g++-aarch64-linux-gnu)")

@@ -168,3 +168,11 @@ def test_workflows_run_what_is_there(workflow: Path) -> None:
                 assert target in targets, command
             for path in re.findall(r"(?:\./|\s|^)((?:scripts|tests|bench|\.ci)/[\w./-]+)", command):
                 assert (ROOT / path).exists(), command
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.name)
+def test_workflows_run_on_macos_what_runs_there(workflow: Path) -> None:
+    """GitHub's runners set CI=true, by which `make test` asks for libFuzzer and cross compilers."""
+    for job in yaml.safe_load(workflow.read_text())["jobs"].values():
+        if "macos" in f"{job['runs-on']} {job.get('strategy')}":
+            assert not any(re.search(r"make test(-ci)?$|\.ci/run", step.get("run", "")) for step in job["steps"])
