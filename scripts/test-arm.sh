@@ -8,6 +8,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=${1:-build/arm}
+unset AKIDB_SIMD_LEVEL # if set, then for this machine, not for the emulated ones
 
 # qemu's name, the level that must be detected on it, and which tests: `all`, or `kernels` where only those can differ from another row.
 processors="

@@ -7,9 +7,8 @@
 //   Query, load_query(p)     kBytes signed values
 //   Sum, zero(), total(s)    partial sums of 32 bits, and their sum; add(a, b)
 //   dot8(s, c, q)            adds the products of codes and values
-//   dot4(s, t, c, low, high) adds to s those of the low halves of c and `low`, and to t, or to s where kSumsOfDot4 is
-//   1,
-//                            those of the high halves and `high`; s and t may be the same
+//   dot4(s, t, c, low, high) adds to s those of the low halves of c and `low`; to t, or to s if kSumsOfDot4 is 1, those
+//                            of the high halves and `high`; s and t may be the same
 //   missing8(query, dim)     what dot8 leaves out of the whole sum, which depends on the query alone
 // Chains of sums hide the latency of a product: a single row has a sum for every register of two blocks (of the query,
 // if each is multiplied by itself), the rows of a batch two each, or one where a register of 4-bit codes gives work for
