@@ -114,11 +114,12 @@ bench-filter: ## the field index and filters over it
 	@scripts/setup.sh bench
 	$(BIN)/python -m bench.filter.run
 
-bench-kernels: ## the distance kernels at every instruction set
+ONLY ?=
+bench-kernels: ## the distance kernels of every type and instruction set (minutes); ONLY='int8 memory' for some
 	@scripts/setup.sh
 	PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S . -B build/bench -DAKIDB_BUILD_BENCH=ON >/dev/null
-	PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/bench --parallel $(JOBS)
-	build/bench/bench/kernels/bench_kernels
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/bench --parallel $(JOBS) --target bench_kernels
+	build/bench/bench/kernels/bench_kernels $(ONLY)
 
 bench-edge: ## this board in one JSON file and a report: kernels, index, joules (minutes; nothing else should run)
 	@scripts/setup.sh bench

@@ -1,19 +1,23 @@
-// Speed of the distance kernels: every operation at every level
-// this machine has, over rows that lie in L1, in L2 and in memory.
-//   cmake -S . -B build/bench -DAKIDB_BUILD_BENCH=ON && cmake --build build/bench &&
-//   build/bench/bench/kernels/bench_kernels
-// ns/row is the time per row compared; GB/s counts the bytes of the rows (10^9 bytes per second; the query stays in L1
-// and is not counted). Each figure is the best of several runs, since what disturbs a run only ever makes it slower.
+// Speed of every kernel at every level this machine has, over rows that lie in L1, in L2 and in memory, there in order,
+// as exact search reads them, and scattered, as a graph visits them.
+//   bench_kernels [WORD...]   only the lines that have all of these words, as in: bench_kernels int8 memory
+// ns/row is the time per row compared; of a tile, a row is compared with four queries in it. GB/s counts the bytes of
+// the rows (10^9 bytes per second; queries stay in L1 and are not counted), share is theirs of the speed at which one
+// thread reads memory in order. Scattered rows shorter than a cache line cost a whole one. Each figure is the best of
+// several runs, since what disturbs a run only ever makes it slower.
 #include <algorithm>
+#include <bit>
 #include <chrono>
 #include <cstdio>
+#include <functional>
 #include <numeric>
 #include <random>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "common/aligned_buffer.h"
 #include "distance/distance.h"
-#include "flat/flat.h"
 
 using namespace akidb;
 
@@ -21,12 +25,24 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int kRuns = 7;
+constexpr int kRuns = 5;
 constexpr double kRunSeconds = 0.01;
+constexpr std::size_t kMemoryBytes = std::size_t{256} << 20;  // more than any cache holds
+
+struct Place {
+  const char* name;
+  std::size_t bytes;
+  bool is_memory;
+  bool scattered;
+};
+constexpr Place kPlaces[] = {{"L1", 16 << 10, false, false},
+                             {"L2", 256 << 10, false, false},
+                             {"memory", kMemoryBytes, true, false},
+                             {"scattered", kMemoryBytes, true, true}};
 
 double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
 
-volatile float sink;  // keeps the calls whose results nobody reads
+volatile std::uint64_t sink;  // keeps a sum that nobody reads
 
 // Seconds of one call of `pass`, best of kRuns runs of at least kRunSeconds each.
 template <class Pass>
@@ -48,105 +64,152 @@ double best_seconds(Pass&& pass) {
   return best;
 }
 
-struct Data {
-  Data(std::size_t rows_bytes, std::size_t dim_)
-      : dim(dim_),
-        rows(std::max<std::size_t>(4, rows_bytes / (dim * sizeof(float)) / 4 * 4)),
-        values((rows + 1) * dim) {
-    std::mt19937 random(1);
-    std::uniform_real_distribution<float> uniform(-1, 1);
-    for (float& value : values) value = uniform(random);
-    order.resize(rows);
-    std::iota(order.begin(), order.end(), std::size_t{0});
-    std::shuffle(order.begin(), order.end(), random);
+// Bytes from 0x30 to 0x3F, which are ordinary numbers of every type: no NaN, no subnormal.
+AlignedBuffer<std::uint64_t> ordinary_numbers() {
+  AlignedBuffer<std::uint64_t> out(kMemoryBytes / sizeof(std::uint64_t));
+  std::mt19937_64 random(1);
+  for (std::uint64_t& eight : out) eight = (random() & 0x0F0F0F0F0F0F0F0FU) | 0x3030303030303030U;
+  return out;
+}
+
+// In as many sums as it takes not to wait for one.
+void read_all(const AlignedBuffer<std::uint64_t>& numbers) {
+  constexpr std::size_t kSums = 16;
+  std::uint64_t sums[kSums] = {};
+  for (std::size_t i = 0; i < numbers.size(); i += kSums) {
+    for (std::size_t j = 0; j < kSums; ++j) sums[j] += numbers[i + j];
   }
-  const float* query() const { return values.data() + rows * dim; }
-  const float* row(std::size_t i) const {
-    return values.data() + order[i] * dim;
-  }  // in random order, as a graph visits them
+  sink = std::accumulate(std::begin(sums), std::end(sums), std::uint64_t{0});
+}
+
+// A power of two of rows of one size.
+class Rows {
+ public:
+  Rows(const std::uint64_t* from, const Place& place, std::size_t row_bytes, std::size_t dim_)
+      : dim(dim_),
+        count(std::max(std::bit_floor(place.bytes / row_bytes), kTileSide)),
+        queries_(reinterpret_cast<const std::uint8_t*>(from)),
+        row_bytes_(row_bytes),
+        step_(place.scattered ? 0x9E3779B97F4A7C15U : 1) {}
+
+  const std::uint8_t* query(std::size_t i) const { return queries_ + i * 4 * dim; }
+  // An odd step goes through all of a power of two, and a large one where no prefetcher follows.
+  const std::uint8_t* row(std::size_t i) const { return queries_ + (i * step_ & (count - 1)) * row_bytes_; }
 
   std::size_t dim;
-  std::size_t rows;
-  AlignedBuffer<float> values;
-  std::vector<std::size_t> order;
+  std::size_t count;
+
+ private:
+  const std::uint8_t* queries_;
+  std::size_t row_bytes_;
+  std::size_t step_;
 };
 
-double single_seconds(const Data& data, const Kernel& kernel) {
-  return best_seconds([&] {
-    float sum = 0;
-    for (std::size_t i = 0; i < data.rows; ++i) sum += kernel.single(data.query(), data.row(i), data.dim);
-    sink = sum;
-  });
-}
+struct Operation {
+  std::string type;
+  std::string name;
+  std::size_t bits;                                       // of an element in a row
+  std::function<void(const Kernels&, const Rows&)> pass;  // over all rows
+};
 
-double batch_seconds(const Data& data, const Kernel& kernel) {
-  return best_seconds([&] {
-    float sum = 0;
-    for (std::size_t i = 0; i < data.rows; i += 4) {
-      const void* const four[4] = {data.row(i), data.row(i + 1), data.row(i + 2), data.row(i + 3)};
-      float out[4];
-      kernel.batch4(data.query(), four, data.dim, out);
-      sum += out[0] + out[1] + out[2] + out[3];
-    }
-    sink = sum;
-  });
-}
-
-void print_row(const char* level, const char* operation, const Data& data, const char* place, double seconds) {
-  const double rows = static_cast<double>(data.rows);
-  const double bytes = rows * static_cast<double>(data.dim * sizeof(float));
-  std::printf("%-7s %-11s %5zu  %-7s %9.1f %9.1f\n", level, operation, data.dim, place, seconds / rows * 1e9,
-              bytes / seconds / 1e9);
-}
-
-void kernels_table() {
-  struct Place {
-    const char* name;
-    std::size_t bytes;
-  };
-  std::printf("%-7s %-11s %5s  %-7s %9s %9s\n", "level", "operation", "dim", "rows in", "ns/row", "GB/s");
-  for (const std::size_t dim : {128, 384, 768}) {
-    for (const Place place : {Place{"L1", 16 << 10}, Place{"L2", 512 << 10}, Place{"memory", std::size_t{512} << 20}}) {
-      const Data data(place.bytes, dim);
-      for (const SimdLevel level : kSimdLevels) {
-        const Kernels* table = kernels_at(level);
-        if (table == nullptr) continue;
-        const Kernel& l2 = table->l2(ElementType::kFloat32);
-        const Kernel& dot = table->dot(ElementType::kFloat32);
-        print_row(table->name, "l2", data, place.name, single_seconds(data, l2));
-        print_row(table->name, "dot", data, place.name, single_seconds(data, dot));
-        print_row(table->name, "l2_batch4", data, place.name, batch_seconds(data, l2));
-        print_row(table->name, "dot_batch4", data, place.name, batch_seconds(data, dot));
-      }
-    }
+template <class Call>
+void by_fours(const Rows& rows, Call&& call) {
+  for (std::size_t i = 0; i < rows.count; i += 4) {
+    const std::uint8_t* const four[4] = {rows.row(i), rows.row(i + 1), rows.row(i + 2), rows.row(i + 3)};
+    call(four);
   }
 }
 
-void flat_table() {
-  constexpr std::size_t kCount = 100'000;
-  std::printf("\nexact search, %zu rows, k = 10, level %s\n%5s %8s %8s %12s %9s\n", kCount, kernels().name, "dim",
-              "queries", "threads", "queries/s", "GB/s");
-  for (const std::size_t dim : {128, 768}) {
-    const Data data(kCount * dim * sizeof(float), dim);
-    const flat::Rows rows{data.values.data(), nullptr, kCount, dim, Metric::kL2};
-    for (const std::size_t queries : {1, 64}) {
-      for (const unsigned threads : {1U, 0U}) {
-        std::vector<std::int64_t> ids(queries * 10);
-        std::vector<float> distances(queries * 10);
-        const flat::Request request{.queries = data.values.data(), .query_count = queries, .k = 10, .threads = threads};
-        const double seconds = best_seconds([&] { flat::search(rows, request, ids.data(), distances.data()); });
-        const double per_second = static_cast<double>(queries) / seconds;
-        std::printf("%5zu %8zu %8s %12.0f %9.1f\n", dim, queries, threads == 0 ? "all" : "1", per_second,
-                    per_second * static_cast<double>(kCount * dim * sizeof(float)) / 1e9);
+void add_vectors(std::vector<Operation>& out, const char* word, ElementType type, Metric metric) {
+  const std::string name = metric == Metric::kL2 ? "l2" : "dot";
+  const std::size_t bits = vector_bytes(type, 8);
+  out.push_back({word, name, bits, [=](const Kernels& kernels, const Rows& rows) {
+                   const auto single = kernels.of(type, metric).single;
+                   for (std::size_t i = 0; i < rows.count; ++i) single(rows.query(0), rows.row(i), rows.dim);
+                 }});
+  out.push_back({word, name + "_batch4", bits, [=](const Kernels& kernels, const Rows& rows) {
+                   const auto batch4 = kernels.of(type, metric).batch4;
+                   by_fours(rows, [&](const std::uint8_t* const four[4]) {
+                     const void* const of_four[4] = {four[0], four[1], four[2], four[3]};
+                     float distances[4];
+                     batch4(rows.query(0), of_four, rows.dim, distances);
+                   });
+                 }});
+  out.push_back({word, name + "_tile", bits, [=](const Kernels& kernels, const Rows& rows) {
+                   const auto tile = kernels.of(type, metric).tile;
+                   const void* const queries[4] = {rows.query(0), rows.query(1), rows.query(2), rows.query(3)};
+                   by_fours(rows, [&](const std::uint8_t* const four[4]) {
+                     const void* const of_four[4] = {four[0], four[1], four[2], four[3]};
+                     float distances[kTileSide * kTileSide];
+                     tile(queries, of_four, rows.dim, distances);
+                   });
+                 }});
+}
+
+template <class Single, class Batch4>
+void add_codes(std::vector<Operation>& out, const char* word, std::size_t bits, Single Kernels::* single,
+               Batch4 Kernels::* batch4) {
+  const auto query = [](const Rows& rows) { return reinterpret_cast<const std::int8_t*>(rows.query(0)); };
+  out.push_back({word, "dot", bits, [=](const Kernels& kernels, const Rows& rows) {
+                   for (std::size_t i = 0; i < rows.count; ++i) (kernels.*single)(query(rows), rows.row(i), rows.dim);
+                 }});
+  out.push_back({word, "dot_batch4", bits, [=](const Kernels& kernels, const Rows& rows) {
+                   by_fours(rows, [&](const std::uint8_t* const four[4]) {
+                     std::int32_t products[4];
+                     (kernels.*batch4)(query(rows), four, rows.dim, products);
+                   });
+                 }});
+}
+
+std::vector<Operation> operations() {
+  std::vector<Operation> out;
+  constexpr const char* kTypeWords[kElementTypes] = {"float32", "float16", "bfloat16", "int8", "uint8", "binary"};
+  for (std::size_t type = 0; type < kElementTypes; ++type) {
+    for (const Metric metric : {Metric::kL2, Metric::kInnerProduct}) {
+      if (static_cast<ElementType>(type) == ElementType::kBinary && metric != Metric::kL2) continue;
+      add_vectors(out, kTypeWords[type], static_cast<ElementType>(type), metric);
+    }
+  }
+  add_codes(out, "code8", 8, &Kernels::dot_u8, &Kernels::dot_u8_batch4);
+  add_codes(out, "code4", 4, &Kernels::dot_u4, &Kernels::dot_u4_batch4);
+  return out;
+}
+
+// Lines printed. Only those that have all of `words`.
+int print_table(const std::vector<std::string_view>& words) {
+  const AlignedBuffer<std::uint64_t> numbers = ordinary_numbers();
+  const double read = static_cast<double>(kMemoryBytes) / best_seconds([&] { read_all(numbers); }) / 1e9;
+  std::printf("one thread reads memory at %.1f GB/s\n%-16s %-8s %-10s %5s %-9s %9s %9s %6s\n", read, "level", "type",
+              "operation", "dim", "rows in", "ns/row", "GB/s", "share");
+  int lines = 0;
+  for (const Operation& operation : operations()) {
+    for (const std::size_t dim : {128, 768}) {
+      for (const Place& place : kPlaces) {
+        const std::size_t row_bytes = dim * operation.bits / 8;
+        const Rows rows(numbers.begin(), place, row_bytes, dim);
+        for (const SimdLevel level : kSimdLevels) {
+          const Kernels* kernels = kernels_at(level);
+          const std::string dim_word = std::to_string(dim);
+          const std::string_view line[] = {to_string(level), operation.type, operation.name, dim_word, place.name};
+          const auto has = [&](std::string_view word) { return std::ranges::find(line, word) != std::end(line); };
+          if (kernels == nullptr || !std::ranges::all_of(words, has)) continue;
+          const double seconds = best_seconds([&] { operation.pass(*kernels, rows); });
+          const double speed = static_cast<double>(rows.count * row_bytes) / seconds / 1e9;
+          std::printf("%-16s %-8s %-10s %5zu %-9s %9.1f %9.1f", to_string(level), operation.type.c_str(),
+                      operation.name.c_str(), dim, place.name, seconds / static_cast<double>(rows.count) * 1e9, speed);
+          std::printf(place.is_memory ? " %6.2f\n" : "\n", speed / read);
+          ++lines;
+        }
       }
     }
   }
+  return lines;
 }
 
 }  // namespace
 
-int main() {  // NOLINT(bugprone-exception-escape): out of memory may end it
-  kernels_table();
-  flat_table();
-  return 0;
+int main(int argc, char** argv) {  // NOLINT(bugprone-exception-escape): out of memory may end it
+  if (print_table({argv + 1, argv + argc}) > 0) return 0;
+  std::fputs("bench_kernels: no line has all of these words; each is a level, type, operation, dim or place\n", stderr);
+  return 2;
 }
