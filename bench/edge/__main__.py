@@ -17,6 +17,7 @@ from typing import Any
 from bench.edge.measure import VERSION, measure
 
 DIMS = (128, 768)
+ROWS_MIN = 1000  # fewer say nothing of a graph
 
 
 def lines(result: dict[str, Any]) -> dict[str, float | None]:
@@ -83,7 +84,9 @@ def comparison(old: dict[str, Any], new: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "bench.edge", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=100_000, help="vectors of each graph (100000)")
     parser.add_argument("--out", type=Path, default=Path("bench/results/edge.json"), help="bench/results/edge.json")
     actions = parser.add_subparsers(dest="action")
@@ -94,6 +97,8 @@ def main() -> None:
     if arguments.action == "compare":
         print(comparison(read(arguments.old), read(arguments.new)))
         return
+    if arguments.rows < ROWS_MIN:
+        parser.error(f"--rows is {arguments.rows}, expected at least {ROWS_MIN}")
     result = measure(arguments.rows, DIMS)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(result, indent=2) + "\n")

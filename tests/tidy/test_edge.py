@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import akidb
+from bench.edge import __main__ as edge
 from bench.edge import power
 from bench.edge.__main__ import comparison, read, report
 from bench.edge.measure import VERSION, measure
@@ -89,6 +90,14 @@ def test_a_file_that_is_no_result_is_refused(tmp_path: Path, text: str, why: str
     (tmp_path / "edge.json").write_text(text)
     with pytest.raises(SystemExit, match=why):
         read(tmp_path / "edge.json")
+
+
+def test_a_graph_of_a_few_rows_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["bench.edge", "--rows", "5"])
+    monkeypatch.setattr(edge, "measure", lambda *_: pytest.fail("measured"))
+    with pytest.raises(SystemExit, match="2"):
+        edge.main()
+    assert "--rows is 5, expected at least 1000" in capsys.readouterr().err
 
 
 def test_a_small_board_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
