@@ -86,8 +86,11 @@ NEEDED = {
     "avx2": {"avx2", "fma", "f16c"},
     "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl"},
     "avx512_vnni": {"avx512_vnni"},
+    "avx512_vpopcntdq": {"avx512_vpopcntdq"},
     "neon": set() if sys.platform == "darwin" else {"asimd"},
     "neon_dotprod": {"FEAT_DotProd" if sys.platform == "darwin" else "asimddp"},
+    "neon_fhm": {"FEAT_FHM" if sys.platform == "darwin" else "asimdfhm"},
+    "neon_bf16": {"FEAT_BF16" if sys.platform == "darwin" else "bf16"},
     "neon_i8mm": {"FEAT_I8MM" if sys.platform == "darwin" else "i8mm"},
     "sve256": {"sve", "svei8mm"},
 }
