@@ -7,9 +7,11 @@ cd "$(dirname "$0")/.."
 venv=.venv
 
 case $(uname -s) in
-  Darwin) install_python="xcode-select --install, then a Python from python.org or your package manager"
+  Darwin) install_newer="a Python from python.org or your package manager"
+          install_python="xcode-select --install, then a Python from python.org or your package manager"
           install_compiler="xcode-select --install" ;;
-  *)      install_python="sudo apt install python3-venv python3-dev"
+  *)      install_newer="sudo apt install python3.11-venv python3.11-dev, or PYTHON=… for another that is there"
+          install_python="sudo apt install python3-venv python3-dev"
           install_compiler="sudo apt install g++ make" ;;
 esac
 
@@ -28,7 +30,7 @@ find_python() {
     fi
   done
   found=$(python3 --version 2>&1) || found="no python3"
-  stop "Python 3.11 or newer is needed, found ${PYTHON:-$found}" "$install_python"
+  stop "Python 3.11 or newer is needed, found ${PYTHON:-$found}" "$install_newer"
 }
 
 check_python() {
