@@ -46,7 +46,8 @@ class Finding:
 
 
 @click.command(
-    epilog="Exit status: 0 all is well; 1 something is not, and is marked FAIL; 2 wrong arguments or configuration."
+    short_help="Is this machine fit, and what is used of it?",
+    epilog="Exit status: 0 all is well; 1 something is not, and is marked FAIL; 2 wrong arguments or configuration.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs and bug reports.")
 @click.option("--config", metavar="FILE", help="YAML file with settings, as for akidb-api.")

@@ -55,7 +55,11 @@ std::uint32_t crc32c(const py::buffer& bytes, std::uint32_t crc) {
 }  // namespace
 
 void bind_distance(py::module_& module) {
-  module.def("simd_info", simd_info);
+  module.def("simd_info", simd_info,
+             "What distances are computed with: the `level` of instructions in use, the one `detected`, those "
+             "`available` here\n"
+             "(words of AKIDB_SIMD_LEVEL, which lowers it), lowest first, and the `threads` of this machine. Raises\n"
+             "InvalidInputError where AKIDB_SIMD_LEVEL is no level of this architecture.");
   module.def("crc32c", crc32c, py::arg("bytes"), py::arg("crc") = 0);
   module.def("check_vectors", check_vectors, py::arg("vectors").noconvert(), py::arg("dim"), py::arg("metric"),
              py::arg("what"), py::kw_only(), py::arg("dtype") = "float32");
