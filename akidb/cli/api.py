@@ -16,7 +16,7 @@ import click
 import akidb
 from akidb.cli.workers import EXIT_CONFIGURATION, supervise
 from akidb.config import Configuration, Settings, effective, load
-from akidb.errors import AkiDBError, ConfigurationError
+from akidb.errors import AkiDBError, ConfigurationError, InvalidInputError
 from akidb.telemetry import logging as logs
 
 log = logging.getLogger("akidb.api")
@@ -41,7 +41,8 @@ def main(
     """
     try:
         found = load(config=config, flags={"api.bind_address": bind, "api.workers": workers})
-    except ConfigurationError as error:
+        akidb.simd_info()  # reads AKIDB_SIMD_LEVEL, which if wrong would fail every write and search
+    except (ConfigurationError, InvalidInputError) as error:
         click.echo(f"akidb-api: the configuration is refused:\n{error}", err=True)
         sys.exit(EXIT_CONFIGURATION)
     if check_config:

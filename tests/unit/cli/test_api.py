@@ -128,6 +128,13 @@ def test_a_refused_configuration_ends_with_78_and_names_the_place():
     assert "flag --workers is 'none', expected an integer from 1 to 256" in result.stderr
 
 
+def test_a_level_that_no_kernel_has_ends_the_start(tmp_path):
+    command = [sys.executable, "-m", "akidb.cli.api", "--check-config"]  # a process of its own: a level is for life
+    ran = subprocess.run(command, env=environment(tmp_path, AKIDB_SIMD_LEVEL="avx9"), capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout) == (78, "")
+    assert 'AKIDB_SIMD_LEVEL is "avx9"; expected one of scalar, ' in ran.stderr
+
+
 def test_a_busy_port_ends_the_start_and_is_named(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
