@@ -79,7 +79,10 @@ class Searcher {
   std::size_t width_for(double rank) const {
     const double k = static_cast<double>(std::max<std::size_t>(request_.k, 1));
     const double spare = static_cast<double>(ef_) - k;
-    const double width = rank + spare * std::sqrt(std::sqrt(std::max(1.0, rank / k)));
+    const double root = std::sqrt(std::max(1.0, rank / k));
+    // Where points were removed the graph was mended around them, and its walks miss more: ten rounds of replacing half
+    // of them cost .011 of recall with the fourth root.
+    const double width = rank + spare * (request_.allowed == nullptr ? root : std::sqrt(root));
     return static_cast<std::size_t>(std::min(width, static_cast<double>(request_.count)));
   }
 
