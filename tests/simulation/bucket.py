@@ -111,6 +111,8 @@ _PUTS = ("lost request", "lost answer", "late put", "duplicate", "error", "slow 
 _CONDITIONAL = (*_PUTS, "conflict")
 _DELETES = ("lost request", "lost answer", "late put", "duplicate", "error", "slow down", "slow", "crash")
 _NO_ANSWER_SECS = 10.0
+_SLOW = (1, 60, 200)
+"""Times the usual, of a request or its answer: at the longest, slots are folded and collected under way."""
 
 
 class NodeStore:
@@ -138,6 +140,9 @@ class NodeStore:
             fault = "cut off"
         answer: asyncio.Future[Reply | None] = loop.create_future()
 
+        def travel() -> float:
+            return rng.uniform(0.001, 0.05) * (rng.choice(_SLOW) if fault == "slow" else 1)
+
         def later(secs: float, call: Callable[[], object]) -> None:
             loop.call_later(secs, call, context=Context())  # the bucket's doing: no node's pause holds it up
 
@@ -148,13 +153,13 @@ class NodeStore:
             if fault == "crash" and rng.random() < 0.5:
                 self._crash()
             if deliver:
-                later(rng.uniform(0.001, 0.05), lambda: arrive(reply))
+                later(travel(), lambda: arrive(reply))
 
         def arrive(reply: Reply | None) -> None:
             if not answer.done():
                 answer.set_result(None if reply is None else self._damaged(reply, fault))
 
-        there = rng.uniform(0.001, 0.05) * (60 if fault == "slow" else 1)
+        there = travel()
         match fault:
             case "lost request" | "cut off" | "error" | "slow down":
                 quick = fault in ("error", "slow down")

@@ -106,11 +106,6 @@ def test_garbage_is_collected_and_snapshots_are_used() -> None:
     assert sum(report.snapshots for report in reports) > 10
 
 
-UNMET = pytest.mark.xfail(strict=True, reason="seeds 0 to 270 do not meet it: see UNMET")
-"""Bugs that unit tests find (test_snapshots.py, test_vouching.py; the second the model too), as simulations did until
-they spread collections over shards. Strict: who makes the simulation meet them takes the mark away."""
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("where", "name", "instead"),
@@ -123,8 +118,8 @@ they spread collections over shards. Strict: who makes the simulation meet them 
         (LiveSegment, "kill", lambda self, ids: None),
         (epochs, "epoch_of", lambda key: -9),
         (Manifests, "keys", _named_by_head_alone),
-        pytest.param(ShardState, "oldest", property(lambda self: self), marks=UNMET),
-        pytest.param(HeadStore, "vouches", lambda self, lsn, date: True, marks=UNMET),
+        (ShardState, "oldest", property(lambda self: self)),
+        (HeadStore, "vouches", lambda self, lsn, date: True),
         (store, "decode_head", _without_commits),
         (collection, "together", _only_the_first),
         (writes, "write_all", _as_if_written),

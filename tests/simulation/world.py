@@ -18,13 +18,14 @@ from akidb import query
 from akidb.collection import Collection
 from akidb.database.database import TENANT
 from akidb.errors import UnavailableError
+from akidb.manifest import before_revert
 from akidb.query import SearchQuery
 from akidb.storage import probe
-from akidb.types import STRONG
+from akidb.types import STRONG, Consistency
 from tests.simulation import swaps
 from tests.simulation.bucket import LOCATION, Bucket, Weather
 from tests.simulation.client import DIM, IDS, NAME, ODD, Client
-from tests.simulation.history import History, Read
+from tests.simulation.history import History, Read, Snapped
 from tests.simulation.loop import SimLoop, simulated
 from tests.simulation.node import Node
 from tests.simulation.oracle import Oracle
@@ -161,10 +162,27 @@ class World:
         await self._within(
             TIDY_SECS, self._patient(first, partial(_tidy, await self._opened(first))), "the tail is not folded"
         )
+        await self._look_before_reverts(first)
         for node in self.nodes:
             await self._read(node, f"{node.name} does not answer after the last fold")
         await first.restart()  # what a process sees that has nothing but the bucket
         await self._read(first, "a fresh node does not answer")
+
+    async def _look_before_reverts(self, node: Node) -> None:
+        """Reads what each revert found: it is kept as a snapshot, which no client forgets."""
+        opened = await self._opened(node)
+        for reverted in [each for each in self.history.snapped if each.at and each.collection == opened.uuid]:
+            as_of, began = Consistency(as_of=before_revert(reverted.at)), self.loop.time()
+            snapshot = await self._within(
+                DECIDED_SECS,
+                self._patient(node, partial(opened.snapshot, as_of)),
+                f"what slot {reverted.at} reverted is gone",
+            )
+            assert snapshot.lsn == reverted.at - 1, (
+                f"what slot {reverted.at} reverted is told as of slot {snapshot.lsn}"
+            )
+            points = query.scroll(snapshot, limit=len(IDS) + 1, with_vector=True)
+            self.history.snapped.append(Snapped(opened.uuid, began, self.loop.time(), snapshot.lsn, points=points))
 
     async def _opened(self, node: Node) -> Collection:
         def open_it() -> Coroutine[Any, Any, Collection]:
