@@ -1,6 +1,7 @@
 """Past the first segment: many vectors are ingested, survive a restart and are searched.
 
     python -m bench.scale.run --rows 1000000 --dim 128
+    python -m bench.scale.run --rows 1000000 --dim 768 --m 32 --ef-construction 800 --ef-search 400
 
 Each step is a process of its own, so that times include starting and memory is that step's. Recall is against the exact
 search of the same store. Data: bench.data.clustered (clusters on random subspaces with a decaying spectrum).
@@ -22,6 +23,7 @@ import numpy as np
 
 BATCH = 5_000
 QUERIES = 200
+INDEX = ("m", "ef_construction", "ef_search")
 
 
 def disk_bytes(folder: Path) -> int:
@@ -36,12 +38,12 @@ def resident_mib() -> float:
     return float("nan")
 
 
-def ingest(where: str, data: Path) -> dict[str, float]:
+def ingest(where: str, data: Path, index: dict[str, int]) -> dict[str, float]:
     import akidb
 
     vectors = np.load(data, mmap_mode="r")
     with akidb.connect(where) as database:
-        collection = database.create_collection("scale", vectors.shape[1], metric="euclidean")
+        collection = database.create_collection("scale", vectors.shape[1], metric="euclidean", index=index)
         began = time.perf_counter()
         for start in range(0, len(vectors), BATCH):
             chunk = np.asarray(vectors[start : start + BATCH])
@@ -59,7 +61,7 @@ def ingest(where: str, data: Path) -> dict[str, float]:
     }
 
 
-def first_answer(where: str, data: Path) -> dict[str, float]:
+def first_answer(where: str, data: Path, index: dict[str, int]) -> dict[str, float]:
     began = time.perf_counter()
     query = np.load(data, mmap_mode="r")[0]
     import akidb
@@ -70,7 +72,7 @@ def first_answer(where: str, data: Path) -> dict[str, float]:
         return {"import_open_search_seconds": time.perf_counter() - began}
 
 
-def search(where: str, data: Path) -> dict[str, float]:
+def search(where: str, data: Path, index: dict[str, int]) -> dict[str, float]:
     import akidb
 
     queries = np.load(data.with_name("queries.npy"))
@@ -80,7 +82,7 @@ def search(where: str, data: Path) -> dict[str, float]:
         truth = [
             {hit.id for hit in hits} for hits in collection.search_batch(queries, 10, exact=True, timeout_ms=600_000)
         ]
-        for ef_search in (50, 100, 200):
+        for ef_search in sorted({50, 100, 200, index.get("ef_search", 50)}):
             for _ in range(2):  # the first round warms the pages
                 began = time.perf_counter()
                 answers = [collection.search(query, 10, ef_search=ef_search, timeout_ms=60_000) for query in queries]
@@ -97,13 +99,16 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--dim", type=int, default=128)
     parser.add_argument("--seed", type=int, default=1)
+    for parameter in INDEX:
+        parser.add_argument(f"--{parameter.replace('_', '-')}", type=int, help="of the collection's index")
     parser.add_argument("--where", help="connect string; default: a temporary folder")
     parser.add_argument("--step", choices=["ingest", "first_answer", "search"], help=argparse.SUPPRESS)
     parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    index = {name: value for name in INDEX if (value := getattr(arguments, name)) is not None}
     if arguments.step:
         step = {"ingest": ingest, "first_answer": first_answer, "search": search}[arguments.step]
-        print(json.dumps(step(arguments.where, arguments.data)))
+        print(json.dumps(step(arguments.where, arguments.data, index)))
         return
     with tempfile.TemporaryDirectory(prefix="akidb-scale-", dir=os.environ.get("AKIDB_BENCH_DIR")) as folder:
         from bench.data import clustered
@@ -114,9 +119,11 @@ def main() -> None:
         np.save(data.with_name("queries.npy"), made.queries)
         del made
         where = arguments.where or str(Path(folder) / "store")
-        results: dict[str, object] = {"rows": arguments.rows, "dim": arguments.dim}
+        results: dict[str, object] = {"rows": arguments.rows, "dim": arguments.dim, **index}
+        asked = [word for name, value in index.items() for word in (f"--{name.replace('_', '-')}", str(value))]
         for step in ("ingest", "first_answer", "first_answer", "search"):
             command = [sys.executable, "-m", "bench.scale.run", "--step", step, "--where", where, "--data", str(data)]
+            command += asked
             began = time.perf_counter()
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             results[step] = json.loads(done.stdout) | {"process_seconds": time.perf_counter() - began}
