@@ -18,7 +18,8 @@ for kind in "$@"; do
   esac
   build=build/$kind
   cmake -S . -B "$build" -DAKIDB_BUILD_TESTS=ON -DAKIDB_SANITIZE="$sanitizers" -DCMAKE_COMPILE_WARNING_AS_ERROR=ON >/dev/null
-  cmake --build "$build" --parallel "${AKIDB_BUILD_JOBS:-$(nproc)}"
+  jobs=${AKIDB_BUILD_JOBS:-$(nproc)}
+  cmake --build "$build" --parallel "$jobs"
   echo "test-sanitizers: $kind"
-  ctest --test-dir "$build" --output-on-failure --timeout 900
+  ctest --test-dir "$build" --output-on-failure --timeout 900 --parallel "$jobs"
 done
