@@ -24,7 +24,7 @@ import akidb
 from akidb.config import Settings
 from tests.crash.writer import DIM, operation, replay, write_until_killed, write_until_step
 
-KILLS = int(os.environ.get("AKIDB_TEST_KILLS", "100" if os.environ.get("CI") else "10"))
+KILLS = int(os.environ.get("AKIDB_TEST_KILLS", "40" if os.environ.get("CI") else "10"))
 HALF_STEPS = 400
 """About as many as a life at step after step has."""
 
