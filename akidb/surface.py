@@ -102,6 +102,24 @@ class AsyncDatabase(ABC, Generic[C]):
         """
 
     @abstractmethod
+    async def clone_collection(
+        self, source: str, name: str, *, as_of: str | None = None, idempotency_key: str | None = None
+    ) -> C:
+        """A new collection `name` with the points, versions and index parameters of `source`; nothing is copied. From
+        then on the two have nothing to do with each other: either may be written to and dropped.
+
+        Args:
+            as_of: a snapshot of `source`, whose points are taken instead of the present ones.
+            idempotency_key: as of `create_collection`.
+
+        Raises:
+            ConflictError: a collection `name` exists; or `too_many_snapshots`: clones count as snapshots of `source`
+                until they have objects of their own. Nothing was created.
+            NotFoundError: there is no collection `source`, or no snapshot `as_of` of it.
+            InvalidInputError: bad name.
+        """
+
+    @abstractmethod
     async def collection(self, name: str) -> C:
         """An existing collection. Raises NotFoundError."""
 

@@ -25,7 +25,7 @@ CODES: dict[str, str] = {
     "invalid_snapshot": "A snapshot's name is not 1 to 64 characters, or one that reverts use; or there are shards.",
     "snapshot_not_found": "The collection has no snapshot of this name.",
     "snapshot_exists": "The collection has a snapshot of this name; nothing was changed.",
-    "too_many_snapshots": "The collection has as many snapshots as it may; nothing was changed.",
+    "too_many_snapshots": "The collection has as many snapshots and clones as it may; nothing was changed.",
     "partially_written": "Some shards did not write their part of a batch; shards says which, and why.",
     "invalid_condition": "if_version is no version, of another number than the ids, or given beside if_absent.",
     "invalid_idempotency_key": "The Idempotency-Key is not 1 to 255 printable ASCII characters without spaces.",

@@ -97,6 +97,13 @@ class CreateCollection(Struct, forbid_unknown_fields=True):
     index: IndexRequest | None = None
 
 
+class CloneCollection(Struct, forbid_unknown_fields=True):
+    """A collection of this name with the points of the one in the path, or of its snapshot; nothing is copied."""
+
+    name: str
+    as_of: Annotated[str | None, Meta(description="Name of a snapshot to clone instead of the present points.")] = None
+
+
 class CreateSnapshot(Struct, forbid_unknown_fields=True):
     """Keeps the points as they are now; nothing is copied."""
 

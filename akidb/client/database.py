@@ -83,6 +83,22 @@ class RemoteDatabase(AsyncDatabase[RemoteCollection]):
         await self._transport.exchange("POST", "/collections", body, repeatable=False, key=key_or_new(idempotency_key))
         return await self.collection(name)
 
+    async def clone_collection(
+        self, source: str, name: str, *, as_of: str | None = None, idempotency_key: str | None = None
+    ) -> RemoteCollection:
+        """A new collection `name` with the points of `source`, or of its snapshot `as_of`; nothing is copied.
+
+        Raises:
+            ConflictError: the name is taken, or `too_many_snapshots` and clones of `source`; nothing was created.
+            NotFoundError: there is no `source`, or no such snapshot of it.
+            InvalidInputError: bad name.
+        """
+        self._refuse_if_read_only()
+        body = {"name": name} | ({} if as_of is None else {"as_of": as_of})
+        path, key = f"/collections/{quote(source, safe='')}/clone", key_or_new(idempotency_key)
+        await self._transport.exchange("POST", path, body, repeatable=False, key=key)
+        return await self.collection(name)
+
     async def collection(self, name: str) -> RemoteCollection:
         """An existing collection. Raises NotFoundError."""
         path = f"/collections/{quote(name, safe='')}"

@@ -49,7 +49,11 @@ REQUESTS = 1
 SNAPSHOTS = 2
 """Must-understand bit of slots and HEADs that tell of snapshots: who ignored them would lose what they keep."""
 
-_KNOWN = REQUESTS | SNAPSHOTS
+CLONES = 4
+"""Must-understand bit of HEADs that keep objects for a clone: who dropped the collection without looking for these
+would lose the clone's points."""
+
+_KNOWN = REQUESTS | SNAPSHOTS | CLONES
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 

@@ -22,7 +22,6 @@ class Caching:
 
     def __init__(self, shards: Sequence[Shard]) -> None:
         self._shards = shards
-        self._prefixes = [shard.prefix for shard in shards]
         self._store = shards[0].store
         self._cache = file_cache(self._store)
         self._fetching: asyncio.Task[None] | None = None
@@ -30,6 +29,12 @@ class Caching:
     @property
     def _is_pinned(self) -> bool:
         return self._cache is not None and all(map(self._cache.is_pinned, self._prefixes))
+
+    @property
+    def _prefixes(self) -> list[str]:
+        """What its segments lie below: its shards' own, and of a clone those of the shards that it was made from."""
+        borrowed = {ref.key.rpartition("/seg/")[0] for ref in self._segments()}
+        return sorted(borrowed | {shard.prefix for shard in self._shards})
 
     def _segments(self) -> Iterator[SegmentRef]:
         for shard in self._shards:
@@ -78,4 +83,4 @@ class Caching:
             await asyncio.gather(self._fetching, return_exceptions=True)
         if self._cache is not None and self._shards[0].known.sealed:  # dropped: nobody would ever unpin it
             with contextlib.suppress(AkiDBError):
-                await self._cache.unpin(self._prefixes)
+                await self._cache.unpin([shard.prefix for shard in self._shards])

@@ -28,6 +28,7 @@ from akidb.collection.snapshots import Snapshots
 from akidb.collection.writes import Writes
 from akidb.errors import AkiDBError, ReadOnlyError
 from akidb.filter import Filter
+from akidb.manifest import Head
 from akidb.query import SearchQuery, Snapshot
 from akidb.session import lsns_for, session_token
 from akidb.types import (
@@ -290,6 +291,19 @@ class Collection(Writes):
         """
         self._refuse_closed()
         return await self._kept.create(name, self._write_deadline(timeout_ms))
+
+    async def lend(self, borrower: UUID, as_of: str | None = None, *, timeout_ms: int | None = None) -> list[Head]:
+        """Keeps for a clone, collection `borrower`, the points as they are now, or those of a snapshot; returns of each
+        shard what the clone's HEAD begins with.
+
+        Raises:
+            NotFoundError: `snapshot_not_found`.
+            ConflictError: `too_many_snapshots`.
+        """
+        self._refuse_closed()
+        deadline = self._write_deadline(timeout_ms)
+        lenders = [writer.snapshots for writer in self.writers] if as_of is None else [self._kept]
+        return await together([lender.lend(borrower, as_of, deadline) for lender in lenders])
 
     async def list_snapshots(self, *, consistency: Consistency | None = None) -> list[SnapshotInfo]:
         """All snapshots, oldest first."""

@@ -220,20 +220,19 @@ def _with_graph(head: Head, old: UUID, new: SegmentRef) -> Head | None:
 
 
 async def clear(shard: Shard) -> None:
-    """Empties a sealed shard where objects may be deleted: HEAD alone stays, to tell late readers of the seal."""
+    """Empties a sealed shard where objects may be deleted: HEAD stays, to tell late readers of the seal, and what
+    clones need."""
     state = shard.known
     assert state.sealed, "only what was dropped may be emptied"
 
     def emptied(head: Head) -> Head | None:
         if head.sealed:
             return None
-        return replace(
-            head, segments=(), folded=state.applied + 1, chain=state.chain, live_count=0, sealed=True, requests=()
-        )
+        return replace(head.of_dropped(), folded=state.applied + 1, chain=state.chain, live_count=0, sealed=True)
 
     if shard.store.can_delete:
         await shard.heads.swap(emptied)
-        await collect(shard.log, shard.heads)
+        await collect(shard.log, shard.heads, dropped=True)
 
 
 async def collect_garbage(shard: Shard) -> None:

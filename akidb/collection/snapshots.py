@@ -14,6 +14,8 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
+from uuid import UUID
 
 from akidb.collection.fold import too_old
 from akidb.collection.pinned import Pinned
@@ -46,31 +48,53 @@ class Snapshots:
         while True:
             head = await self._folded(deadline)
             _check_free(head, name)
-            pin = await self._pin(head, name)
+            pin = await self._pin(head, name, partial(_says_the_same, head))
             if pin is not None:
                 return _info(pin)
 
-    async def _pin(self, head: Head, name: str) -> Pin | None:
-        """Names what `head` says in the store's HEAD; None if that says other things by now."""
+    async def lend(self, borrower: UUID, name: str | None, deadline: float) -> Head:
+        """Keeps for a clone, collection `borrower`, what a snapshot holds, or without a name the points as they are
+        now; returns what the clone's HEAD begins with.
+
+        Raises:
+            NotFoundError: `snapshot_not_found`.
+            ConflictError: `too_many_snapshots`; nothing changed.
+            DeadlineExceededError: nothing changed that outlives an hour.
+        """
+        manifests = self._shard.heads.manifests
+        while True:
+            if name is None:
+                head = await self._folded(deadline)
+                holds = partial(_says_the_same, head)
+            else:
+                self._refuse_read_only()
+                kept = await self._find(name, STRONG, deadline)
+                epoch = self._shard.state.head.gc_epoch  # of the new manifest, though what it says is older
+                head = replace(await manifests.read(kept.uuid, kept.epoch), gc_epoch=epoch)
+                holds = partial(_names, kept)
+            _check_free(self._shard.state.head, borrower.hex)
+            if await self._pin(head, borrower.hex, holds, clone=True) is not None:
+                return head.of_clone()
+
+    async def _pin(self, head: Head, name: str, holds: Callable[[Head], bool], *, clone: bool = False) -> Pin | None:
+        """Names in the store's HEAD what `head` says; None if that HEAD is one of which `holds` is not true."""
         shard = self._shard
 
         def pinned(now: Head) -> Head | None:
-            if (now.folded, now.segments) != (head.folded, head.segments) or too_old(now, pin.epoch) or now.sealed:
+            if not holds(now) or too_old(now, pin.epoch) or now.sealed:
                 return None
             _check_free(now, name)
             return replace(now, pins=(*now.pins, pin))
 
         async with shard.store.lock(shard.prefix, exclusive=False):
-            pin = await shard.heads.manifests.put(head, name)
+            pin = await shard.heads.manifests.put(head, name, clone=clone)
             swapped = await shard.heads.swap(pinned)
         await shard.refresh()
         return None if swapped is None else pin
 
     async def _folded(self, deadline: float) -> Head:
         """HEAD, once it tells all slots that were acknowledged before this call."""
-        shard = self._shard
-        if self._fold is None:
-            raise ReadOnlyError(f"collection {shard.spec.name!r} is open read-only")
+        shard, fold = self._shard, self._refuse_read_only()
         await shard.catch_up(STRONG, deadline=deadline)
         wanted = shard.applied
         while True:
@@ -80,7 +104,13 @@ class Snapshots:
                 return head
             if time.monotonic() > deadline:
                 raise DeadlineExceededError("the log's tail was not folded in time; nothing was changed")
-            await self._fold()
+            await fold()
+
+    def _refuse_read_only(self) -> Callable[[], Awaitable[None]]:
+        """The shard's fold, where there is one."""
+        if self._fold is None:
+            raise ReadOnlyError(f"collection {self._shard.spec.name!r} is open read-only")
+        return self._fold
 
     async def list(self, consistency: Consistency, deadline: float) -> list[SnapshotInfo]:
         """All snapshots, oldest first."""
@@ -130,8 +160,7 @@ class Snapshots:
         return pin
 
     async def _append(self, operation: Operation, pin: Pin, deadline: float) -> Lsn:
-        if self._fold is None:
-            raise ReadOnlyError(f"collection {self._shard.spec.name!r} is open read-only")
+        self._refuse_read_only()
 
         def still_there() -> None:
             if pin not in self._shard.state.pins:
@@ -161,6 +190,14 @@ def check_name(name: str) -> None:
         raise refuse("invalid_snapshot", ("name",), msg)
     if name.startswith(AUTOMATIC):
         raise refuse("invalid_snapshot", ("name",), f"is {name!r}; reverts call their snapshots {AUTOMATIC}<lsn>")
+
+
+def _says_the_same(head: Head, now: Head) -> bool:
+    return (now.folded, now.segments) == (head.folded, head.segments)
+
+
+def _names(pin: Pin, now: Head) -> bool:
+    return pin in now.pins
 
 
 def _check_free(head: Head, name: str) -> None:

@@ -343,6 +343,20 @@ class EmbeddedDatabase(AsyncDatabase[EmbeddedCollection]):
         """An existing collection. Raises NotFoundError."""
         return EmbeddedCollection(await self.engine.collection(name), self.engine, self._settings)
 
+    async def clone_collection(
+        self, source: str, name: str, *, as_of: str | None = None, idempotency_key: str | None = None
+    ) -> EmbeddedCollection:
+        """A new collection `name` with the points of `source`, or of its snapshot `as_of`; nothing is copied.
+
+        Raises:
+            ConflictError: the name is taken, or `too_many_snapshots` and clones of `source`; nothing was created.
+            NotFoundError: there is no `source`, or no such snapshot of it.
+            InvalidInputError: bad name.
+        """
+        Consistency.parse(None, as_of)
+        made = await self.engine.clone_collection(source, name, as_of=as_of, idempotency_key=idempotency_key)
+        return EmbeddedCollection(made, self.engine, self._settings)
+
     async def list_collections(self) -> list[str]:
         """Names, sorted."""
         return [collection.spec.name for collection in await self.engine.list_collections()]

@@ -52,7 +52,7 @@ class Created(msgspec.Struct, tag="create", tag_field="op"):
 
 
 class Dropped(msgspec.Struct, tag="drop", tag_field="op"):
-    """A collection went; its shards were sealed before this record."""
+    """A collection went; its shards were sealed before this record. Or it is not to come to be any more."""
 
     uuid: UUID
 
@@ -108,7 +108,8 @@ class Catalogue:
         self._by_uuid: dict[UUID, Created] = {}
         self._batches: set[UUID] = set()
         self.dropped: dict[UUID, int] = {}
-        """Collections that are gone for good, with how many shards they had; no record brings one of them back."""
+        """Collections that are gone for good, with how many shards they had; no record brings one of them back. Those
+        with none never were: somebody began to make them, did not get on, and is not to go on."""
         self.requests: dict[UUID, Asked] = {}
         """Requests under a key, by the uuid that the key makes; the log is never folded, so none is forgotten."""
         self.altered: set[UUID] = set()
@@ -155,7 +156,7 @@ class Catalogue:
                 self.altered.add(altered.uuid)
         elif isinstance(change, Dropped):
             gone = self._by_uuid.pop(change.uuid, None)
-            self.dropped.setdefault(change.uuid, 1 if gone is None else gone.shard_count)
+            self.dropped.setdefault(change.uuid, 0 if gone is None else gone.shard_count)
             if gone is not None:
                 del self._by_name[gone.name]
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context
 from dataclasses import asdict, replace
 from typing import Any
 from uuid import UUID, uuid4
 
-from akidb.codec.frame import KIND_CATALOGUE_HEAD, KIND_CATALOGUE_SLOT
 from akidb.collection import Collection, Shard, Workers, shard_uuid
-from akidb.collection.requests import DoneError, Request
+from akidb.collection.requests import Request
 from akidb.config import Settings
-from akidb.database.catalogue import Altered, Asked, Catalogue, Created, Dropped, Dropping, record
+from akidb.database.catalogue import Altered, Asked, Created, Dropped, Dropping, record
+from akidb.database.catalogue_log import CatalogueLog
 from akidb.database.format import ensure_format
 from akidb.database.garbage import Garbage, Round
+from akidb.database.readiness import Readiness
 from akidb.database.validate import validate_spec
 from akidb.errors import (
     AkiDBError,
@@ -29,20 +30,12 @@ from akidb.errors import (
     ReadOnlyError,
     UnavailableError,
 )
-from akidb.manifest import HeadStore
-from akidb.storage.breaking import writes_refused
-from akidb.storage.keys import PROBE_FOLDER
+from akidb.manifest import Head, HeadStore
 from akidb.storage.object_store import ObjectStore
 from akidb.types import INDEX_FIELDS, STRONG, CollectionSpec, IndexParams
-from akidb.wal import Appender, Entry, Log, Operation
+from akidb.wal import Entry
 
 TENANT = UUID(int=0)
-OPEN_TIMEOUT_SECS = 30.0
-CATALOGUE_TIMEOUT_SECS = 5.0
-"""How long a request waits to hear which collections there are: a handful of small reads."""
-
-PROBE_EVERY_SECS = 10.0
-PROBE_TIMEOUT_SECS = 2.0
 
 
 class Database:
@@ -52,21 +45,18 @@ class Database:
         self._store = store
         self._settings = settings
         self._read_only = read_only
-        self._catalogue = Catalogue()
-        prefix = f"t/{TENANT}/cat"
-        retry = settings.storage.manifest_retry
-        self._heads = HeadStore(store, prefix, TENANT, kind=KIND_CATALOGUE_HEAD, retry=retry)
-        log = Log(store, prefix, TENANT, kind=KIND_CATALOGUE_SLOT)
-        self._appender = Appender(log, self._catalogue, self._heads, settings)
+        self._log = CatalogueLog(store, TENANT, settings)
+        self._catalogue = self._log.catalogue
         self._open: dict[UUID, Collection] = {}
         self._opening: dict[UUID, asyncio.Lock] = {}
         self._creating = asyncio.Lock()
         self._workers = Workers.start()
-        self._last_answer = 0.0
-        self._last_failure: AkiDBError | None = None
+        self._readiness = Readiness(store, self._log, self._open, read_only=read_only)
         self._closed = False
         interval_secs = settings.storage.gc_interval_secs
-        self._garbage = Garbage(store, self._catalogue, self._prefix, self._follow_catalogue, interval_secs)
+        self._garbage = Garbage(
+            store, self._catalogue, self._prefix, self._follow_catalogue, self._forbid, interval_secs
+        )
         self._collecting: asyncio.Task[None] | None = None
 
     @classmethod
@@ -82,7 +72,7 @@ class Database:
         try:
             await self._begin()
         except BaseException:
-            await self._appender.close()
+            await self._log.close()
             await asyncio.to_thread(self._workers.close)
             raise
         return self
@@ -90,9 +80,9 @@ class Database:
     async def _begin(self) -> None:
         if self._store.can_delete:
             await self._take_store()
-            await self._appender.catch_up(deadline=time.monotonic() + OPEN_TIMEOUT_SECS)
+            await self._log.read()
         else:  # far away: the catalogue is read beside FORMAT, whose refusal comes first
-            following = asyncio.create_task(self._read_catalogue())
+            following = asyncio.create_task(self._log.read_beside_head())
             try:
                 await self._take_store()
             except BaseException:
@@ -102,22 +92,15 @@ class Database:
             try:
                 await following
             except AkiDBError:  # of a store that was new: now there is a catalogue to read
-                await self._appender.catch_up(deadline=time.monotonic() + OPEN_TIMEOUT_SECS)
-        self._last_answer = time.monotonic()
-        if not (self._read_only or self._store.can_delete) and self._settings.storage.gc_interval_secs:
+                await self._log.read()
+        self._log.last_answer = time.monotonic()
+        if not self._read_only and self._settings.storage.gc_interval_secs:
             self._collecting = asyncio.create_task(self._garbage.run(), context=Context())
-
-    async def _read_catalogue(self) -> None:
-        """HEAD is read beside its log's slots, which it vouches for; a store that is new has none."""
-        catching_up = self._appender.catch_up(deadline=time.monotonic() + OPEN_TIMEOUT_SECS)
-        _, end = await asyncio.gather(self._heads.read(), catching_up, return_exceptions=True)
-        if isinstance(end, BaseException):
-            raise end
 
     async def _take_store(self) -> None:
         await ensure_format(self._store, create=not self._read_only)
         if not self._read_only:
-            await self._heads.create()
+            await self._log.lay_down()
 
     @property
     def location(self) -> str:
@@ -158,32 +141,75 @@ class Database:
         schema = None if spec.payload_schema is None else dict(spec.payload_schema)
         told = (spec.name, spec.dim, spec.metric.value, asdict(spec.index), schema, spec.shard_count)
         request = Request.of(idempotency_key, "create", told)
+        asked = await self._asked(request) or await self._create(uuid4(), spec, request)
+        return await self._made(spec.name, asked)
+
+    async def clone_collection(
+        self, source: str, name: str, *, as_of: str | None = None, idempotency_key: str | None = None
+    ) -> Collection:
+        """Makes a collection with the points of another, of which nothing is copied: what both name is kept until
+        neither needs it, whatever becomes of the other. From then on they have nothing to do with each other.
+
+        Args:
+            as_of: a snapshot of the other, whose points are taken instead of the present ones.
+            idempotency_key: as of `create_collection`.
+
+        Raises:
+            ConflictError: `collection_exists`; `too_many_snapshots`: clones count as snapshots of what they are made
+                from until they have objects of their own. Nothing was created.
+            InvalidInputError: a bad name; `idempotency_key_reused`.
+            NotFoundError: `collection_not_found`, also where the other was dropped meanwhile; `snapshot_not_found`.
+        """
+        if self._read_only:
+            raise ReadOnlyError(f"{self.location} is open read-only")
+        request = Request.of(idempotency_key, "clone", (source, name, as_of))
         asked = await self._asked(request)
         if asked is None:
-            asked = await self._create(spec, request)
-        created = None if asked is None else self._catalogue.named(asked.collection)
-        if asked is not None and created is None:
-            message = f"collection {spec.name!r} was made under this key and dropped since"
-            raise NotFoundError(message, code="collection_not_found")
-        return await self.collection(spec.name) if created is None else await self._opened(created)
+            parent = await self.collection(source)
+            spec = replace(self._named(source).spec(), name=name)
+            validate_spec(spec, self._settings)
+            await self._finish_drop(name)
+            self._refuse_taken(name)  # before anything is kept for it
+            uuid = uuid4()
+            asked = await self._create(uuid, spec, request, parent.uuid, await parent.lend(uuid, as_of))
+        return await self._made(name, asked)
 
-    async def _create(self, spec: CollectionSpec, request: Request | None) -> Asked | None:
-        """Makes it; of a request the answer."""
-        uuid = uuid4()
+    async def _made(self, name: str, asked: Asked | None) -> Collection:
+        """What was made, of a request the very one."""
+        if asked is None:
+            return await self.collection(name)
+        created = self._catalogue.named(asked.collection)
+        if created is None:
+            message = f"collection {name!r} was made under this key and dropped since"
+            raise NotFoundError(message, code="collection_not_found")
+        return await self._opened(created)
+
+    async def _create(
+        self,
+        uuid: UUID,
+        spec: CollectionSpec,
+        request: Request | None,
+        parent: UUID | None = None,
+        heads: Sequence[Head] = (),
+    ) -> Asked | None:
+        """Makes it, a clone with the HEADs that `parent` lent to it; of a request the answer."""
 
         def free() -> None:
-            if spec.name in self._catalogue.collections:
-                raise ConflictError(f"collection {spec.name!r} exists", code="collection_exists")
+            self._refuse_taken(spec.name)
+            if parent is not None and self._catalogue.named(parent) is None:  # then nothing may be kept for it
+                raise NotFoundError("the collection to clone was dropped meanwhile", code="collection_not_found")
+            if uuid in self._catalogue.dropped:
+                raise DeadlineExceededError(f"making collection {spec.name!r} took so long that it was given up")
 
         try:
             async with asyncio.timeout(self._write_timeout_secs) as limit, self._creating:
                 await self._follow_catalogue()
                 await self._finish_drop(spec.name)
-                asked = None if request is None else self._known(request)
+                asked = self._log.known(request)
                 if asked is not None:  # the same request came twice at once
                     return asked
                 free()
-                await self._lay_down(uuid, spec.shard_count)
+                await self._lay_down(uuid, heads or [None] * spec.shard_count)
                 limit.reschedule(None)  # from here on a timeout would not tell whether there is a collection now
                 return await self._append_catalogue(record(Created.of(uuid, spec)), free, request)
         except TimeoutError as late:
@@ -191,6 +217,10 @@ class Database:
                 raise
             message = f"{self.location} did not answer within {self._write_timeout_secs:g} s; nothing was created"
             raise UnavailableError(message) from late
+
+    def _refuse_taken(self, name: str) -> None:
+        if name in self._catalogue.collections:
+            raise ConflictError(f"collection {name!r} exists", code="collection_exists")
 
     async def collection(self, name: str, *, at_hand: bool = False) -> Collection:
         """The collection of that name. Raises NotFoundError `collection_not_found`.
@@ -358,12 +388,24 @@ class Database:
         if gone is not None:
             await gone.close()
 
-    async def _lay_down(self, uuid: UUID, shards: int) -> None:
+    async def _lay_down(self, uuid: UUID, heads: Sequence[Head | None]) -> None:
         """Puts each shard's HEAD, before anything names the collection."""
-        heads = [
-            HeadStore(self._store, self._prefix(uuid, number), shard_uuid(uuid, number)) for number in range(shards)
-        ]
-        await asyncio.gather(*(head.create() for head in heads))
+        await asyncio.gather(
+            *(
+                HeadStore(self._store, self._prefix(uuid, number), shard_uuid(uuid, number)).create(head)
+                for number, head in enumerate(heads)
+            )
+        )
+
+    async def _forbid(self, uuid: UUID) -> None:
+        """Records that a collection which somebody began to make is not to come to be, if it did not."""
+
+        def absent() -> None:
+            if self._catalogue.named(uuid) is not None or uuid in self._catalogue.dropped:
+                raise ConflictError(f"collection {uuid} came to be")
+
+        with contextlib.suppress(ConflictError):
+            await self._append_catalogue(record(Dropped(uuid)), absent)
 
     async def _open_shards(self, created: Created) -> list[Shard]:
         shards = [
@@ -390,11 +432,7 @@ class Database:
     async def _follow_catalogue(self) -> None:
         if self._closed:
             raise UnavailableError("the connection is closed", code="closing")
-        try:
-            await self._watched(self._appender.catch_up(deadline=time.monotonic() + CATALOGUE_TIMEOUT_SECS))
-        except DeadlineExceededError as late:
-            message = f"{self.location} did not say within {CATALOGUE_TIMEOUT_SECS:g} s which collections there are"
-            raise UnavailableError(message) from late
+        await self._log.follow()
         await self._tell_altered()
 
     async def _tell_altered(self) -> None:
@@ -407,80 +445,27 @@ class Database:
     async def _append_catalogue(
         self, entry: Entry, check: Callable[[], None] | None, request: Request | None = None
     ) -> Asked | None:
-        """Puts a record into the log; of a request, unless the log has it already. Returns the request's answer."""
-        deadline = time.monotonic() + self._write_timeout_secs
-        operations: list[Operation] = [entry] if request is None else [request.once, entry]
-
-        def judge() -> None:
-            if request is not None and request.uuid in self._catalogue.requests:
-                raise DoneError(self._catalogue.requests[request.uuid].done)
-            if check is not None:
-                check()
-
-        uuid = None if request is None else request.uuid
-        putting = self._appender.append(operations, deadline=deadline, check=judge, exact=True, uuid=uuid)
-        with contextlib.suppress(DoneError):
-            await self._watched(putting)
+        asked = await self._log.append(entry, check, request)
         await self._tell_altered()
-        return None if request is None else self._known(request)
+        return asked
 
     async def _asked(self, request: Request | None) -> Asked | None:
         """The answer of a request that was made before."""
         if request is None:
             return None
         await self._follow_catalogue()
-        return self._known(request)
-
-    def _known(self, request: Request) -> Asked | None:
-        asked = self._catalogue.requests.get(request.uuid)
-        if asked is not None:
-            request.refuse_another(asked.done)
-        return asked
-
-    async def _watched(self, answer: Awaitable[object]) -> None:
-        """Remembers whether the store answers, for readiness."""
-        try:
-            await answer
-        except (ConflictError, DoneError):
-            raise
-        except AkiDBError as error:
-            self._last_failure = error
-            raise
-        self._last_failure, self._last_answer = None, time.monotonic()
+        return self._log.known(request)
 
     # Health
 
     async def ready(self, *, for_read: bool = False) -> bool:
-        """Whether writes (or at least reads of what is here) can be served; asks the store at most once per 10 s, and
-        each time while something is wrong, so that a load balancer's looks are what brings a node back."""
-        if for_read:
-            return True
-        heard = max([self._last_answer, *(collection.last_answer for collection in self._open.values())])
-        refused = not self._read_only and writes_refused(self._store)
-        if time.monotonic() - heard > PROBE_EVERY_SECS or self._last_failure is not None or refused:
-            try:
-                await self._watched(self._appender.catch_up(deadline=time.monotonic() + PROBE_TIMEOUT_SECS))
-                if refused:
-                    await self._watched(self._try_writing())
-            except AkiDBError:
-                return False
-        return True
-
-    async def _try_writing(self) -> None:
-        """One small write, since gets say nothing of puts: what an open breaker lets through once its time has come.
-        Without it nothing would, as nobody sends writes to a node that is not ready."""
-        try:
-            async with asyncio.timeout(PROBE_TIMEOUT_SECS):
-                await self._store.put(f"{PROBE_FOLDER}/write", b"akidb")
-        except TimeoutError as late:
-            raise UnavailableError(f"{self.location} took no write within {PROBE_TIMEOUT_SECS:g} s") from late
+        """Whether writes (or at least reads of what is here) can be served; asks the store where it was not heard from
+        for a while."""
+        return for_read or await self._readiness.ready()
 
     async def health(self) -> dict[str, str | None]:
         """What is wrong with `storage`, `wal` and `index`, None for each that is operational."""
-        storage = None if await self.ready() else str(self._last_failure)
-        failures = [collection.background_error for collection in self._open.values()]
-        index = next((str(failure) for failure in failures if failure is not None), None)
-        return {"storage": storage, "wal": storage, "index": index}
+        return await self._readiness.health()
 
     async def close(self) -> None:
         """Decides the writes under way and lets go of threads and the store. What comes later gets UnavailableError."""
@@ -491,6 +476,6 @@ class Database:
             self._collecting.cancel()
             await asyncio.gather(self._collecting, return_exceptions=True)
         await asyncio.gather(*(self._forget(uuid) for uuid in list(self._open)))
-        await self._appender.close()
+        await self._log.close()
         await asyncio.to_thread(self._workers.close)
         await self._store.close()

@@ -9,7 +9,7 @@ from uuid import UUID
 import numpy as np
 
 from akidb.codec import decode, encode, pack_text, unpack_text
-from akidb.codec.frame import KIND_HEAD, REQUESTS, SNAPSHOTS, Buffer, Section
+from akidb.codec.frame import CLONES, KIND_HEAD, REQUESTS, SNAPSHOTS, Buffer, Section
 from akidb.errors import CorruptionError
 from akidb.manifest.model import Head, Pin, RequestsRef, SegmentRef
 
@@ -50,7 +50,7 @@ def encode_head(head: Head, *, shard: UUID, kind: int = KIND_HEAD) -> bytes:
             _REQUESTS.pack(ref.uuid.bytes, ref.count, ref.written, ref.epoch) for ref in head.requests
         )
     if head.pins:
-        must_understand |= SNAPSHOTS
+        must_understand |= SNAPSHOTS | (CLONES if head.lent else 0)
         sections["pins"] = b"".join(part for pin in head.pins for part in _encode_pin(pin))
     if head.settled:  # who swaps HEAD without it only keeps slots for longer
         sections["settled"] = head.settled.to_bytes(8, "little")

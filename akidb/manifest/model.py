@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from uuid import UUID
+from dataclasses import dataclass, field, replace
+from uuid import UUID, uuid4
 
 from akidb.manifest.names import MANIFESTS, REQUESTS, object_key
 from akidb.types import Lsn
@@ -50,11 +50,12 @@ class Pin:
     """A snapshot: what HEAD said when all slots up to `lsn` were folded, kept in a manifest object.
 
     Attributes:
-        name: the user's, unique among the shard's snapshots; of a clone's pin the uuid of the collection, in hex.
+        name: the user's, unique among the shard's snapshots; of a clone's pin its collection's uuid, in hex.
         uuid: the manifest object's, and the pin's own: a name may come back, this never does.
         created: seconds of the store's clock; 0 where the store did not tell.
         points: live points at `lsn`.
-        clone: it belongs to a collection whose HEAD names objects of this shard, and is shown to nobody.
+        clone: it belongs to a collection whose HEAD names objects of this shard (or did when it was made), and is shown
+            to nobody.
     """
 
     name: str
@@ -68,10 +69,16 @@ class Pin:
     def key(self, prefix: str) -> str:
         return object_key(prefix, MANIFESTS, self.epoch, self.uuid)
 
+    @property
+    def borrower(self) -> UUID:
+        """The collection that a clone's pin belongs to."""
+        return UUID(hex=self.name)
+
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The physical state of a shard: `segments` hold what the slots below `folded` say.
+    """The physical state of a shard: `segments` hold what the slots below `folded` say. Of a clone some of them, and of
+    their deletes, lie below the prefix of the shard that it was made from.
 
     Attributes:
         version: 0 at creation, one more with each swap.
@@ -111,3 +118,23 @@ class Head:
     def object_keys(self) -> frozenset[str]:
         """Of the segments and their deletes."""
         return frozenset(key for ref in self.segments for key in (ref.key, ref.deletes_key) if key is not None)
+
+    @property
+    def lent(self) -> tuple[Pin, ...]:
+        """The pins of clones."""
+        return tuple(pin for pin in self.pins if pin.clone)
+
+    def of_clone(self) -> Head:
+        """What the HEAD of a clone begins with: the same points at the same slot, from which a log of its own goes on.
+
+        Slots below are of another log, so none of them is looked for; which requests were made was told to others.
+        """
+        first = uuid4()
+        return Head(
+            0, first, (first,), self.segments, folded=self.folded, garbage=self.folded, chain=self.chain,
+            live_count=self.live_count,
+        )  # fmt: skip
+
+    def of_dropped(self) -> Head:
+        """What is still needed of it once its collection is gone for good: what clones need."""
+        return replace(self, segments=(), requests=(), pins=self.lent)

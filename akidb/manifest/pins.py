@@ -25,7 +25,7 @@ def has_room(pins: Iterable[Pin], name: str) -> bool:
 
 
 class Manifests:
-    """The manifest objects of one shard. Those that were read are remembered, as far as `keep` says."""
+    """The manifest objects of one shard. Those that were read are remembered."""
 
     def __init__(self, store: ObjectStore, prefix: str, shard: UUID) -> None:
         self._store = store
@@ -54,7 +54,7 @@ class Manifests:
         return decode_head(reply.body, shard=self._shard, name=key, kind=KIND_MANIFEST)
 
     async def keys(self, head: Head) -> set[str]:
-        """Keys of all that `head` keeps: what it names, and what its snapshots do."""
+        """Keys of all that `head` keeps: what it names, and what its snapshots and those of clones do."""
         for pin in head.pins:
             if pin.uuid not in self._keys:
                 self._keys[pin.uuid] = (await self.read(pin.uuid, pin.epoch)).object_keys
@@ -63,3 +63,12 @@ class Manifests:
         kept |= {ref.key(self._prefix) for ref in head.requests}
         kept |= {pin.key(self._prefix) for pin in head.pins}
         return kept
+
+    def is_own(self, key: str) -> bool:
+        """Whether the object is of this shard, and not one of a shard that it was cloned from."""
+        return key.startswith(f"{self._prefix}/")
+
+    async def borrowed(self, head: Head) -> set[str]:
+        """Keys of what `head` keeps of the shard that it was cloned from. There are never more than before: what is
+        named for the first time is of this shard."""
+        return {key for key in await self.keys(head) if not self.is_own(key)}

@@ -46,14 +46,16 @@ class HeadStore:
         self._read_at = -math.inf
         self._since: float | None = None  # HEAD said what `_seen` says at this time of the store's clock, or later
 
-    async def create(self) -> Head:
-        """Puts version 0 before anything names the shard; where there is a HEAD already, that is returned.
+    async def create(self, head: Head | None = None) -> Head:
+        """Puts version 0 before anything names the shard: that of an empty one, or `head`. Where there is a HEAD
+        already, that is returned.
 
         Raises:
             UnavailableError: it may or may not be there; calling again decides.
         """
-        first = uuid4()
-        head = Head(version=0, commit_id=first, recent=(first,))
+        if head is None:
+            first = uuid4()
+            head = Head(version=0, commit_id=first, recent=(first,))
         await self._store.put_if_absent(self.key, self._encode(head))
         return (await self.read())[0]
 

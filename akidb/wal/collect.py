@@ -8,9 +8,11 @@ from akidb.manifest import FOLDERS, Head, HeadStore
 from akidb.wal.log import Log
 
 
-async def collect(log: Log, heads: HeadStore) -> int:
+async def collect(log: Log, heads: HeadStore, *, dropped: bool = False) -> int:
     """Deletes the slots below HEAD's `folded` and the objects beside the log that neither it nor a snapshot names;
     returns how many.
+
+    Of a collection that is `dropped`, gone for good, what HEAD names goes as well, but for what clones need.
 
     HEAD's `garbage` says so first, by compare-and-swap, all under the shard's exclusive lock: whoever puts a slot, or
     puts an object and then names it, holds the shared one from before the put, so nothing half-way is taken for
@@ -29,7 +31,7 @@ async def collect(log: Log, heads: HeadStore) -> int:
             if info.key >= log.key(head.garbage):
                 break
             doomed.append(info.key)
-        kept = await heads.manifests.keys(head)
+        kept = await heads.manifests.keys(head.of_dropped() if dropped else head)
         for folder in FOLDERS:
             doomed += [info.key async for info in store.list_from(f"{log.prefix}/{folder}/") if info.key not in kept]
         await store.delete_many(doomed)

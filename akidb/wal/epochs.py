@@ -46,7 +46,7 @@ async def collect_by_epoch(
     """One round, if the last was at least `interval_secs` ago by the store's clock.
 
     Args:
-        dropped: the collection is gone for good, so what its HEAD names is garbage as well.
+        dropped: the collection is gone for good, so what its HEAD names is garbage as well, but for what clones need.
         force: delete also more than REFUSED_SHARE of the bytes.
 
     Raises:
@@ -60,7 +60,8 @@ async def collect_by_epoch(
     head = await heads.swap(lambda head: _raised(head, seen, now))
     if head is None:  # another node's round
         return Collected()
-    kept = await heads.manifests.keys(replace(head, segments=(), requests=()) if dropped else head)
+    named = await heads.manifests.keys(head.of_dropped() if dropped else head)
+    kept = {key for key in named if heads.manifests.is_own(key)}  # the others are the business of their own shard
     stored = [info for folder in FOLDERS async for info in log.store.list_from(f"{log.prefix}/{folder}/")]
     garbage = [info for info in stored if info.key not in kept and head.gc_epoch - epoch_of(info.key) > EPOCHS_OPEN]
     refusal = _refusal(head, kept, stored, garbage, force=force)

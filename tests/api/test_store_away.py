@@ -14,7 +14,7 @@ import pytest
 from akidb.api import server
 from akidb.config import Settings
 from akidb.config.settings import CircuitBreaker, Retry
-from akidb.database import database as engine
+from akidb.database import catalogue_log, readiness
 from akidb.telemetry.metrics import METRICS
 from tests.api.conftest import Client, start
 from tests.proxy import FaultProxy, faulty
@@ -87,7 +87,7 @@ def _breaker(backend: str) -> float | None:
 async def test_reads_of_what_is_here_go_on_all_else_fails_fast_and_all_heals(
     client: Client, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "PROBE_EVERY_SECS", 0.0)
+    monkeypatch.setattr(readiness, "PROBE_EVERY_SECS", 0.0)
     proxy.refuse()
     late = {"vectors": [{"id": "late", "vector": [1, 1]}]}
     await _until_refused(client, "POST", "/collections/c/vectors", late)
@@ -115,7 +115,7 @@ async def test_reads_of_what_is_here_go_on_all_else_fails_fast_and_all_heals(
 async def test_a_store_that_hangs_holds_up_no_request_about_collections(
     client: Client, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "CATALOGUE_TIMEOUT_SECS", 0.2)
+    monkeypatch.setattr(catalogue_log, "FOLLOW_TIMEOUT_SECS", 0.2)
     proxy.hang()
     async with asyncio.timeout(9):  # less than one request to the store may take
         for method, body in (("GET", None), ("POST", {"name": "d", "vector_dim": 2}), ("GET", None)):

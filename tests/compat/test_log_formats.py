@@ -35,6 +35,7 @@ REQUEST = RequestsRef(UUID(int=0x77), 1, 1_700_000_000)
 DONE = Written(1, 1, bytes(range(16)))
 ONCE = Slot(1, SHARD, WRITER, CHAIN_START, [Batch(BATCH, [Once(DONE.fingerprint), UPSERT])])
 PIN = Pin("first", UUID(int=0x88), 1, 1_700_000_000, 1)
+LENT = Pin(UUID(int=0x99).hex, UUID(int=0x88), 1, 1_700_000_000, 1, clone=True)
 REVERT = Slot(2, SHARD, WRITER, bytes(16), [Batch(BATCH, [Revert(PIN.uuid, PIN.epoch)])])
 UNPIN = replace(REVERT, batches=[Batch(BATCH, [Unpin(PIN.uuid)])])
 
@@ -49,6 +50,7 @@ def _written() -> dict[str, bytes]:
         "slot-once": encode_slot(ONCE)[0],
         "head-requests": encode_head(replace(_head(), requests=(REQUEST,)), shard=SHARD),
         "head-snapshots": encode_head(replace(_head(), pins=(PIN,)), shard=SHARD),
+        "head-clones": encode_head(replace(_head(), pins=(LENT,)), shard=SHARD),
         "manifest": encode_head(replace(_head(), recent=()), shard=SHARD, kind=KIND_MANIFEST),
         "slot-revert": encode_slot(REVERT)[0],
         "slot-unpin": encode_slot(UNPIN)[0],
@@ -116,9 +118,17 @@ def test_who_knows_no_snapshots_is_told_of_a_newer_format() -> None:
         assert (GOLDEN / f"{name}-1.0.bin").read_bytes()[14:16] == b"\2\0"
 
 
+def test_clones_1_0_are_read() -> None:
+    body = (GOLDEN / "head-clones-1.0.bin").read_bytes()
+    head = decode_head(body, shard=SHARD, name="x")
+    assert head == replace(_head(), pins=(LENT,))
+    assert (head.lent, LENT.borrower) == ((LENT,), UUID(int=0x99))
+    assert body[14:16] == b"\6\0", "who knows no clones is told of a newer format"
+
+
 NAMES = [
-    "slot", "slot-once", "slot-revert", "slot-unpin", "head", "head-requests", "head-snapshots", "manifest", "requests",
-    "lease",
+    "slot", "slot-once", "slot-revert", "slot-unpin", "head", "head-requests", "head-snapshots", "head-clones",
+    "manifest", "requests", "lease",
 ]  # fmt: skip
 
 

@@ -32,6 +32,7 @@ _WAIT = Parameter(
 )
 
 _CREATE = msgspec.json.Decoder(schemas.CreateCollection)
+_CLONE = msgspec.json.Decoder(schemas.CloneCollection)
 _ALTER = msgspec.json.Decoder(schemas.AlterCollection)
 
 
@@ -40,9 +41,7 @@ async def create(request: web.Request) -> web.Response:
     wanted = bodies.decode(_CREATE, await bodies.read(request))
     PayloadSchema.parse(wanted.payload_schema)
     key = request.headers.get(KEY_HEADER)
-    made = await database.create_collection(_spec(wanted, database), idempotency_key=key)
-    location = {"Location": f"/collections/{made.spec.name}"}  # names need no escaping
-    return json_response(describe(await made.info()), status=201, headers=location | consistency.token(made))
+    return await _created(await database.create_collection(_spec(wanted, database), idempotency_key=key))
 
 
 def _spec(wanted: schemas.CreateCollection, database: Database) -> CollectionSpec:
@@ -65,6 +64,19 @@ def _spec(wanted: schemas.CreateCollection, database: Database) -> CollectionSpe
     return CollectionSpec(
         wanted.name, wanted.vector_dim, Metric(wanted.distance), params, wanted.payload_schema, wanted.shard_count
     )
+
+
+async def clone(request: web.Request) -> web.Response:
+    database = request.app[SERVICE].require()
+    wanted = bodies.decode(_CLONE, await bodies.read(request))
+    source, key = request.match_info["name"], request.headers.get(KEY_HEADER)
+    made = await database.clone_collection(source, wanted.name, as_of=wanted.as_of, idempotency_key=key)
+    return await _created(made)
+
+
+async def _created(made: Collection) -> web.Response:
+    location = {"Location": f"/collections/{made.spec.name}"}  # names need no escaping
+    return json_response(describe(await made.info()), status=201, headers=location | consistency.token(made))
 
 
 async def list_all(request: web.Request) -> web.Response:
@@ -173,6 +185,11 @@ ROUTES = (
         "POST", "/collections", create, "Create a collection", "collections",
         body=schemas.CreateCollection, answer=schemas.CollectionDescription, status=201, problems=(404, 409, 422, 507),
         once=True,
+    ),
+    Route(
+        "POST", "/collections/{name}/clone", clone, "Make a collection of the same points", "collections",
+        body=schemas.CloneCollection, answer=schemas.CollectionDescription, status=201,
+        problems=(404, 409, 422, 504, 507), once=True,
     ),
     Route(
         "GET", "/collections", list_all, "List the collections", "collections",

@@ -18,8 +18,8 @@ from akidb.client import RemoteCollection, RemoteDatabase
 from akidb.collection import maintenance
 from akidb.config import Settings
 from akidb.connection import AsyncConnection
-from akidb.connection.blocking import IoLoop
 from akidb.connection.embedded import EmbeddedCollection, EmbeddedDatabase
+from akidb.connection.io_loop import IoLoop
 from akidb.errors import (
     ConfigurationError,
     ConflictError,

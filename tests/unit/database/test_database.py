@@ -227,8 +227,8 @@ async def test_health_names_what_is_wrong() -> None:
     database = await Database.open(MemoryStore(), Settings())
     assert await database.ready()
     assert await database.health() == {"storage": None, "wal": None, "index": None}
-    database._last_failure = AkiDBError("away")
-    database._appender.catch_up = _away
+    database._log.last_failure = AkiDBError("away")
+    database._log._appender.catch_up = _away
     assert not await database.ready()
     assert (await database.health())["storage"] == "away"
 

@@ -10,8 +10,7 @@ from collections.abc import AsyncIterator
 import numpy as np
 import pytest
 
-from akidb.database import Database
-from akidb.database import database as module
+from akidb.database import Database, readiness
 from akidb.errors import AkiDBError, ConflictError, NotFoundError, UnavailableError
 from akidb.storage.breaking import BreakingStore, State
 from akidb.storage.memory import MemoryStore
@@ -129,7 +128,7 @@ async def test_a_store_that_goes_away_is_told_and_comes_back(
     store.calls.clear()
     assert await database.ready(), "answers of the last seconds count"
     assert store.calls == []
-    monkeypatch.setattr(module, "PROBE_EVERY_SECS", 0.0)
+    monkeypatch.setattr(readiness, "PROBE_EVERY_SECS", 0.0)
     assert not await database.ready()
     assert await database.ready(for_read=True)
     found = await database.health()
@@ -139,7 +138,7 @@ async def test_a_store_that_goes_away_is_told_and_comes_back(
     assert await collection.count(consistency=Consistency("bounded", bounded_ms=3_600_000)) == 20
     with pytest.raises(UnavailableError):
         await collection.count()
-    monkeypatch.setattr(module, "PROBE_EVERY_SECS", 10.0)
+    monkeypatch.setattr(readiness, "PROBE_EVERY_SECS", 10.0)
     assert not await database.ready(), "after a failure every look asks"
     store.heal()
     assert await database.ready()
@@ -177,7 +176,7 @@ async def test_a_store_that_reads_and_does_not_write_is_not_ready_until_a_write_
 async def test_a_store_that_lost_the_catalogue_is_not_ready(
     database: Database, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PROBE_EVERY_SECS", 0.0)
+    monkeypatch.setattr(readiness, "PROBE_EVERY_SECS", 0.0)
     store.inner._objects.clear()
     assert not await database.ready()
     assert "the store does not have it" in (await database.health())["storage"]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from akidb.collection import Collection
 from akidb.database import Database
 from akidb.errors import ReadOnlyError
 from akidb.types import CollectionSpec, Consistency, IndexParams, Metric
@@ -93,6 +95,58 @@ async def test_a_node_behind_a_revert_whose_snapshot_is_gone_goes_on_from_head()
     assert await behind.count() == await collection.count() == 59
     await beside.close()
     await database.close()
+
+
+async def test_what_clones_share_goes_when_nobody_needs_it() -> None:
+    store = FaultyStore(can_delete=False)
+    database = await Database.open(store, SETTINGS)
+    await _filled(database)
+    origin = await database.collection("points")
+    clone = await database.clone_collection("points", "trial")
+    assert await _below(store, clone) == {"head": 1}
+    await origin.delete([str(i) for i in range(50)])
+    await _written_anew(database, origin)
+    fresh = await Database.open(store, SETTINGS)
+    assert await (await fresh.collection("trial")).count() == await clone.count() == 60
+    await database.drop_collection("points")
+    await _written_anew(database)
+    assert (await _below(store, origin))["seg"] == 2  # what it had when it was cloned, and no more
+    assert await (await fresh.collection("trial")).count() == await clone.count() == 60
+    await clone.delete(["1"])
+    await _written_anew(database, clone)
+    assert set(await _below(store, origin)) == {"head", "wal"}
+    assert await (await fresh.collection("trial")).count() == await clone.count() == 59
+    await fresh.close()
+    await database.close()
+
+
+async def test_snapshots_of_a_dropped_collection_keep_nothing() -> None:
+    store = FaultyStore(can_delete=False)
+    database = await Database.open(store, SETTINGS)
+    await _filled(database)
+    collection = await database.collection("points")
+    await collection.create_snapshot("first")
+    await database.drop_collection("points")
+    await _written_anew(database)
+    assert set(await _below(store, collection)) == {"head", "wal"}
+    await database.close()
+
+
+async def _written_anew(database: Database, collection: Collection | None = None) -> None:
+    """Everything that the collection names is of its own, and as many rounds go by as free what it named before."""
+    for _ in range(4):
+        if collection is not None:
+            maintenance = collection.writers[0].maintenance
+            assert maintenance is not None
+            await maintenance.fold()
+            await maintenance.merge(collection.shards[0].state.segments)
+        rounds = await database.collect_garbage(interval_secs=0, force=True)
+        assert not [each for each in rounds if each.error or each.done.refused]
+
+
+async def _below(store: FaultyStore, collection: Collection) -> Counter[str]:
+    prefix = collection.shards[0].prefix
+    return Counter([info.key.split("/")[5] async for info in store.list_from(f"{prefix}/")]) - Counter(lease=9)
 
 
 async def test_nodes_collect_by_themselves() -> None:
