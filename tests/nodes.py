@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from typing import Any
 from tests.servers import free_port
 
 START_SECS_MAX = 60
+CLUSTER_TOKEN = "one-token-of-all-nodes"
 
 
 class Node:
@@ -37,20 +39,35 @@ class Node:
         finally:
             connection.close()
 
+    def metric(self, name: str, **labels: str) -> float:
+        """What the metric counts, over all labels but those given."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            connection.request("GET", "/metrics")
+            lines = connection.getresponse().read().decode().splitlines()
+        finally:
+            connection.close()
+        wanted = [f'{key}="{value}"' for key, value in labels.items()]
+        found = [line for line in lines if re.match(rf"{name}[ {{]", line) and all(text in line for text in wanted)]
+        return sum(float(line.rpartition(" ")[2]) for line in found)
+
 
 class Process:
-    """An akidb-api on a port of its own, which may be killed, stood still and started again. Logs into `folder`."""
+    """An akidb-api on a port of its own, which may be killed, stood still and started again. Logs into `folder`.
+
+    `environment` may be changed before a start.
+    """
 
     def __init__(self, environment: dict[str, str], folder: Path, *, module: str = "akidb.cli.api") -> None:
         self.node = Node(free_port())
-        self._environment = {**os.environ, "AKIDB_API_DRAIN_DELAY_SECS": "0", **environment}
+        self.environment = {**os.environ, "AKIDB_API_DRAIN_DELAY_SECS": "0", **environment}
         self._command = [sys.executable, "-m", module, "--bind", f"127.0.0.1:{self.node.port}"]
         self._log = folder / f"node-{self.node.port}.log"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(self._command, env=self._environment, stdout=log, stderr=subprocess.STDOUT)
+            self._process = subprocess.Popen(self._command, env=self.environment, stdout=log, stderr=subprocess.STDOUT)
 
     def wait_ready(self) -> None:
         assert self._process is not None
@@ -68,6 +85,11 @@ class Process:
     @property
     def is_dead(self) -> bool:
         return self._process is None or self._process.poll() is not None
+
+    def join(self, address: str | None = None, token: str = CLUSTER_TOKEN) -> None:
+        """From the next start on it is a node of a cluster, reached at `address`."""
+        own = address or f"http://127.0.0.1:{self.node.port}"
+        self.environment.update(AKIDB_CLUSTER_NODE_ADDRESS=own, AKIDB_CLUSTER_TOKEN=token)
 
     def signal(self, number: signal.Signals) -> None:
         assert self._process is not None

@@ -6,7 +6,7 @@ import json
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -62,8 +62,8 @@ def call(control: str, method: str, path: str, body: Any = None) -> Any:
 
 
 @contextmanager
-def proxies(upstream: str, count: int, folder: Path) -> Iterator[list[Proxy]]:
-    """`count` proxies in front of the server at the URL `upstream`."""
+def proxies(upstreams: Sequence[str], folder: Path) -> Iterator[list[Proxy]]:
+    """A proxy in front of each of the servers at these URLs."""
     port = free_port()
     control = f"http://127.0.0.1:{port}"
     command = [binary("toxiproxy"), "-host", "127.0.0.1", "-port", str(port)]
@@ -71,7 +71,7 @@ def proxies(upstream: str, count: int, folder: Path) -> Iterator[list[Proxy]]:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
         _wait(control, process, folder / "toxiproxy.log")
-        yield [_made(control, f"node{n}", urlsplit(upstream).netloc) for n in range(count)]
+        yield [_made(control, f"way{n}", urlsplit(upstream).netloc) for n, upstream in enumerate(upstreams)]
     finally:
         process.terminate()
         process.wait()

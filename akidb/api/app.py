@@ -12,8 +12,9 @@ from akidb.api.middleware.authenticate import authenticate
 from akidb.api.middleware.follow_name import follow_name
 from akidb.api.middleware.observe import observe
 from akidb.api.openapi import document
+from akidb.api.peers import PATH as CLUSTER_PATH
 from akidb.api.route import Route
-from akidb.api.routes import cache, collections, meta, search, snapshots, vectors
+from akidb.api.routes import cache, cluster, collections, meta, search, snapshots, vectors
 from akidb.api.service import SERVICE, Service
 
 ROUTES: tuple[Route, ...] = (
@@ -27,7 +28,7 @@ def create_app(service: Service) -> web.Application:
     settings = service.settings
     middlewares: list[Middleware] = [observe]
     if settings.auth.enabled:
-        public = frozenset(route.path for route in ROUTES if route.public)
+        public = frozenset({CLUSTER_PATH, *(route.path for route in ROUTES if route.public)})  # which asks for more
         middlewares.append(authenticate(settings.auth.api_keys, public))
     middlewares.append(follow_name)
     app = web.Application(middlewares=middlewares, client_max_size=settings.api.body_limit_bytes)
@@ -39,4 +40,6 @@ def create_app(service: Service) -> web.Application:
         app.router.add_route(route.method, route.pattern, route.handler)
         if route.method == "GET":
             app.router.add_route("HEAD", route.pattern, route.handler)
+    if settings.cluster.token is not None:
+        cluster.add_to(app)
     return app

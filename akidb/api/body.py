@@ -60,14 +60,19 @@ async def read(request: web.Request) -> bytes:
     coding = request.headers.get("Content-Encoding", "identity")
     if coding.lower() != "identity":
         raise refuse("unsupported_media_type", (), f"Content-Encoding is {coding}, expected a body as it is")
-    if (request.content_length or 0) > request.client_max_size:
-        raise _too_large(request.client_max_size)
-    received = request[_BODY] = await _received(request)
+    received = request[_BODY] = await receive(request)
     return received
 
 
-async def _received(request: web.Request) -> bytes:
-    """What the client sends, within the limits of size and time. web.Request.read() knows no time."""
+async def receive(request: web.Request) -> bytes:
+    """What the client sends, whatever it is, within the limits of size and time. web.Request.read() knows no time.
+
+    Raises:
+        InvalidInputError: `body_too_large`, `request_timeout`.
+        ConnectionError: the client went away.
+    """
+    if (request.content_length or 0) > request.client_max_size:
+        raise _too_large(request.client_max_size)
     chunks: list[bytes] = []
     size = 0
     began = asyncio.get_running_loop().time()

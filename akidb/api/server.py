@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from aiohttp import web
 
 from akidb.api.app import create_app
+from akidb.api.peers import join
 from akidb.api.runner import Runner
 from akidb.api.service import Service
 from akidb.config import host_and_port
@@ -102,7 +103,7 @@ async def _open(service: Service) -> None:
     while True:
         store = open_store(settings)
         try:
-            service.database = await Database.open(store, settings)
+            database = await Database.open(store, settings)
         except (AkiDBError, OSError) as error:
             await store.close()
             service.trouble = str(error)
@@ -113,6 +114,8 @@ async def _open(service: Service) -> None:
             await store.close()
             raise
         else:
+            service.peers = join(database, store, settings)
+            service.database = database
             log.info("store opened", extra={"store": store.location})
             return
         await asyncio.sleep(pause)
@@ -123,6 +126,8 @@ async def _drain(service: Service, runner: web.AppRunner, tasks: Iterable[asynci
     """Not ready at once; then, after the delay, no new connections; then what is under way; then the writes."""
     began = time.monotonic()
     service.draining = True
+    if service.peers is not None:
+        await service.peers.leave()
     delay = service.settings.api.drain_delay_secs if patient and service.database is not None else 0.0
     if delay:
         log.info("draining", extra={"delay_secs": delay})
@@ -135,5 +140,7 @@ async def _drain(service: Service, runner: web.AppRunner, tasks: Iterable[asynci
     if service.database is not None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(service.database.close(), CLOSE_SECS)
+    if service.peers is not None:
+        await service.peers.close()
     service.threads.shutdown(wait=False, cancel_futures=True)
     log.info("stopped", extra={"took_secs": round(time.monotonic() - began, 1)})

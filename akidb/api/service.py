@@ -14,6 +14,7 @@ from typing import TypeVar
 from aiohttp import web
 
 from akidb.api.body import INLINE_BYTES_MAX
+from akidb.api.peers import HttpPeers
 from akidb.collection import Collection
 from akidb.config import Settings
 from akidb.database import Database
@@ -36,6 +37,7 @@ class Service:
     settings: Settings
     version: str
     database: Database | None = None
+    peers: HttpPeers | None = None
     trouble: str = "starting"
     draining: bool = False
     metrics: Metrics = METRICS

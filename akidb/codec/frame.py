@@ -4,7 +4,7 @@ Byte layout, little-endian (docs/formats/frame.md has the worked example):
 
     0   8  magic     b"AkiDB\\r\\n\\x1a"  (the line end and the ^Z show text-mode damage at once)
     8   2  kind      slot 1, HEAD 2, segment 3, deletes 4, format 5, catalogue slot 6, catalogue HEAD 7, requests 8,
-                     manifest 9, lease 10
+                     manifest 9, lease 10, node 11
     10  2  major     a reader refuses a major it does not know
     12  2  minor
     14  2  must_understand   bits; a reader refuses a bit it does not know
@@ -41,7 +41,7 @@ MAJOR = 1
 MINOR = 0
 
 KIND_SLOT, KIND_HEAD, KIND_SEGMENT, KIND_DELETES, KIND_FORMAT, KIND_CATALOGUE_SLOT, KIND_CATALOGUE_HEAD = range(1, 8)
-KIND_REQUESTS, KIND_MANIFEST, KIND_LEASE = 8, 9, 10
+KIND_REQUESTS, KIND_MANIFEST, KIND_LEASE, KIND_NODE = 8, 9, 10, 11
 
 REQUESTS = 1
 """Must-understand bit of slots and HEADs that tell of requests by their key: who ignored them would do one twice."""

@@ -5,9 +5,19 @@ what users call.
 """
 
 from akidb.collection.collection import Collection
+from akidb.collection.forwarding import Peers, decode_forwarded, encode_done
 from akidb.collection.prepared import PreparedSearch
 from akidb.collection.routing import shard_uuid
 from akidb.collection.shard import Shard
 from akidb.collection.workers import Workers
 
-__all__ = ["Collection", "PreparedSearch", "Shard", "Workers", "shard_uuid"]
+__all__ = [
+    "Collection",
+    "Peers",
+    "PreparedSearch",
+    "Shard",
+    "Workers",
+    "decode_forwarded",
+    "encode_done",
+    "shard_uuid",
+]

@@ -18,6 +18,7 @@ import numpy as np
 from akidb import query
 from akidb.collection.caching import Caching
 from akidb.collection.follower import Follower
+from akidb.collection.forwarding import Peers
 from akidb.collection.maintenance import Maintenance
 from akidb.collection.outcome import together
 from akidb.collection.points import check_target_recall, check_values, refuse
@@ -58,8 +59,8 @@ class Collection(Writes):
     """Points under one name. All methods are safe to call concurrently from one event loop; `prepare` and
     `snapshot_now` from any thread."""
 
-    def __init__(self, uuid: UUID, shards: Sequence[Shard], *, read_only: bool) -> None:
-        super().__init__(shards, read_only=read_only)
+    def __init__(self, uuid: UUID, shards: Sequence[Shard], *, read_only: bool, peers: Peers | None = None) -> None:
+        super().__init__(shards, read_only=read_only, peers=peers)
         self.uuid = uuid
         """What tells it from an earlier collection of its name."""
         self._followers = tuple(Follower(shard) for shard in shards) if read_only else ()
@@ -75,7 +76,7 @@ class Collection(Writes):
     @property
     def token(self) -> str:
         """For the consistency `session` of later reads, on any node: of all that this node knows."""
-        return session_token(self.uuid, [shard.applied for shard in self.shards])
+        return session_token(self.uuid, [writer.known for writer in self.writers])
 
     @property
     def last_answer(self) -> float:

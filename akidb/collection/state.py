@@ -161,6 +161,14 @@ class ShardState:
         """Whether the tail holds the batch."""
         return batch in self._batches
 
+    def find_batch(self, batch: UUID) -> Lsn | None:
+        """The slot of the tail that holds the batch."""
+        return self._batches.get(batch)
+
+    def tells_since(self, lsn: Lsn) -> bool:
+        """Whether `find_batch` knows of all slots after `lsn`: none of them is folded."""
+        return self.head.folded <= lsn + 1
+
     def reverted(self, segments: Sequence[LiveSegment]) -> ShardState:
         """A state at the same slot with the points of a snapshot, to which the slot that reverts is applied next.
 

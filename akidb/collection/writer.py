@@ -5,24 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextvars import copy_context
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
-from uuid import uuid4
 
 from akidb import query
-from akidb.collection.conditions import Conditions
+from akidb.collection.change import Change
 from akidb.collection.fold import clear
+from akidb.collection.forwarding import Forwarded, Forwarding, Origin, Peers
 from akidb.collection.maintenance import Maintenance
 from akidb.collection.requests import DoneError, Request, Written
 from akidb.collection.shard import Shard
 from akidb.collection.snapshots import Snapshots
-from akidb.errors import AkiDBError, DeadlineExceededError, NotFoundError, ReadOnlyError
+from akidb.errors import AkiDBError, DeadlineExceededError, NotFoundError, ReadOnlyError, UnavailableError
 from akidb.filter import Filter
-from akidb.types import STRONG, CompactionState, IndexState
-from akidb.wal import Batch, Check, Delete, Operation, Seal
+from akidb.telemetry.metrics import METRICS
+from akidb.types import STRONG, CompactionState, IndexState, Lsn
+from akidb.wal import Batch, Check, Delete, Seal
+from akidb.wal.log import THREAD_BYTES_MIN
+from akidb.wal.queue import outcome_unknown
 
 T = TypeVar("T")
 
@@ -37,30 +39,64 @@ class _MovedError(AkiDBError):
     """The state changed between resolving a filter to ids and taking the slot."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Change:
-    """What one request asks of one shard: operations that are done as a whole, if the conditions hold, and once."""
-
-    operations: Sequence[Operation]
-    conditions: Conditions | None = None
-    request: Request | None = None
-
-
 class Writer:
-    """One shard's writes and, unless it is open read-only, the work that keeps its log short."""
+    """One shard's writes and, unless it is open read-only, the work that keeps its log short. `peers`: other nodes that
+    may have the shard's slots put by one of them."""
 
-    def __init__(self, shard: Shard, *, read_only: bool) -> None:
+    def __init__(self, shard: Shard, *, read_only: bool, peers: Peers | None = None) -> None:
         self.shard = shard
+        self._forwarding = None if peers is None or read_only else Forwarding(peers, shard)
         self.maintenance = None if read_only else Maintenance(shard)
         self.snapshots = Snapshots(shard, None if self.maintenance is None else self.maintenance.fold)
         self._resolving = asyncio.Lock()
 
+    @property
+    def known(self) -> Lsn:
+        """The last slot that this node applied, or that another told it of for a write from here."""
+        told = 0 if self._forwarding is None else self._forwarding.acknowledged
+        return max(self.shard.applied, told)
+
     async def write(self, change: Change, deadline: float) -> Written:
-        """Returns when the change is durable. Errors as of Collection.upsert."""
+        """Returns when the change is durable, here or by the shard's owner. Errors as of Collection.upsert."""
+        await self._resolved()
+        batch = change.batch()
+        if self._forwarding is None:
+            return await self._put(batch, change, deadline)
+        sent = await self._forwarding.send(batch, change, deadline)
+        if sent is None:
+            return await self._put(batch, change, deadline)
+        if isinstance(sent, Written):
+            return sent
+        try:
+            return await self._put(batch, change, deadline, origin=sent)
+        except AkiDBError as failed:
+            if failed.code == "idempotency_key_reused":  # the log holds another request under the key, for good
+                raise
+            # Nothing came of it here. But the other node may yet do it, on a later state even what was refused on this.
+            raise outcome_unknown() from failed
+
+    async def _resolved(self) -> None:
+        """Returns once no filter is being resolved, which takes a state that stays as it is."""
         if self._resolving.locked():
-            async with self._resolving:  # a filter is being resolved, which takes a state that stays as it is
+            async with self._resolving:
                 pass
-        return await self._put(change, deadline)
+
+    async def receive(self, message: Forwarded, wanted: Callable[[], bool]) -> Written:
+        """Puts what another node sent, whoever owns the shard: so nothing goes round in circles. `wanted` says whether
+        that node still waits.
+
+        Raises as Collection.upsert, and UnavailableError `warming`, `not_taken`: another node had better put it.
+        """
+        METRICS.cluster_batches.labels("received").inc()
+        if not self.shard.is_warm:
+            self.shard.fetch_soon()
+            name = self.shard.spec.name
+            raise UnavailableError(f"the segments of collection {name!r} are not here yet", code="warming")
+        deadline = time.monotonic() + message.timeout_ms / 1000
+        await self._resolved()
+        large = len(message.slot) >= THREAD_BYTES_MIN
+        batch, change = await asyncio.to_thread(message.change, self.shard) if large else message.change(self.shard)
+        return await self._put(batch, change, deadline, origin=Origin(message.since, wanted))
 
     async def delete_where(self, filter: Filter, request: Request | None, deadline: float) -> Written:
         """Deletes what matches at the moment of the write."""
@@ -85,11 +121,13 @@ class Writer:
             if self.shard.applied != snapshot.lsn:
                 raise _MovedError("resolved at an older state")
 
-        return await self._put(Change([Delete(ids)], request=request), deadline, unchanged)
+        change = Change([Delete(ids)], request=request)
+        return await self._put(change.batch(), change, deadline, unchanged=unchanged)
 
     async def seal(self, deadline: float) -> None:
         """Ends the log. Raises NotFoundError if another node did so first."""
-        await self.write(Change([Seal()]), deadline)
+        change = Change([Seal()])
+        await self._put(change.batch(), change, deadline)
 
     async def seal_too(self, deadline: float) -> None:
         """Ends the log unless it is ended, whoever did it."""
@@ -103,35 +141,43 @@ class Writer:
             await self.maintenance.close()
         await clear(self.shard)
 
-    async def _put(self, change: Change, deadline: float, unchanged: Check | None = None) -> Written:
-        """`unchanged` holds of the very state that the change is applied to, or nothing is written."""
+    async def _put(
+        self,
+        batch: Batch,
+        change: Change,
+        deadline: float,
+        *,
+        unchanged: Check | None = None,
+        origin: Origin | None = None,
+    ) -> Written:
+        """`unchanged` holds of the very state that the change is applied to, or nothing is written; `origin` is of a
+        batch that another node may put as well."""
         if self.maintenance is None:
             raise ReadOnlyError(f"collection {self.shard.spec.name!r} is open read-only")
         await self.shard.warm(deadline=deadline)
         await self.maintenance.make_room(deadline)
-        request = change.request
-        if request is None:
-            batch = Batch(uuid4(), change.operations)
-        else:
-            batch = Batch(request.uuid, [request.once, *change.operations])
-        check = partial(self._judge, change, unchanged)
+        check = partial(self._judge, batch, change, unchanged, origin)
         exact = unchanged is not None
         try:
             lsn = await self.shard.append(
                 batch.operations, deadline=deadline, check=check, exact=exact, uuid=batch.uuid
             )
         except DoneError as found:
-            assert request is not None, "only a request is looked for"
-            request.refuse_another(found.done)
+            if change.request is not None:
+                change.request.refuse_another(found.done)
             return found.done
         return Written.by(batch, lsn)
 
-    def _judge(self, change: Change, unchanged: Check | None) -> Awaitable[None] | None:
+    def _judge(
+        self, batch: Batch, change: Change, unchanged: Check | None, origin: Origin | None
+    ) -> Awaitable[None] | None:
         """Raises what refuses the change on the state as it is."""
         if change.request is not None:
             done = self.shard.state.requests.find(change.request.uuid)
             if done is not None:
                 raise DoneError(done)
+        if origin is not None:
+            origin.judge(batch, self.shard.state)
         if unchanged is not None:
             return unchanged()
         if change.conditions is None:

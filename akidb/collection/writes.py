@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from akidb.collection.change import Change
 from akidb.collection.conditions import Conditions, conditions
+from akidb.collection.forwarding import Forwarded, Peers
 from akidb.collection.outcome import together, write_all
 from akidb.collection.points import check_ids, check_vectors, encode_patch, encode_payloads, refuse
-from akidb.collection.requests import Request
+from akidb.collection.requests import Request, Written
 from akidb.collection.routing import route
 from akidb.collection.shard import Shard
-from akidb.collection.writer import Change, Writer
-from akidb.errors import ReadOnlyError, UnavailableError
+from akidb.collection.writer import Writer
+from akidb.errors import NotFoundError, ReadOnlyError, UnavailableError
 from akidb.filter import Filter, PayloadSchema, is_unconditional
 from akidb.types import CollectionSpec, IfVersion, Lsn
 from akidb.wal import Delete, Patch, Upsert
@@ -33,9 +35,9 @@ class Writes:
     so, and PartialWriteError names the shards that did not.
     """
 
-    def __init__(self, shards: Sequence[Shard], *, read_only: bool) -> None:
+    def __init__(self, shards: Sequence[Shard], *, read_only: bool, peers: Peers | None = None) -> None:
         self.shards = tuple(shards)
-        self.writers = tuple(Writer(shard, read_only=read_only) for shard in shards)
+        self.writers = tuple(Writer(shard, read_only=read_only, peers=peers) for shard in shards)
         self._read_only = read_only
         self._settings = shards[0].settings
         self._schema = PayloadSchema.parse(shards[0].spec.payload_schema)
@@ -183,6 +185,15 @@ class Writes:
         request = Request.of(idempotency_key, "patch", names[0], patch, if_version)
         ((number, _),) = route(names, len(self.shards))
         return await self._write({number: Change([Patch(names, [patch])], wanted, request)}, timeout_ms)
+
+    async def receive(self, message: Forwarded, wanted: Callable[[], bool]) -> Written:
+        """Puts a batch that another node sent here, which waits as long as `wanted`. Raises as Writer.receive."""
+        self._refuse_write(None)
+        for writer in self.writers:
+            if writer.shard.uuid == message.shard:
+                return await writer.receive(message, wanted)
+        told = f"collection {self.spec.name!r} has no shard {message.shard}: it was made anew"
+        raise NotFoundError(told, code="collection_not_found")
 
     async def seal(self, *, timeout_ms: int | None = None) -> None:
         """Ends the logs: the first half of a drop. Every node that reads a seal refuses further use.

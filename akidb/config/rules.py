@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from akidb.config.settings import Settings
 
 API_KEY_MIN_LENGTH = 16
+CLUSTER_TOKEN_MIN_LENGTH = 16
 
 
 def contradictions(settings: Settings, sources: Mapping[str, str]) -> Iterator[str]:
@@ -32,6 +33,29 @@ def contradictions(settings: Settings, sources: Mapping[str, str]) -> Iterator[s
     if any(len(key) < API_KEY_MIN_LENGTH for key in settings.auth.api_keys):
         source = sources.get("auth.api_keys", "auth.api_keys")
         yield f"{source} holds a key that can be guessed, expected at least {API_KEY_MIN_LENGTH} characters in each"
+    yield from _cluster_contradictions(settings, sources)
+
+
+def _cluster_contradictions(settings: Settings, sources: Mapping[str, str]) -> Iterator[str]:
+    address, token = settings.cluster.node_address, settings.cluster.token
+    if (address is None) != (token is None):
+        yield "cluster.node_address and cluster.token: only one is set, expected both or neither"
+    if token is not None and len(token) < CLUSTER_TOKEN_MIN_LENGTH:
+        source = sources.get("cluster.token", "cluster.token")
+        yield f"{source} can be guessed, expected at least {CLUSTER_TOKEN_MIN_LENGTH} characters"
+    if address is not None and not _is_node_address(address):
+        source = sources.get("cluster.node_address", "cluster.node_address")
+        yield f"{source} is no address of a node, expected http://host:port or https://host:port, nothing after it"
+
+
+def _is_node_address(address: str) -> bool:
+    try:
+        parts = urlsplit(address)
+        parts.port  # noqa: B018  raises where it is no number
+    except ValueError:
+        return False
+    bare = not (parts.username or parts.password or parts.query or parts.fragment or parts.path.strip("/"))
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and bare
 
 
 def _storage_contradictions(settings: Settings, sources: Mapping[str, str]) -> Iterator[str]:
@@ -73,6 +97,8 @@ def remarks(settings: Settings, sources: Mapping[str, str]) -> Iterator[str]:
     if settings.auth.api_keys and not settings.auth.enabled:
         source = sources.get("auth.api_keys", "auth.api_keys")
         yield f"{source} is set but AKIDB_AUTH_ENABLED is not true: keys are not asked for"
+    if settings.cluster.node_address and not _stays_private(settings.cluster.node_address):
+        yield f"{settings.cluster.node_address} is plain http at a public address: data travels unencrypted; use https"
 
 
 def host_and_port(address: str) -> tuple[str, int]:

@@ -235,10 +235,12 @@ class Auth:
 @dataclass(frozen=True, slots=True)
 class Cluster:
     node_address: str | None = setting(
-        None, "Address at which other nodes reach this one.", later="several nodes forwarding writes"
+        None,
+        "URL at which other nodes reach this one, such as http://10.0.0.5:8080. Of nodes that have one, each shard's "
+        "writes go through one; without, each node writes for itself.",
     )
     token: str | None = setting(
-        None, "Secret that nodes show each other.", secret=True, later="several nodes forwarding writes"
+        None, "Secret that all nodes of a store share, by which they know each other.", secret=True
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from typing import Any
 from uuid import UUID, uuid4
 
-from akidb.collection import Collection, Shard, Workers, shard_uuid
+from akidb.collection import Collection, Peers, Shard, Workers, shard_uuid
 from akidb.collection.requests import Request
 from akidb.config import Settings
 from akidb.database.catalogue import Altered, Asked, Created, Dropped, Dropping, record
@@ -45,6 +45,8 @@ class Database:
         self._store = store
         self._settings = settings
         self._read_only = read_only
+        self.peers: Peers | None = None
+        """Nodes that put writes for one another, to be set before a collection is opened."""
         self._log = CatalogueLog(store, TENANT, settings)
         self._catalogue = self._log.catalogue
         self._open: dict[UUID, Collection] = {}
@@ -359,7 +361,8 @@ class Database:
                 shards = await self._open_shards(created)
                 if self._closed:
                     raise UnavailableError(f"{self.location} was closed meanwhile", code="closing")
-                self._open[created.uuid] = Collection(created.uuid, shards, read_only=self._read_only)
+                opened = Collection(created.uuid, shards, read_only=self._read_only, peers=self.peers)
+                self._open[created.uuid] = opened
                 self._catalogue.altered.add(created.uuid)  # it may have been, since `created` was read
             collection = self._open[created.uuid]
             await self._tell_altered()
@@ -408,16 +411,10 @@ class Database:
             await self._append_catalogue(record(Dropped(uuid)), absent)
 
     async def _open_shards(self, created: Created) -> list[Shard]:
+        uuid, spec, settings = created.uuid, created.spec(), self._settings
         shards = [
-            Shard(
-                self._store,
-                shard_uuid(created.uuid, number),
-                self._prefix(created.uuid, number),
-                created.spec(),
-                self._settings,
-                self._workers,
-            )
-            for number in range(created.shard_count)
+            Shard(self._store, shard_uuid(uuid, n), self._prefix(uuid, n), spec, settings, self._workers)
+            for n in range(created.shard_count)
         ]
         for shard in shards:
             shard.follow_spec = self._follow_catalogue

@@ -98,6 +98,18 @@ class Metrics:
             multiprocess_mode="livemax",
         )
         self._add_per_collection(registry)
+        self._add_cluster(registry)
+
+    def _add_cluster(self, registry: CollectorRegistry) -> None:
+        self.cluster_batches = Counter(
+            "akidb_cluster_batches_total",
+            "Batches of shards that another node owns: forwarded; direct or unknown, and put here. And received ones.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.cluster_nodes = Gauge(
+            "akidb_cluster_nodes", "Nodes alive, this one included.", registry=registry, multiprocess_mode="livemax"
+        )
 
     def _add_per_collection(self, registry: CollectorRegistry) -> None:
         def per_collection(name: str, text: str) -> Gauge:

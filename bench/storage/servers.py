@@ -26,7 +26,7 @@ def _binary(name: str) -> str:
     return found
 
 
-def _port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -56,9 +56,9 @@ def _running(command: list[str], health: str, **variables: str) -> Iterator[None
 @contextmanager
 def minio(folder: Path) -> Iterator[str]:
     """The URL of a MinIO over `folder`."""
-    endpoint = f"http://127.0.0.1:{(port := _port())}"
+    endpoint = f"http://127.0.0.1:{(port := free_port())}"
     command = [_binary("minio"), "server", str(folder), "--quiet"]
-    command += ["--address", f"127.0.0.1:{port}", "--console-address", f"127.0.0.1:{_port()}"]
+    command += ["--address", f"127.0.0.1:{port}", "--console-address", f"127.0.0.1:{free_port()}"]
     keys = {"MINIO_ROOT_USER": KEY, "MINIO_ROOT_PASSWORD": SECRET, "MINIO_BROWSER": "off", "MINIO_UPDATE": "off"}
     with _running(command, f"{endpoint}/minio/health/live", **keys):
         yield endpoint
@@ -67,7 +67,7 @@ def minio(folder: Path) -> Iterator[str]:
 @contextmanager
 def delayed(endpoint: str, latency_ms: int) -> Iterator[str]:
     """The URL of a toxiproxy that lets every answer of `endpoint` wait."""
-    control, port = f"http://127.0.0.1:{(control_port := _port())}", _port()
+    control, port = f"http://127.0.0.1:{(control_port := free_port())}", free_port()
     command = [_binary("toxiproxy"), "-host", "127.0.0.1", "-port", str(control_port)]
     with _running(command, f"{control}/version"):
         _post(control, "/proxies", name="s3", listen=f"127.0.0.1:{port}", upstream=endpoint.removeprefix("http://"))

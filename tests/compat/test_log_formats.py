@@ -14,6 +14,7 @@ from akidb.codec import encode
 from akidb.codec.frame import KIND_FORMAT, KIND_MANIFEST
 from akidb.collection.lease import Held, decode_lease, encode_lease
 from akidb.collection.requests import RequestsObject, Written, decode_requests, encode_requests
+from akidb.database.members import decode_node, encode_node
 from akidb.manifest import Head, Pin, RequestsRef, SegmentRef, decode_head, encode_head
 from akidb.wal import CHAIN_START, Batch, Once, Revert, Slot, Unpin, Upsert, decode_slot, encode_slot
 
@@ -41,6 +42,7 @@ UNPIN = replace(REVERT, batches=[Batch(BATCH, [Unpin(PIN.uuid)])])
 
 
 LEASE = Held(WRITER, 2, 7)
+NODE = "http://10.0.0.5:8080"
 
 
 def _written() -> dict[str, bytes]:
@@ -55,13 +57,14 @@ def _written() -> dict[str, bytes]:
         "slot-revert": encode_slot(REVERT)[0],
         "slot-unpin": encode_slot(UNPIN)[0],
         "lease": encode_lease(LEASE, shard=SHARD),
+        "node": encode_node(NODE, uuid=SHARD),
         "frame": encode(KIND_FORMAT, SHARD, {"format": b"{}"}),
         "slot": encode_slot(SLOT)[0],
         "head": encode_head(_head(), shard=SHARD),
     }
 
 
-@pytest.mark.parametrize("name", ["frame", "slot", "head", "requests", "lease"])
+@pytest.mark.parametrize("name", ["frame", "slot", "head", "requests", "lease", "node"])
 def test_the_worked_example_is_what_is_written(name: str) -> None:
     text = (ROOT / "docs" / "formats" / f"{name}.md").read_text()
     (dump,) = re.findall(r"```\n(0000 .*?)```", text, re.DOTALL)
@@ -91,6 +94,10 @@ def test_head_1_0_is_read() -> None:
 
 def test_lease_1_0_is_read() -> None:
     assert decode_lease((GOLDEN / "lease-1.0.bin").read_bytes(), shard=SHARD, name="x") == LEASE
+
+
+def test_node_1_0_is_read() -> None:
+    assert decode_node((GOLDEN / "node-1.0.bin").read_bytes(), name="x") == NODE
 
 
 def test_requests_1_0_are_read() -> None:
@@ -128,7 +135,7 @@ def test_clones_1_0_are_read() -> None:
 
 NAMES = [
     "slot", "slot-once", "slot-revert", "slot-unpin", "head", "head-requests", "head-snapshots", "head-clones",
-    "manifest", "requests", "lease",
+    "manifest", "requests", "lease", "node",
 ]  # fmt: skip
 
 

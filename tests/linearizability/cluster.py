@@ -1,4 +1,4 @@
-"""Three akidb-api processes over one bucket, each behind a network of its own that fails on command."""
+"""Three akidb-api processes over one bucket, whose ways to it, and to each other, fail on command."""
 
 from __future__ import annotations
 
@@ -48,8 +48,7 @@ class Cluster:
                     return
                 await asyncio.sleep(rng.uniform(0.05, 0.8))
                 self.fired[kind] += 1
-                n = rng.randrange(len(self.processes))
-                await self._trouble(kind, self.processes[n], self.networks[n], rng)
+                await self._trouble(kind, rng.choice(self.processes), rng.choice(self.networks), rng)
 
     async def _trouble(self, kind: str, process: Process, network: Proxy, rng: random.Random) -> None:
         match kind:
@@ -91,13 +90,19 @@ class Cluster:
 
 
 @contextmanager
-def cluster(server: S3Server, bucket: str, folder: Path, **environment: str) -> Iterator[Cluster]:
-    """A cluster over `bucket` of the running `server`; its processes end with the block."""
-    with proxies(server.endpoint, NODES, folder) as networks:
-        processes = []
-        for n, network in enumerate(networks):
-            own = {"AKIDB_S3_ENDPOINT": network.endpoint, "AKIDB_CACHE_HOT_PATH": str(folder / f"cache-{n}")}
-            processes.append(Process({**server.environment(bucket), **_IMPATIENT, **own, **environment}, folder))
+def cluster(
+    server: S3Server, bucket: str, folder: Path, *, forwarding: bool = False, **environment: str
+) -> Iterator[Cluster]:
+    """A cluster over `bucket` of the running `server`; its processes end with the block. With `forwarding` nodes send
+    batches to each other, by networks that fail as well."""
+    processes = [Process({**server.environment(bucket), **_IMPATIENT, **environment}, folder) for _ in range(NODES)]
+    nodes = [f"http://127.0.0.1:{process.node.port}" for process in processes] if forwarding else []
+    with proxies([server.endpoint] * NODES + nodes, folder) as networks:
+        for n, process in enumerate(processes):
+            own = {"AKIDB_S3_ENDPOINT": networks[n].endpoint, "AKIDB_CACHE_HOT_PATH": str(folder / f"cache-{n}")}
+            process.environment.update(own)
+            if forwarding:
+                process.join(networks[NODES + n].endpoint)
         try:
             for process in processes:
                 process.start()

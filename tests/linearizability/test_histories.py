@@ -19,9 +19,15 @@ pytestmark = [pytest.mark.s3, pytest.mark.slow]
 SECS = 20.0
 
 
-async def test_a_history_under_kills_pauses_and_cut_offs_is_linearizable(minio: S3Server, tmp_path: Path) -> None:
-    with cluster(minio, "linearizability", tmp_path) as nodes:
+@pytest.mark.parametrize("forwarding", [False, True], ids=["each for itself", "forwarding"])
+async def test_a_history_under_kills_pauses_and_cut_offs_is_linearizable(
+    minio: S3Server, tmp_path: Path, forwarding: bool
+) -> None:
+    with cluster(minio, f"linearizability-{forwarding}".lower(), tmp_path, forwarding=forwarding) as nodes:
         report = await run(nodes, 1, SECS)
+        if forwarding:
+            name = "akidb_cluster_batches_total"
+            assert sum(process.node.metric(name, outcome="received") for process in nodes.processes) > 0
     assert report.outcomes["writes done"] > 100, report
     assert report.outcomes["reads done"] > 100, report
     assert report.outcomes["writes refused"] > 10, report

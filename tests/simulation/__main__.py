@@ -14,12 +14,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--seed", type=int, help="run this one")
     parser.add_argument("--seeds", type=int, nargs=2, metavar=("FIRST", "LAST"), help="run these")
+    parser.add_argument("--forwarding", action="store_true", help="nodes send batches to each other")
     chosen = parser.parse_args()
     first, last = chosen.seeds or (chosen.seed or 0, chosen.seed or 0)
     failed, faults, secs = [], Counter[str](), 0.0
     for seed in range(first, last + 1):
         try:
-            report = simulate(seed)
+            report = simulate(seed, forwarding=chosen.forwarding)
         except Exception:
             failed.append(seed)
             print(f"seed {seed}:", flush=True)

@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from akidb.collection import Peers
 from akidb.config.settings import Cache, CircuitBreaker, Hnsw, Index, ManifestRetry, Retry, Settings, Storage
 from akidb.database import Database
 from akidb.errors import AkiDBError
@@ -58,6 +59,7 @@ class Node:
         self.database: Database | None = None
         self.opening: asyncio.Task[Database] | None = None
         self._loop, self._bucket, self._weather, self._rng, self._folder = loop, bucket, weather, rng, folder
+        self.peers: Peers | None = None
         self._lives = 0
         self._cache: Path | None = None
         self._past: list[tuple[Host, NodeStore]] = []
@@ -92,7 +94,8 @@ class Node:
         """Opens the database, as often as that takes."""
         while self.database is None and not self.crashed.done():
             try:
-                self.database = await self.run(Database.open(self._stack(), SETTINGS), 120.0)
+                database = await self.run(Database.open(self._stack(), SETTINGS), 120.0)
+                database.peers, self.database = self.peers, database
             except (AkiDBError, CrashedError, TimeoutError):
                 await asyncio.sleep(0.5)
 

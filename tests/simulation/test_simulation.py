@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from akidb.collection import collection, fold, shard, writes
+from akidb.collection.forwarding import Forwarding
 from akidb.collection.lease import Lease
 from akidb.collection.requests import Requests, Written
 from akidb.collection.state import LiveSegment, ShardState
@@ -41,6 +42,16 @@ def test_simulations_are_right_and_meet_every_fault(first: int) -> None:
     for seed in range(first, min(first + PER_TEST, MANY)):
         fired |= set(simulate(seed).faults)
     assert fired >= {*FAULTS, "pause", "cut off", "killed"}
+
+
+@pytest.mark.slow
+def test_simulations_with_an_owner_of_each_shard_are_right() -> None:
+    """Batches are lost, late, doubled on their way, nodes differ on who the owner is."""
+    received = METRICS.cluster_batches.labels("received")._value
+    before = received.get()
+    for seed in range(1000, 1000 + PER_TEST):
+        simulate(seed, forwarding=True)
+    assert received.get() > before + 10 * PER_TEST
 
 
 def test_a_seed_is_the_same_run_again() -> None:
@@ -136,6 +147,24 @@ def test_a_planted_bug_is_found(where: object, name: str, instead: object, monke
         _some_seeds()
 
 
-def _some_seeds() -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("where", "name", "instead"),
+    [
+        (ShardState, "find_batch", lambda self, batch: None),
+        (ShardState, "tells_since", lambda self, lsn: True),
+        (Forwarding, "_unknown", lambda self, since: None),
+    ],
+    ids=["sent batches are not looked for", "folded slots are not thought of", "an unknown way is a failed one"],
+)
+def test_a_planted_bug_of_forwarding_is_found(
+    where: object, name: str, instead: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(where, name, instead)
+    with pytest.raises((AssertionError, AkiDBError)):
+        _some_seeds(forwarding=True)
+
+
+def _some_seeds(*, forwarding: bool = False) -> None:
     for seed in range(SEEDS_TO_FIND):
-        simulate(seed)
+        simulate(seed, forwarding=forwarding)

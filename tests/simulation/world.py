@@ -29,6 +29,7 @@ from tests.simulation.history import History, Read, Snapped
 from tests.simulation.loop import SimLoop, simulated
 from tests.simulation.node import Node
 from tests.simulation.oracle import Oracle
+from tests.simulation.peers import SimPeers
 
 T = TypeVar("T")
 CALLS = 14
@@ -59,8 +60,9 @@ class Report:
         )
 
 
-def simulate(seed: int) -> Report:
-    """Runs one simulation. Raises AssertionError with what was wrong."""
+def simulate(seed: int, *, forwarding: bool = False) -> Report:
+    """Runs one simulation; with `forwarding` nodes send batches to each other. Raises AssertionError with what was
+    wrong."""
     probe._probed.add(LOCATION)  # the bucket keeps conditions; the probe would take a fault for a refusal of them
     with (
         simulated(seed) as loop,
@@ -68,6 +70,8 @@ def simulate(seed: int) -> Report:
         swaps.watched() as made,
     ):
         world = World(loop, random.Random(seed), Path(folder), guarded=seed % 2 == 1, shards=3 if seed % 4 > 1 else 1)
+        if forwarding:
+            world.forward()
         try:
             loop.run_until_complete(world.run())
         finally:
@@ -104,6 +108,12 @@ class World:
         ]
         self.shards = shards
         self._troubles = rng.sample(("pause", "cut off", "crash"), rng.randint(0, 3))
+
+    def forward(self) -> None:
+        """From their next start on nodes send batches to each other."""
+        for node in self.nodes:
+            rng = random.Random(self.rng.getrandbits(64))
+            node.peers = SimPeers(self.loop, node, self.nodes, self.weather, rng)
 
     async def run(self) -> None:
         await asyncio.gather(*(node.open() for node in self.nodes))

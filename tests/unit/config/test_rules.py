@@ -7,6 +7,7 @@ from akidb.errors import ConfigurationError
 
 S3 = {"AKIDB_S3_ENDPOINT": "http://10.0.0.1:9000"}
 KEYS = {"AKIDB_S3_ACCESS_KEY": "a", "AKIDB_S3_SECRET_KEY": "b"}
+NODE, TOKEN = {"AKIDB_CLUSTER_NODE_ADDRESS": "http://10.0.0.5:8080"}, {"AKIDB_CLUSTER_TOKEN": "hush" * 4}
 
 
 def read(**environ: str):
@@ -30,6 +31,21 @@ def read(**environ: str):
         ({"AKIDB_USE_MEMORY_BACKEND": "true", "AKIDB_WORKERS": "2"}, "processes cannot share it"),
         ({"AKIDB_AUTH_ENABLED": "true"}, "nobody could get in"),
         ({"AKIDB_AUTH_ENABLED": "true", "AKIDB_API_KEYS": "short"}, "at least 16 characters"),
+        (NODE, "cluster.node_address and cluster.token: only one is set"),
+        (TOKEN, "cluster.node_address and cluster.token: only one is set"),
+        (NODE | {"AKIDB_CLUSTER_TOKEN": "hush"}, "AKIDB_CLUSTER_TOKEN can be guessed, expected at least 16"),
+        *(
+            (TOKEN | {"AKIDB_CLUSTER_NODE_ADDRESS": address}, "AKIDB_CLUSTER_NODE_ADDRESS is no address of a node")
+            for address in (
+                "10.0.0.5:8080",
+                "ftp://a:1",
+                "http://",
+                "http://a:b",
+                "http://a/path",
+                "http://a?q",
+                "http://me:hush@a",
+            )
+        ),
     ],
 )
 def test_contradictions_stop_the_start(environ, message):
@@ -51,6 +67,7 @@ def test_aws_names_amazon():
         (S3 | {"AKIDB_USE_MEMORY_BACKEND": "1"}, "nothing is durable"),
         (KEYS | {"AKIDB_S3_ENDPOINT": "http://s3.example.com"}, "unencrypted"),
         (KEYS | {"AKIDB_S3_ENDPOINT": "http://8.8.8.8"}, "unencrypted"),
+        (TOKEN | {"AKIDB_CLUSTER_NODE_ADDRESS": "http://8.8.8.8:80"}, "unencrypted"),
     ],
 )
 def test_doubtful_combinations_warn(environ, message):

@@ -117,15 +117,15 @@ def test_settings_cannot_be_changed():
 
 def test_what_check_config_prints_is_yaml_that_loads_to_the_same_settings(tmp_path):
     file = tmp_path / "akidb.yaml"
-    file.write_text("api: {workers: 3}\nstorage: {s3_endpoint: aws}\ncluster: {node_address: a}\n")
+    file.write_text("api: {workers: 3}\nstorage: {s3_endpoint: aws, conditional_writes: single-writer}\n")
     found = load(config=file, environ={"AKIDB_LOG_LEVEL": "debug"}, system_dir=tmp_path / "none")
     text = effective(found)
     again = tmp_path / "again.yaml"
     again.write_text(text)
     assert load(config=again, environ={}, system_dir=tmp_path / "none").settings == found.settings
     assert "level: debug  # environment: AKIDB_LOG_LEVEL" in text
-    assert f"node_address: a  # {file}: cluster.node_address; not active yet" in text
-    assert [row.path for row in found.inactive] == ["cluster.node_address"]
+    assert f"conditional_writes: single-writer  # {file}: storage.conditional_writes; not active yet" in text
+    assert [row.path for row in found.inactive] == ["storage.conditional_writes"]
 
 
 def test_secrets_are_masked():
@@ -133,7 +133,8 @@ def test_secrets_are_masked():
         "AKIDB_S3_ENDPOINT": "http://10.0.0.1:9000",
         "AKIDB_S3_ACCESS_KEY": "hush-access",
         "AKIDB_S3_SECRET_KEY": "hush-secret",
-        "AKIDB_CLUSTER_TOKEN": "hush-token",
+        "AKIDB_CLUSTER_NODE_ADDRESS": "http://10.0.0.5:8080",
+        "AKIDB_CLUSTER_TOKEN": "hush-token-of-nodes",
         "AKIDB_API_KEYS": "hush-hush-hush-hush,hush-hush-hush-hush-2",
     }
     text = effective(load(environ=environ, system_dir=Path("/nonexistent")))

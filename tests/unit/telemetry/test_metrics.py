@@ -17,6 +17,8 @@ PROMISED = {
     "akidb_gc_deleted_bytes_total": ("counter", set()),
     "akidb_gc_refused_total": ("counter", {"reason"}),
     "akidb_slow_queries_total": ("counter", set()),
+    "akidb_cluster_batches_total": ("counter", {"outcome"}),
+    "akidb_cluster_nodes": ("gauge", set()),
     "akidb_cache_hits_total": ("counter", {"tier"}),
     "akidb_cache_misses_total": ("counter", {"tier"}),
     "akidb_api_request_duration_seconds": ("histogram", {"method", "endpoint"}),

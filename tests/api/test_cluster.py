@@ -1,0 +1,177 @@
+"""What nodes ask of each other: only who knows the cluster's token is heard, and nothing is sent where it leads on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import msgspec
+import numpy as np
+import pytest
+from aiohttp import web
+
+from akidb.api.peers import HEADER, PATH, HttpPeers, signature, signed_digest
+from akidb.collection.forwarding import Forwarded
+from akidb.config.settings import Auth, Cluster
+from akidb.database.members import Members
+from akidb.errors import AkiDBError, ConflictError
+from akidb.storage.memory import MemoryStore
+from akidb.wal import CHAIN_START, Batch, Slot, Upsert, encode_slot
+from tests.api.conftest import Client, settings, start
+from tests.servers import free_port
+
+TOKEN = "a-token-of-the-cluster"
+CLUSTER = Cluster(node_address="http://127.0.0.1:1", token=TOKEN)
+KEY = "k" * 20
+
+
+@pytest.fixture
+async def node() -> AsyncIterator[Client]:
+    """A node of a cluster that asks its clients for API keys."""
+    async for running in start(settings(cluster=CLUSTER, auth=Auth(enabled=True, api_keys=(KEY,)))):
+        created = await running.post("/collections", {"name": "c", "vector_dim": 2}, X_API_Key=KEY)
+        assert created.status == 201
+        yield running
+
+
+@pytest.fixture
+async def other() -> AsyncIterator[HttpPeers]:
+    members = Members(MemoryStore(), "http://127.0.0.1:2")
+    peers = HttpPeers(members, TOKEN)
+    yield peers
+    await peers.close()
+
+
+async def message(node: Client, *, if_absent: bool = False) -> bytes:
+    database = node.service.database
+    assert database is not None
+    shard = (await database.collection("c")).shards[0]
+    batch = Batch(uuid4(), [Upsert(["p"], np.ones((1, 2), np.float32), [b'{"n":1}'])])
+    slot, _ = encode_slot(Slot(shard.applied, shard.uuid, uuid4(), CHAIN_START, [batch]))
+    asked = {"ids": ["p"], "expected": bytes(8), "word": "if_absent", "positions": None, "present": False}
+    text = msgspec.msgpack.encode(Forwarded("c", shard.uuid, shard.applied, 1000, slot))
+    return msgspec.msgpack.encode(msgspec.msgpack.decode(text) | ({"asked": asked} if if_absent else {}))
+
+
+async def count(node: Client) -> int:
+    return int((await node.post("/collections/c/count", X_API_Key=KEY)).body["count"])
+
+
+async def test_a_batch_of_a_node_is_put_and_answered(node: Client, other: HttpPeers) -> None:
+    answer = await other.send(node.base, await message(node), 1.0)
+    assert msgspec.msgpack.decode(answer) == {"lsn": 1, "points": 1}
+    with pytest.raises(ConflictError) as refused:
+        await other.send(node.base, await message(node, if_absent=True), 1.0)
+    assert (refused.value.code, refused.value.faults[0].loc) == ("point_exists", ("if_absent",))
+    assert await count(node) == 1
+
+
+async def test_who_does_not_know_the_token_is_refused_before_the_body_is_read(node: Client) -> None:
+    body = await message(node)
+    digest = hashlib.sha256(body).hexdigest()
+    good = signature(TOKEN, digest)
+    another = hashlib.sha256(b"another body").hexdigest()
+    headers: list[dict[str, str]] = [
+        {},
+        {HEADER: ""},
+        {HEADER: TOKEN},
+        {HEADER: digest},
+        {HEADER: signature("another-token-entirely", digest)},
+        {HEADER: good[:-1]},
+        {HEADER: good.upper()},
+        {HEADER: f"{another}.{good.partition('.')[2]}"},
+        {HEADER: signature(TOKEN, another)},  # of another body
+        {"X-API-Key": KEY},
+        {"Authorization": f"Bearer {TOKEN}"},
+        {"X-Forwarded-For": "127.0.0.1", "X-AkiDB-Internal": "true"},
+    ]
+    for sent in headers:
+        answer = await node.call("POST", PATH, raw=body, **{name.replace("-", "_"): v for name, v in sent.items()})
+        assert (answer.status, answer.code) == (401, "unauthorized"), sent
+        assert TOKEN not in str(answer.body)
+    large = b"x" * (node.service.settings.api.body_limit_bytes + 1)
+    assert (await node.call("POST", PATH, raw=large)).status == 401
+    assert await count(node) == 0
+    assert (await node.call("POST", PATH, raw=body, X_AkiDB_Cluster=good)).status == 200
+
+
+async def test_the_clusters_token_is_no_api_key(node: Client) -> None:
+    body = b"{}"
+    signed = signature(TOKEN, hashlib.sha256(body).hexdigest())
+    for path in ("/collections", "/collections/c/count"):
+        assert (await node.call("POST", path, raw=body, X_AkiDB_Cluster=signed)).status == 401
+
+
+async def test_a_batch_sent_again_by_a_listener_changes_nothing(node: Client) -> None:
+    body = await message(node)
+    signed = signature(TOKEN, hashlib.sha256(body).hexdigest())
+    for _ in range(3):
+        answer = await node.call("POST", PATH, raw=body, X_AkiDB_Cluster=signed)
+        assert (answer.status, msgspec.msgpack.decode(answer.body)["lsn"]) == (200, 1)
+        await node.post("/collections/c/vectors", {"vectors": [{"id": "p", "vector": [2, 2]}]}, X_API_Key=KEY)
+    found = await node.get("/collections/c/vectors/p", X_API_Key=KEY)
+    assert found.body["vector"] == [2, 2]
+
+
+async def test_signed_noise_is_refused(node: Client) -> None:
+    for body in (b"", b"noise", b"\x80", b"{}", (await message(node))[:-1]):
+        signed = signature(TOKEN, hashlib.sha256(body).hexdigest())
+        assert (await node.call("POST", PATH, raw=body, X_AkiDB_Cluster=signed)).status in (422, 503), body
+    assert await count(node) == 0
+
+
+async def test_without_a_token_there_is_no_such_route(filled: Client) -> None:
+    assert (await filled.call("POST", PATH, raw=b"{}")).code == "route_not_found"
+
+
+def test_signatures() -> None:
+    assert signed_digest(TOKEN, signature(TOKEN, "ab")) == "ab"
+    for header in ("", ".", "ab", "ab.", "\udcff.ab", "é.ab", signature(TOKEN, "ab") + " "):
+        assert signed_digest(TOKEN, header) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "body", "code"),
+    [
+        (307, {"Location": "/elsewhere"}, b"", "outcome_unknown"),
+        (200, {}, b"no answer of ours", None),
+        (500, {"Content-Type": "application/problem+json"}, b'{"code": "internal_error"}', "outcome_unknown"),
+        (502, {"Content-Type": "text/html"}, b"a proxy's page", "outcome_unknown"),
+        (503, {"Content-Type": "application/problem+json"}, b'{"code": "closing"}', "closing"),
+        (401, {"Content-Type": "application/problem+json"}, b'{"code": "unauthorized"}', "unauthorized"),
+        (404, {"Content-Type": "application/problem+json"}, b'{"code": "route_not_found"}', "route_not_found"),
+    ],
+)
+async def test_what_a_stranger_answers_is_told_apart(
+    other: HttpPeers, status: int, headers: dict[str, str], body: bytes, code: str | None
+) -> None:
+    """Only a problem document of a node says that nothing was done; and nothing is sent where an answer leads."""
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        return web.Response(status=status, headers=headers, body=body)
+
+    app = web.Application()
+    app.router.add_route("*", "/{any:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host, port = runner.addresses[0][:2]
+    try:
+        if code is None:
+            assert await other.send(f"http://{host}:{port}", b"x", 1.0) == body
+        else:
+            with pytest.raises(AkiDBError) as told:
+                await other.send(f"http://{host}:{port}", b"x", 1.0)
+            assert told.value.code == code
+    finally:
+        await runner.cleanup()
+    assert asked == [PATH]
+
+
+async def test_nothing_at_the_address_means_that_nothing_happened(other: HttpPeers) -> None:
+    with pytest.raises(AkiDBError) as told:
+        await other.send(f"http://127.0.0.1:{free_port()}", b"x", 1.0)
+    assert told.value.code == "not_taken"
