@@ -62,6 +62,7 @@ CODES: dict[str, str] = {
     "closing": "This process is shutting down; nothing was written.",
     "overloaded": "Too much is waiting. Try again after Retry-After.",
     "head_contended": "Other nodes change the collection too often. Try again after Retry-After.",
+    "another_writer": "storage.conditional_writes is single-writer, and another process writes to the store.",
     "not_taken": "Between nodes alone: a batch was not put by the node that it was sent to, and is by another.",
     "storage_full": "The store has no room: nothing was written, reads go on.",
     "data_corruption": "Bytes in the store fail their checks; the detail names the object.",

@@ -71,8 +71,6 @@ def _show(found: Configuration) -> None:
     click.echo(effective(found), nl=False)
     for warning in found.warnings:
         click.echo(f"warning: {warning}", err=True)
-    for row in found.inactive:
-        click.echo(f"not active yet: {row.path} is set, but {row.later} comes in a later version", err=True)
 
 
 def _listen(address: str) -> socket.socket:
@@ -91,8 +89,6 @@ def _introduce(found: Configuration, listener: socket.socket) -> None:
     log.info("AkiDB %s listens on %s, store %s, auth %s", akidb.__version__, where, open_store(settings).location, auth)
     for warning in found.warnings:
         log.warning(warning)
-    for row in found.inactive:
-        log.warning("%s is set, but %s comes in a later version: it has no effect", row.path, row.later)
 
 
 def _run(settings: Settings, listener: socket.socket, *, worker: bool) -> None:

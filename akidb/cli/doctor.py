@@ -24,7 +24,7 @@ from akidb.config import Settings, load
 from akidb.errors import AkiDBError
 from akidb.index.arguments import MetricWord
 from akidb.index.space import DTYPES, DTypeWord
-from akidb.storage import open_store, require_conditional_puts
+from akidb.storage import as_judged, open_store, require_conditional_puts
 from akidb.telemetry import logging as logs
 
 EXIT_UNFIT = 1
@@ -206,7 +206,7 @@ def _store(settings: Settings) -> Finding:
 
 
 async def _probe(settings: Settings) -> Finding:
-    store = open_store(settings)
+    store = open_store(as_judged(settings))
     try:
         began = time.perf_counter()
         await require_conditional_puts(store)

@@ -11,7 +11,7 @@ from akidb.config import load
 from akidb.database import Database
 from akidb.database.garbage import Round
 from akidb.errors import AkiDBError
-from akidb.storage import open_location, open_store
+from akidb.storage import as_judged, open_location, open_store
 from akidb.storage.conformance import RULES, check
 from akidb.telemetry import logging as logs
 
@@ -100,7 +100,8 @@ async def _check(where: str | None, rounds: int, config: str | None) -> bool:
     found = load(config=config)
     for warning in found.warnings:
         click.echo(f"warning: {warning}", err=True)
-    opened = open_store(found.settings) if where is None else open_location(where, found.settings)
+    settings = as_judged(found.settings)
+    opened = open_store(settings) if where is None else open_location(where, settings)
     click.echo(f"store: {opened.location}")
     faults = 0
     try:

@@ -10,16 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import struct
 import time
 from collections.abc import AsyncIterator
 from contextvars import Context
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from uuid import UUID
 
-from akidb.codec import decode, encode
-from akidb.codec.frame import KIND_LEASE, Buffer
 from akidb.errors import AkiDBError, CorruptionError
+from akidb.storage.held import NOBODY, Held, decode_lease, encode_lease
 from akidb.storage.object_store import ObjectStore, Status
 
 EXPIRY_SECS = 60.0
@@ -28,18 +26,6 @@ RENEW_SECS = 15.0
 
 RELEASE_SECS = 2.0
 """How long letting go may hold up who did the work."""
-
-NOBODY = UUID(int=0)
-_LEASE = struct.Struct("<16sQQ")
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """What a lease says. `epoch` counts owners, `counter` changes, so that it never says the same twice."""
-
-    owner: UUID
-    epoch: int
-    counter: int
 
 
 class Lease:
@@ -129,18 +115,3 @@ class Lease:
             return False
         self._seen, self._seen_since = (held, reply.etag), time.monotonic()
         return True
-
-
-def encode_lease(held: Held, *, shard: UUID) -> bytes:
-    """The object's bytes (docs/formats/lease.md)."""
-    return encode(KIND_LEASE, shard, {"lease": _LEASE.pack(held.owner.bytes, held.epoch, held.counter)})
-
-
-def decode_lease(body: Buffer, *, shard: UUID, name: str) -> Held:
-    """The inverse. Raises CorruptionError naming the object."""
-    frame = decode(body, kind=KIND_LEASE, name=name)
-    section = frame.sections.get("lease", memoryview(b""))
-    if frame.uuid != shard or len(section) != _LEASE.size:
-        raise CorruptionError(f"object {name}: it is of {frame.uuid} with {len(section)} bytes, expected {shard}")
-    owner, epoch, counter = _LEASE.unpack(section)
-    return Held(UUID(bytes=owner), epoch, counter)

@@ -40,11 +40,6 @@ class Configuration:
     sources: Mapping[str, str]
     warnings: tuple[str, ...]
 
-    @property
-    def inactive(self) -> tuple[Setting, ...]:
-        """Settings that were given though their feature comes later."""
-        return tuple(row for row in TABLE if row.later and row.path in self.sources)
-
 
 class _Given:
     """Values collected so far, later ones replacing earlier ones, and what was wrong."""

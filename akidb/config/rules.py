@@ -34,6 +34,11 @@ def contradictions(settings: Settings, sources: Mapping[str, str]) -> Iterator[s
         source = sources.get("auth.api_keys", "auth.api_keys")
         yield f"{source} holds a key that can be guessed, expected at least {API_KEY_MIN_LENGTH} characters in each"
     yield from _cluster_contradictions(settings, sources)
+    if settings.storage.conditional_writes == "single-writer":
+        if settings.api.workers > 1:
+            yield f"api.workers is {settings.api.workers} with storage.conditional_writes single-writer, expected 1"
+        if settings.cluster.node_address is not None:
+            yield "cluster.node_address with storage.conditional_writes single-writer: there can't be other nodes"
 
 
 def _cluster_contradictions(settings: Settings, sources: Mapping[str, str]) -> Iterator[str]:
@@ -87,6 +92,11 @@ def remarks(settings: Settings, sources: Mapping[str, str]) -> Iterator[str]:
     storage = settings.storage
     if storage.use_memory_backend and storage.s3_endpoint is not None:
         yield "AKIDB_USE_MEMORY_BACKEND is true, so AKIDB_S3_ENDPOINT is not used and nothing is durable"
+    if storage.conditional_writes == "single-writer":
+        yield (
+            "storage.conditional_writes is single-writer: a lease keeps a second process from writing, but nothing "
+            "fences a late put; use a store with conditional writes for data that must not be lost"
+        )
     if storage.s3_endpoint and storage.s3_access_key and not _stays_private(storage.s3_endpoint):
         yield f"{storage.s3_endpoint} is plain http at a public address: data travels unencrypted; use https"
     if not settings.auth.enabled and not is_loopback(host_and_port(settings.api.bind_address)[0]):

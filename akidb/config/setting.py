@@ -36,7 +36,6 @@ class Setting:
     unit: str | None = None
     env: tuple[str, ...] = ()
     secret: bool = False
-    later: str | None = None
 
     @property
     def expected(self) -> str:
@@ -110,13 +109,9 @@ def setting(
     unit: str | None = None,
     env: str | None = None,
     secret: bool = False,
-    later: str | None = None,
 ) -> T:
-    """Declares a setting as a dataclass field.
-
-    `env` is an alias of the canonical variable; `later` names the feature that will use it, while nothing acts on it.
-    """
-    row = {"help": help, "low": low, "high": high, "unit": unit, "alias": env, "secret": secret, "later": later}
+    """Declares a setting as a dataclass field. `env` is an alias of the canonical variable."""
+    row = {"help": help, "low": low, "high": high, "unit": unit, "alias": env, "secret": secret}
     return dataclasses.field(default=default, metadata=row)
 
 
@@ -145,5 +140,5 @@ def _row(path: str, hint: Any, default: Any, metadata: Mapping[str, Any]) -> Set
     canonical = "AKIDB_" + path.replace(".", "_").upper()
     alias = metadata["alias"]
     names = (canonical,) if alias in (None, canonical) else (canonical, alias)
-    kept = {key: metadata[key] for key in ("help", "low", "high", "unit", "secret", "later")}
+    kept = {key: metadata[key] for key in ("help", "low", "high", "unit", "secret")}
     return Setting(path, hint, default, optional=optional, choices=choices, env=names, **kept)

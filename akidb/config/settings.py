@@ -100,8 +100,8 @@ class Storage:
     create_bucket: bool = setting(True, "Create the bucket when it is missing.")
     conditional_writes: Literal["require", "single-writer"] = setting(
         "require",
-        "What to do with a store that ignores conditional writes: refuse it, or trust that one process writes.",
-        later="stores without conditional writes",
+        "What to do with a bucket that ignores conditional writes: refuse it, or have one process write, by a lease "
+        "that nothing fences.",
     )
     data_dir: str = setting("./akidb-data", "Folder of the embedded store.", env="AKIDB_DATA_DIR")
     use_memory_backend: bool = setting(

@@ -23,7 +23,7 @@ def value_at(settings: Settings, path: str) -> Any:
 
 
 def effective(configuration: Configuration) -> str:
-    """Valid YAML of every setting, secrets masked; comments say where a value came from and what is not active yet."""
+    """Valid YAML of every setting, secrets masked; comments say where a value came from."""
     lines: list[str] = []
     shown: tuple[str, ...] = ()
     for row in TABLE:
@@ -32,10 +32,9 @@ def effective(configuration: Configuration) -> str:
             if tuple(sections[: depth + 1]) != shown[: depth + 1]:
                 lines.append("  " * depth + section + ":")
         shown = tuple(sections)
-        notes = [configuration.sources[row.path]] if row.path in configuration.sources else []
-        notes += ["not active yet"] if row.later else []
+        source = configuration.sources.get(row.path)
         value = _yaml(row, value_at(configuration.settings, row.path))
-        lines.append("  " * len(sections) + f"{name}: {value}" + (f"  # {'; '.join(notes)}" if notes else ""))
+        lines.append("  " * len(sections) + f"{name}: {value}" + (f"  # {source}" if source else ""))
     return "\n".join(lines) + "\n"
 
 
@@ -55,6 +54,5 @@ def table() -> Iterator[str]:
     for row in TABLE:
         names = "<br>".join(f"`{name}`" for name in row.env)
         default = "unset" if row.default in (None, "", ()) else f"`{_yaml(row, row.default)}`"
-        later = f" *Comes later: {row.later}.*" if row.later else ""
         secret = " Secret." if row.secret else ""
-        yield f"| `{row.path}` | {names} | {default} | {row.expected} | {row.help}{secret}{later} |"
+        yield f"| `{row.path}` | {names} | {default} | {row.expected} | {row.help}{secret} |"

@@ -10,7 +10,7 @@ from akidb.codec import decode, encode
 from akidb.codec.frame import KIND_FORMAT
 from akidb.errors import ConfigurationError, CorruptionError, NotFoundError
 from akidb.storage.keys import FORMAT_KEY as KEY
-from akidb.storage.keys import PROBE_FOLDER
+from akidb.storage.keys import PROBE_FOLDER, WRITER_KEY
 from akidb.storage.object_store import ObjectStore, Status
 from akidb.storage.probe import require_conditional_puts
 
@@ -74,7 +74,7 @@ async def _read(store: ObjectStore, *, create: bool) -> StoreFormat | None:
 async def _refuse_foreign(store: ObjectStore) -> StoreFormat | None:
     """Raises ConfigurationError if a store without FORMAT holds other things; FORMAT, if it has one by now."""
     async for info in store.list_from(""):
-        if not info.key.startswith(f"{PROBE_FOLDER}/"):
+        if info.key != WRITER_KEY and not info.key.startswith(f"{PROBE_FOLDER}/"):
             found = await _read(store, create=True)  # another process may have laid it down meanwhile
             if found is None:
                 raise ConfigurationError(

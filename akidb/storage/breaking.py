@@ -14,6 +14,7 @@ from pathlib import Path
 
 from akidb.errors import AkiDBError, UnavailableError
 from akidb.storage.object_store import Body, ObjectInfo, ObjectStore, Reply
+from akidb.storage.single_writer import SingleWriterStore
 from akidb.storage.wrapper import StoreWrapper
 from akidb.telemetry.metrics import METRICS, Metrics
 
@@ -161,8 +162,11 @@ class BreakingStore(StoreWrapper):
 
 
 def writes_refused(store: ObjectStore) -> bool:
-    """Whether a breaker in the store's stack keeps writes from it; one that is due lets the next one try."""
+    """Whether a breaker in the store's stack keeps writes from it; one that is due lets the next one try. Or whether
+    another process took the lease of a store that has one."""
     while isinstance(store, StoreWrapper):
+        if isinstance(store, SingleWriterStore) and store.refuses_writes:
+            return True
         if isinstance(store, BreakingStore):
             return store.writes.state is not State.CLOSED
         store = store.inner

@@ -20,6 +20,7 @@ from akidb.storage.object_store import ObjectStore
 from akidb.storage.retrying import Backoff, RetryingStore
 from akidb.storage.s3 import S3Store
 from akidb.storage.s3_client import Retention, S3Options
+from akidb.storage.single_writer import SingleWriterStore
 
 _NOT_FOREIGN = ("lost+found", PROBE_FOLDER)
 _S3_SCHEME = "s3://"
@@ -115,6 +116,11 @@ def cache_path(settings: Settings) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "akidb/hot"
 
 
+def as_judged(settings: Settings) -> Settings:
+    """The settings of who tries a store out: its conditions are its own, and no lease is needed."""
+    return replace(settings, storage=replace(settings.storage, conditional_writes="require"))
+
+
 def _over_s3(options: S3Options, settings: Settings) -> ObjectStore:
     return over_network(S3Store(options), settings)
 
@@ -124,6 +130,8 @@ def over_network(store: ObjectStore, settings: Settings) -> ObjectStore:
     reads ranges into the file cache is repeated range by range, and what is repeated is hedged."""
     breaker = settings.storage.circuit_breaker
     counted = InstrumentedStore(store)
-    guarded = BreakingStore(counted, breaker.failure_threshold, breaker.recovery_timeout_secs)
+    guarded: ObjectStore = BreakingStore(counted, breaker.failure_threshold, breaker.recovery_timeout_secs)
+    if settings.storage.conditional_writes == "single-writer":
+        guarded = SingleWriterStore(guarded)
     retried = RetryingStore(HedgingStore(guarded), Backoff(**asdict(settings.storage.retry)))
     return FileCachedStore(retried, cache_path(settings), int(settings.cache.hot_size_gb * (1 << 30)))

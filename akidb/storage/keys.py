@@ -12,6 +12,9 @@ FORMAT_KEY = "format"
 PROBE_FOLDER = "probe"
 """Where a store is tried out; what is below it may be deleted at any time."""
 
+WRITER_KEY = "lease/writer"
+"""Which process writes, where the store keeps no conditions. It may be there before FORMAT is."""
+
 LOCK_NAME = "lock"
 """Last part of the local store's lock files; no object may be called so."""
 

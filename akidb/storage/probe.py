@@ -40,7 +40,7 @@ async def require_conditional_puts(store: ObjectStore) -> None:
     if faults:
         raise ConfigurationError(
             f"the store {store.location} does not keep conditional writes ({'; '.join(faults)}): writers overwrite "
-            "each other, so AkiDB does not use it",
+            "each other, so AkiDB does not use it (docs/object-stores.md has the way out for a single process)",
             code="no_conditional_writes",
         )
     _probed.add(store.location)

@@ -107,9 +107,9 @@ def test_version_and_help():
         assert flag in text
 
 
-def test_check_config_prints_what_holds_and_says_what_is_not_active(tmp_path):
+def test_check_config_prints_what_holds_and_warns(tmp_path):
     file = tmp_path / "akidb.yaml"
-    file.write_text("cluster: {node_address: 'http://10.0.0.1:8080'}\nstorage: {conditional_writes: single-writer}\n")
+    file.write_text("cluster: {node_address: 'http://10.0.0.1:8080'}\n")
     environ = {"AKIDB_CLUSTER_TOKEN": "hush-hush-hush-hush", "AKIDB_WORKERS": "2"}
     result = invoke("--check-config", "--config", str(file), "--bind", "0.0.0.0:1", **environ)
     assert result.exit_code == 0
@@ -117,7 +117,6 @@ def test_check_config_prints_what_holds_and_says_what_is_not_active(tmp_path):
     assert "  workers: 2  # environment: AKIDB_WORKERS" in result.stdout
     assert "hush" not in result.output
     assert "warning: api.bind_address 0.0.0.0:1 can be reached from other machines" in result.stderr
-    assert "not active yet: storage.conditional_writes is set" in result.stderr
 
 
 def test_a_refused_configuration_ends_with_78_and_names_the_place():

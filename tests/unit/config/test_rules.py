@@ -7,6 +7,7 @@ from akidb.errors import ConfigurationError
 
 S3 = {"AKIDB_S3_ENDPOINT": "http://10.0.0.1:9000"}
 KEYS = {"AKIDB_S3_ACCESS_KEY": "a", "AKIDB_S3_SECRET_KEY": "b"}
+ALONE = {"AKIDB_STORAGE_CONDITIONAL_WRITES": "single-writer"}
 NODE, TOKEN = {"AKIDB_CLUSTER_NODE_ADDRESS": "http://10.0.0.5:8080"}, {"AKIDB_CLUSTER_TOKEN": "hush" * 4}
 
 
@@ -31,6 +32,8 @@ def read(**environ: str):
         ({"AKIDB_USE_MEMORY_BACKEND": "true", "AKIDB_WORKERS": "2"}, "processes cannot share it"),
         ({"AKIDB_AUTH_ENABLED": "true"}, "nobody could get in"),
         ({"AKIDB_AUTH_ENABLED": "true", "AKIDB_API_KEYS": "short"}, "at least 16 characters"),
+        (ALONE | {"AKIDB_WORKERS": "2"}, "api.workers is 2 with storage.conditional_writes single-writer"),
+        (ALONE | NODE | TOKEN, "there can't be other nodes"),
         (NODE, "cluster.node_address and cluster.token: only one is set"),
         (TOKEN, "cluster.node_address and cluster.token: only one is set"),
         (NODE | {"AKIDB_CLUSTER_TOKEN": "hush"}, "AKIDB_CLUSTER_TOKEN can be guessed, expected at least 16"),
@@ -68,6 +71,7 @@ def test_aws_names_amazon():
         (KEYS | {"AKIDB_S3_ENDPOINT": "http://s3.example.com"}, "unencrypted"),
         (KEYS | {"AKIDB_S3_ENDPOINT": "http://8.8.8.8"}, "unencrypted"),
         (TOKEN | {"AKIDB_CLUSTER_NODE_ADDRESS": "http://8.8.8.8:80"}, "unencrypted"),
+        (ALONE, "nothing fences a late put"),
     ],
 )
 def test_doubtful_combinations_warn(environ, message):

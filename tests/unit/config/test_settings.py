@@ -117,15 +117,14 @@ def test_settings_cannot_be_changed():
 
 def test_what_check_config_prints_is_yaml_that_loads_to_the_same_settings(tmp_path):
     file = tmp_path / "akidb.yaml"
-    file.write_text("api: {workers: 3}\nstorage: {s3_endpoint: aws, conditional_writes: single-writer}\n")
+    file.write_text("api: {workers: 3}\nstorage: {s3_endpoint: aws}\nquery: {slow_query_ms: 7}\n")
     found = load(config=file, environ={"AKIDB_LOG_LEVEL": "debug"}, system_dir=tmp_path / "none")
     text = effective(found)
     again = tmp_path / "again.yaml"
     again.write_text(text)
     assert load(config=again, environ={}, system_dir=tmp_path / "none").settings == found.settings
     assert "level: debug  # environment: AKIDB_LOG_LEVEL" in text
-    assert f"conditional_writes: single-writer  # {file}: storage.conditional_writes; not active yet" in text
-    assert [row.path for row in found.inactive] == ["storage.conditional_writes"]
+    assert f"slow_query_ms: 7  # {file}: query.slow_query_ms\n" in text
 
 
 def test_secrets_are_masked():
