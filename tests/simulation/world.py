@@ -7,7 +7,7 @@ import random
 import tempfile
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,14 +17,14 @@ import numpy as np
 from akidb import query
 from akidb.collection import Collection
 from akidb.database.database import TENANT
-from akidb.errors import UnavailableError
+from akidb.errors import DeadlineExceededError, NotFoundError, UnavailableError
 from akidb.manifest import before_revert
 from akidb.query import SearchQuery
 from akidb.storage import probe
 from akidb.types import STRONG, Consistency
 from tests.simulation import swaps
 from tests.simulation.bucket import LOCATION, Bucket, Weather
-from tests.simulation.client import DIM, IDS, NAME, ODD, Client
+from tests.simulation.client import DIM, IDS, NAME, ODD, SPEC, Client
 from tests.simulation.history import History, Read, Snapped
 from tests.simulation.loop import SimLoop, simulated
 from tests.simulation.node import Node
@@ -37,6 +37,9 @@ DECIDED_SECS = 30.0
 """After healing, every node answers a strong read, which comes behind every pending write of its own, within this."""
 
 TIDY_SECS = 60.0
+
+CRASHES_SECS = 0.1
+"""A request that is to kill its node does it within this, so no node dies later than this after the healing."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +157,7 @@ class World:
 
     async def _heal(self) -> None:
         self.weather.heal()
+        await asyncio.sleep(CRASHES_SECS)
         for node in self.nodes:
             if node.host.halted and not node.crashed.done():
                 node.host.resume()
@@ -195,9 +199,13 @@ class World:
             self.history.snapped.append(Snapped(opened.uuid, began, self.loop.time(), snapshot.lsn, points=points))
 
     async def _opened(self, node: Node) -> Collection:
-        def open_it() -> Coroutine[Any, Any, Collection]:
-            assert node.database is not None
-            return node.database.collection(NAME)
+        async def open_it() -> Collection:
+            database = node.database
+            assert database is not None
+            try:
+                return await database.collection(NAME)
+            except NotFoundError:  # a drop that was on its way all the while
+                return await database.create_collection(replace(SPEC, shard_count=self.shards))
 
         return await self._within(DECIDED_SECS, self._patient(node, open_it), f"{node.name} has no collection")
 
@@ -208,7 +216,7 @@ class World:
         while True:
             try:
                 return await node.run(ask(), DECIDED_SECS)
-            except UnavailableError:
+            except (UnavailableError, DeadlineExceededError):
                 await asyncio.sleep(0.5)
 
     async def _read(self, node: Node, or_else: str) -> None:
