@@ -75,7 +75,7 @@ class Loop:
 
     @property
     def loads(self) -> int:
-        return self.count(r"(ldr|ldur)\s+[dq]|ld1[bhw]\b|ldr\s+z") + 2 * self.count(r"ldp\s+[dq]")
+        return self.count(r"(ldr|ldur)\s+[dq]|ld1(rq)?[bhw]\b|ldr\s+z") + 2 * self.count(r"ldp\s+[dq]")
 
     @property
     def arithmetic(self) -> int:
@@ -120,6 +120,8 @@ def name_of(symbol: str) -> str:
     if whole := re.search(r"ByteKernel<(\w+)(?:<\w+>)?>::(\w+)", plain):
         dtype = "binary" if "Bits" in whole[1] else "uint8" if "Uint8" in whole[1] else "int8"
         return _name("dot" if "Products" in whole[1] else "l2", whole[2], dtype)
+    if "Panels<" in plain:
+        return "panel"
     found = re.search(r"(\w+)<", plain)
     return found[1] if found else plain
 

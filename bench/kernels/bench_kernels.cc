@@ -1,7 +1,8 @@
 // Speed of every kernel at every level this machine has, over rows that lie in L1, in L2 and in memory, there in order,
 // as exact search reads them, and scattered, as a graph visits them.
 //   bench_kernels [WORD...]   only the lines that have all of these words, as in: bench_kernels int8 memory
-// ns/row is the time per row compared; of a tile, a row is compared with four queries in it. GB/s counts the bytes of
+// ns/row is the time per row compared; of a tile, a row is compared with four queries in it, of a panel with as many as
+// are in one (32 by AVX-512, 8 by NEON), in order. GB/s counts the bytes of
 // the rows (10^9 bytes per second; queries stay in L1 and are not counted), share is theirs of the speed at which one
 // thread reads memory in order. Scattered rows shorter than a cache line cost a whole one. Each figure is the best of
 // several runs, since what disturbs a run only ever makes it slower.
@@ -146,6 +147,19 @@ void add_vectors(std::vector<Operation>& out, const char* word, ElementType type
                  }});
 }
 
+// Every query of a panel with every row. Rows lie as a panel wants them, and are gone through once for each of their
+// parts of kPanelDim elements.
+void add_panels(std::vector<Operation>& out) {
+  out.push_back({"float32", "panel", 32, [](const Kernels& kernels, const Rows& rows) {
+                   const PanelKernel& kernel = kernels.panels;
+                   const auto* queries = reinterpret_cast<const float*>(rows.query(0));
+                   const std::size_t parts = rows.count * rows.dim / kPanelDim;
+                   std::vector<float> sums(kernel.rows * kernel.queries);
+                   for (std::size_t i = 0; i + kernel.rows <= parts; i += kernel.rows)
+                     kernel.add(queries, queries + i * kPanelDim, kPanelDim, sums.data());
+                 }});
+}
+
 template <class Single, class Batch4>
 void add_codes(std::vector<Operation>& out, const char* word, std::size_t bits, Single Kernels::* single,
                Batch4 Kernels::* batch4) {
@@ -170,6 +184,7 @@ std::vector<Operation> operations() {
       add_vectors(out, kTypeWords[type], static_cast<ElementType>(type), metric);
     }
   }
+  add_panels(out);
   add_codes(out, "code8", 8, &Kernels::dot_u8, &Kernels::dot_u8_batch4);
   add_codes(out, "code4", 4, &Kernels::dot_u4, &Kernels::dot_u4_batch4);
   return out;

@@ -1,6 +1,7 @@
 // Calls one kernel a number of times, for scripts/count_instructions.py, which counts what an emulator executes.
 //   count_kernels                                lists the kernels: "<level> <operation>", a line each
 //   count_kernels <level> <operation> <dim> <calls>
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
@@ -20,6 +21,8 @@ struct Arguments {
   std::vector<std::uint8_t> vector = std::vector<std::uint8_t>(vector_bytes(ElementType::kFloat32, kDimMax), 0x3A);
   std::vector<std::int8_t> values = std::vector<std::int8_t>(kDimMax, 3);
   std::vector<std::uint8_t> codes = std::vector<std::uint8_t>(kDimMax, 0x5A);
+  std::vector<float> floats = std::vector<float>(kPanelDim * 64, 0.5F);
+  std::vector<float> sums = std::vector<float>(32 * 64);
   const void* vectors[kTileSide] = {vector.data(), vector.data(), vector.data(), vector.data()};
   const std::uint8_t* code_rows[4] = {codes.data(), codes.data(), codes.data(), codes.data()};
   float float_out[kTileSide * kTileSide] = {};
@@ -54,6 +57,10 @@ std::vector<Operation> operations() {
       add_vectors(out, kTypeWords[type], static_cast<ElementType>(type), metric);
     }
   }
+  out.push_back({"panel", [](const Kernels& k, std::size_t dim, Arguments& a) {
+                   for (std::size_t i = 0; i < dim; i += kPanelDim)
+                     k.panels.add(a.floats.data(), a.floats.data(), std::min(kPanelDim, dim - i), a.sums.data());
+                 }});
   out.push_back({"dot_u8", [](const Kernels& k, std::size_t dim, Arguments& a) {
                    k.dot_u8(a.values.data(), a.codes.data(), dim);
                  }});

@@ -36,9 +36,25 @@ struct TypeKernels {
   Kernel dot;  // none for binary vectors
 };
 
+// Products of float32 vectors, many with many: a step of multiplying matrices. They round in an order of their own, so
+// they serve where a bound on the error does (flat/screen.h), not for distances.
+constexpr std::size_t kPanelDim = 128;  // elements of a vector at a time, so that a panel stays in L1
+constexpr std::size_t kPanelStep = 4;
+
+struct PanelKernel {
+  std::size_t queries;  // of a panel
+  std::size_t rows;     // of a call
+
+  // sums[r * queries + q] += the product of row r and query q over `dim` elements, a multiple of kPanelStep up to
+  // kPanelDim. Element i of query q is panel[i * queries + q], that of row r rows[r * kPanelDim + i]. Each product is
+  // summed from its first term to its last, from 0, then added.
+  void (*add)(const float* panel, const float* rows, std::size_t dim, float* sums);
+};
+
 // The kernels of one SIMD level.
 struct Kernels {
   TypeKernels types[kElementTypes];  // by ElementType
+  PanelKernel panels;
 
   // Sums of query[i] * code[i], exact: codes are unsigned, dim is a multiple of kCodeBlock (what pads a vector is 0 in
   // the query) and at most 65536.

@@ -1,15 +1,16 @@
 #include "flat/flat.h"
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <limits>
 #include <numeric>
+#include <optional>
 #include <vector>
 
 #include "common/aligned_buffer.h"
 #include "common/prefetch.h"
 #include "common/thread_pool.h"
+#include "flat/screen.h"
 #include "flat/top_k.h"
 
 namespace akidb::flat {
@@ -20,12 +21,37 @@ namespace {
 // our machines).
 constexpr std::size_t kBlockBytes = std::size_t{256} << 10;
 constexpr std::size_t kBlockRowsMax = 1024;  // so that the distances of a block to a tile's queries stay in L2 as well
+// Rows that are so short are compared four at a time also where they are read in order: calls and sums across registers
+// cost more than they do.
+constexpr std::size_t kShortRowBytes = 256;
 // Enough queries per pass over the rows that arithmetic, not memory, is the limit; few enough that they stay in L2.
 constexpr std::size_t kTileQueries = 64;
+
+// A screen reads the rows for more queries at once, since the queries pass by as well, a panel at a time.
+constexpr std::size_t kScreenQueriesMin = 32;  // a panel is filled up, and rows are copied for it
+constexpr std::size_t kScreenQueriesMax = 256;
+constexpr std::size_t kScreenPanelBytes = std::size_t{1} << 20;
+constexpr std::size_t kScreenRowsMin = 16;
+constexpr std::size_t kScreenRowsMax = 256;
+constexpr std::size_t kScreenRetry = 8;  // blocks, where most rows stay in doubt: equal ones, or all far off and close
+constexpr std::size_t kScreenRowsPerNeighbor = 64;  // where one row in fewer is an answer, too many are left to compare
 
 std::size_t rows_per_block(std::size_t bytes) {
   return std::clamp<std::size_t>(kBlockBytes / std::max<std::size_t>(bytes, 1), 16, kBlockRowsMax) / kTileSide *
          kTileSide;
+}
+
+bool screening_pays(const Rows& rows, const Request& request) {
+  return rows.type != ElementType::kBinary && request.k > 0 && request.query_count >= kScreenQueriesMin &&
+         rows.count / kScreenRowsPerNeighbor >= request.k;
+}
+
+// How many queries one pass over the rows is for: as many in each, as far as that goes.
+std::size_t queries_per_pass(const Rows& rows, const Request& request) {
+  if (!screening_pays(rows, request)) return std::min(kTileQueries, request.query_count);
+  const std::size_t most = std::clamp(kScreenPanelBytes / (rows.dim * sizeof(float)), kTileQueries, kScreenQueriesMax);
+  const std::size_t passes = (request.query_count + most - 1) / most;
+  return (request.query_count + passes - 1) / passes;
 }
 
 // A worker's scratch: the rows of the block at hand that may be searched, and what was computed about them.
@@ -33,6 +59,8 @@ struct Block {
   std::vector<std::int64_t> rows;
   std::vector<float> inverse_norms;  // in the order of `rows`, for kCosine
   std::vector<float> distances;      // query of the tile x row
+  Screen::Block screened;
+  bool screening_pays = true;  // of the last one screened
 };
 
 class Search {
@@ -43,21 +71,27 @@ class Search {
         kernel_(kernels().of(rows.type, rows.metric)),
         bytes_(vector_bytes(rows.type, rows.dim)),
         stride_(rows.stride_bytes == 0 ? bytes_ : rows.stride_bytes),
-        block_rows_(rows_per_block(bytes_)),
+        pass_queries_(queries_per_pass(rows, request)),
+        block_rows_(screening_pays(rows, request) ? std::min(rows_per_block(rows.dim * sizeof(float)), kScreenRowsMax)
+                                                  : rows_per_block(bytes_)),
         block_count_((rows.count + block_rows_ - 1) / block_rows_),
         k_(std::min(request.k, rows.count)),
         query_stride_((bytes_ + kCacheLineBytes - 1) / kCacheLineBytes * kCacheLineBytes),
-        queries_(std::min(kTileQueries, request.query_count) * query_stride_) {
+        queries_(pass_queries_ * query_stride_),
+        query_inverse_norms_(pass_queries_) {
     const unsigned threads =
         request.threads == 0 ? hardware_threads() : std::min(request.threads, ThreadPool::kThreadsMax);
     workers_ = static_cast<unsigned>(std::clamp<std::size_t>(block_count_, 1, threads));
     blocks_.resize(workers_);
-    tops_.resize(workers_ * std::min(kTileQueries, request.query_count), TopK(k_));
+    tops_.resize(workers_ * pass_queries_, TopK(k_));
+    if (!screening_pays(rows, request)) return;
+    screen_.emplace(kernels(), Screen::Shape{rows.dim, rows.metric, rows.type}, centre(), pass_queries_, block_rows_);
+    for (Block& block : blocks_) block.screened = screen_->block();
   }
 
   void run(std::int64_t* out_rows, float* out_distances) {
-    for (std::size_t first = 0; first < request_.query_count; first += kTileQueries) {
-      const std::size_t tile = std::min(kTileQueries, request_.query_count - first);
+    for (std::size_t first = 0; first < request_.query_count; first += pass_queries_) {
+      const std::size_t tile = std::min(pass_queries_, request_.query_count - first);
       for (TopK& top : tops_) top.clear();
       take_queries(first, tile);
       ThreadPool::shared().parallel_for(block_count_, workers_, [&](std::size_t block, unsigned worker) {
@@ -76,6 +110,19 @@ class Search {
   }
   const std::uint8_t* query(std::size_t q) const { return queries_.data() + q * query_stride_; }
 
+  // The mean of a few rows: what is far from the origin and near one another is told apart from there.
+  std::vector<float> centre() const {
+    if (rows_.metric != Metric::kL2) return {};
+    constexpr std::size_t kSample = 64;
+    std::vector<float> sum(rows_.dim, 0.0F);
+    std::vector<float> values(rows_.dim);
+    for (std::size_t i = 0; i < kSample; ++i) {
+      decode(rows_.type, row(static_cast<std::int64_t>(i * rows_.count / kSample)), rows_.dim, values.data());
+      for (std::size_t d = 0; d < rows_.dim; ++d) sum[d] += values[d] / static_cast<float>(kSample);
+    }
+    return sum;
+  }
+
   // Copies the queries of a tile to where each begins on a cache line: they are loaded for every few rows.
   void take_queries(std::size_t first, std::size_t tile) {
     for (std::size_t q = 0; q < tile; ++q) {
@@ -83,11 +130,17 @@ class Search {
       std::copy_n(from, bytes_, queries_.data() + q * query_stride_);
       if (rows_.metric == Metric::kCosine) query_inverse_norms_[q] = inverse_norm(rows_.type, query(q), rows_.dim);
     }
+    if (!screen_) return;
+    screen_->set_queries(tile);
+    for (std::size_t q = 0; q < tile; ++q) screen_->set_query(q, query(q), query_inverse_norms_[q]);
+    for (Block& block : blocks_) screen_->begin(block.screened);
   }
 
   void scan(std::size_t index, std::size_t tile, Block& block, TopK* tops) const {
     collect(index, block);
     const std::size_t count = block.rows.size();
+    const bool is_tried = block.screening_pays || index % kScreenRetry == 0;
+    if (screen_ && is_tried && count >= kScreenRowsMin) return scan_screened(*screen_, index, tile, block, tops);
     block.distances.resize(tile * count);
     measure(tile, block);
     for (std::size_t q = 0; q < tile; ++q) {
@@ -95,6 +148,35 @@ class Search {
       finish(query_inverse_norms_[q], block, distances);
       tops[q].offer(distances, block.rows.data(), count);
     }
+  }
+
+  // The rows of the block that may be near are compared, the most promising first, since each that is kept lets fewer
+  // others in.
+  void scan_screened(const Screen& screen, std::size_t index, std::size_t tile, Block& block, TopK* tops) const {
+    Screen::Block& screened = block.screened;
+    const std::size_t count = block.rows.size();
+    for (std::size_t i = 0; i < count; ++i) screen.set_row(i, row(block.rows[i]), norm_of(block, i), screened);
+    const std::size_t next = request_.allowed == nullptr ? (index + workers_) * block_rows_ : rows_.count;
+    const std::size_t next_bytes = (std::min(next + block_rows_, rows_.count) - std::min(next, rows_.count)) * stride_;
+    screen.find_near(count, screened, [&](std::size_t step, std::size_t steps) {
+      const std::size_t from = next_bytes * step / steps;
+      if (next_bytes != 0)
+        prefetch_range_to_l2(row(static_cast<std::int64_t>(next)) + from, next_bytes * (step + 1) / steps - from);
+    });
+    std::size_t compared = 0;
+    for (std::size_t q = 0; q < tile; ++q) {
+      std::vector<Screen::Near>& near = screened.near[q];
+      if (near.empty()) continue;
+      std::sort(near.begin(), near.end(), [](const auto& a, const auto& b) { return a.closeness > b.closeness; });
+      for (const auto& [closeness, place] : near) {
+        if (closeness < screened.floors[q]) break;
+        ++compared;
+        tops[q].offer(distance(q, block, place), block.rows[place]);
+        screened.floors[q] = screen.floor(q, tops[q].worst());
+      }
+      near.clear();
+    }
+    block.screening_pays = 4 * compared < tile * count;
   }
 
   // The allowed rows of a block. A mask is read eight rows at a time, since most of a selective one is zero.
@@ -139,9 +221,10 @@ class Search {
     // One query reads rows one after the other, which hardware prefetchers follow: measured at 1.2 to 3 times the speed
     // of four at a time. Under a mask the next rows lie anywhere, and four at a time miss the caches together.
     const bool is_stream = tile == 1 && request_.allowed == nullptr;
-    for (; !is_stream && i + kTileSide <= count; i += kTileSide) {
+    const bool by_fours = !is_stream || bytes_ <= kShortRowBytes;
+    for (; by_fours && i + kTileSide <= count; i += kTileSide) {
       const void* const four[] = {row(rows[i]), row(rows[i + 1]), row(rows[i + 2]), row(rows[i + 3])};
-      const std::int64_t* const next = i + 2 * kTileSide <= count ? rows + i + kTileSide : nullptr;
+      const std::int64_t* const next = !is_stream && i + 2 * kTileSide <= count ? rows + i + kTileSide : nullptr;
       std::size_t q = 0;
       for (; q + kTileSide <= tile; q += kTileSide) {
         if (next != nullptr) prefetch_part(next, q, tile);
@@ -166,6 +249,23 @@ class Search {
     const std::size_t from = q * bytes_ / tile;
     const std::size_t bytes = end * bytes_ / tile - from;
     for (std::size_t r = 0; r < kTileSide; ++r) prefetch_range(row(next[r]) + from, bytes);
+  }
+
+  float norm_of(const Block& block, std::size_t i) const {
+    return rows_.metric == Metric::kCosine ? block.inverse_norms[i] : 0.0F;
+  }
+
+  float distance(std::size_t q, const Block& block, std::size_t i) const {
+    const float sum = kernel_.single(query(q), row(block.rows[i]), rows_.dim);
+    switch (rows_.metric) {
+      case Metric::kInnerProduct:
+        return -sum;
+      case Metric::kCosine:
+        return cosine_distance(sum, query_inverse_norms_[q], block.inverse_norms[i]);
+      case Metric::kL2:
+        break;
+    }
+    return sum;
   }
 
   // Sums become distances.
@@ -201,13 +301,15 @@ class Search {
   const Kernel& kernel_;
   std::size_t bytes_;
   std::size_t stride_;
+  std::size_t pass_queries_;
   std::size_t block_rows_;
   std::size_t block_count_;
   std::size_t k_;
   std::size_t query_stride_;
-  AlignedBuffer<std::uint8_t> queries_;  // of the tile
+  AlignedBuffer<std::uint8_t> queries_;  // of the pass
+  std::vector<float> query_inverse_norms_;
+  std::optional<Screen> screen_;  // where it pays
   unsigned workers_ = 1;
-  std::array<float, kTileQueries> query_inverse_norms_{};
   std::vector<Block> blocks_;  // one per worker
   std::vector<TopK> tops_;     // worker x query of the tile
   std::vector<Candidate> merged_;

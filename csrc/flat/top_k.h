@@ -25,14 +25,14 @@ class TopK {
  public:
   explicit TopK(std::size_t k) : k_(k) {}
 
-  // A distance that is not a number is kept as +inf, since the order above would not survive it. Among k others it is
-  // never the smaller.
+  // A distance that is not a number is kept as +inf, since the order above would not survive it.
   void offer(float distance, std::int64_t row) {
+    if (heap_.size() == k_ && distance > worst_) return;  // the common case, one comparison
+    const Candidate candidate{std::isnan(distance) ? std::numeric_limits<float>::infinity() : distance, row};
     if (heap_.size() == k_) {
-      if (distance > worst_) return;  // the common case, one comparison
-      replace_worst({distance, row});
+      replace_worst(candidate);
     } else {
-      add({std::isnan(distance) ? std::numeric_limits<float>::infinity() : distance, row});
+      add(candidate);
     }
   }
 
@@ -48,6 +48,9 @@ class TopK {
     }
     for (; i < count; ++i) offer(distances[i], rows[i]);
   }
+
+  // What is farther is not among the k.
+  float worst() const { return heap_.size() < k_ ? std::numeric_limits<float>::infinity() : worst_; }
 
   const std::vector<Candidate>& unordered() const { return heap_; }
   void clear() {

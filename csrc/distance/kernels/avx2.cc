@@ -21,6 +21,9 @@ struct Ymm {
   static constexpr int kTotalled = 1;
   static constexpr int kRowsAtOnce = 2;
   static constexpr int kTileQueries = 2;
+  static constexpr int kPanelRegisters = 2;
+  static constexpr int kPanelRows = 6;
+  using Four = const float*;
 
   AKIDB_INLINE static Reg zero() { return _mm256_setzero_ps(); }
   AKIDB_INLINE static Reg load(const float* p) { return _mm256_loadu_ps(p); }
@@ -35,6 +38,12 @@ struct Ymm {
   AKIDB_INLINE static Reg add(Reg a, Reg b) { return _mm256_add_ps(a, b); }
   AKIDB_INLINE static Reg sub(Reg a, Reg b) { return _mm256_sub_ps(a, b); }
   AKIDB_INLINE static Reg fma(Reg a, Reg b, Reg c) { return _mm256_fmadd_ps(a, b, c); }
+  AKIDB_INLINE static void store(float* p, Reg r) { _mm256_storeu_ps(p, r); }
+  AKIDB_INLINE static Four load_four(const float* p) { return p; }
+  template <int kElement>
+  AKIDB_INLINE static Reg fma_element(Reg a, Four b, Reg c) {
+    return fma(a, _mm256_set1_ps(b[kElement]), c);
+  }
   AKIDB_INLINE static float total(const Reg* r) { return total_of_four(four(*r)); }
 };
 
@@ -118,8 +127,8 @@ struct Products : Byte {
 
 namespace avx2 {
 constexpr Kernels kKernels =
-    table<YmmCodes>(SimdLevel::kAvx2, "avx2", floats<Ymm>(), floats<YmmHalf>(), floats<YmmBFloat>(),
-                    bytes<SquaredDifferences<YmmInt8>, Products<YmmInt8, std::int32_t>>(),
-                    bytes<SquaredDifferences<YmmUint8>, Products<YmmUint8, std::uint32_t>>(), bits<WordBits>());
+    table<YmmCodes, Ymm>(SimdLevel::kAvx2, "avx2", floats<Ymm>(), floats<YmmHalf>(), floats<YmmBFloat>(),
+                         bytes<SquaredDifferences<YmmInt8>, Products<YmmInt8, std::int32_t>>(),
+                         bytes<SquaredDifferences<YmmUint8>, Products<YmmUint8, std::uint32_t>>(), bits<WordBits>());
 }
 }  // namespace akidb

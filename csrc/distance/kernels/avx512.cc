@@ -30,8 +30,8 @@ struct Products : Byte {
 
 namespace avx512 {
 constexpr Kernels kKernels =
-    table<YmmCodes>(SimdLevel::kAvx512, "avx512", floats<Zmm>(), floats<ZmmHalf>(), floats<ZmmBFloat>(),
-                    bytes<SquaredDifferences<ZmmInt8>, Products<ZmmInt8, std::int32_t>>(),
-                    bytes<SquaredDifferences<ZmmUint8>, Products<ZmmUint8, std::uint32_t>>(), bits<WordBits>());
+    table<YmmCodes, Zmm>(SimdLevel::kAvx512, "avx512", floats<Zmm>(), floats<ZmmHalf>(), floats<ZmmBFloat>(),
+                         bytes<SquaredDifferences<ZmmInt8>, Products<ZmmInt8, std::int32_t>>(),
+                         bytes<SquaredDifferences<ZmmUint8>, Products<ZmmUint8, std::uint32_t>>(), bits<WordBits>());
 }
 }  // namespace akidb

@@ -38,8 +38,8 @@ struct CountedBits : Bits {
 
 namespace avx512_vpopcntdq {
 constexpr Kernels kKernels =
-    table<VnniCodes>(SimdLevel::kAvx512Vpopcntdq, "avx512_vpopcntdq", floats<Zmm>(), floats<ZmmHalf>(),
-                     floats<ZmmBFloat>(), bytes<SquaredDifferences<ZmmInt8>, Int8Products>(),
-                     bytes<SquaredDifferences<ZmmUint8>, Uint8Products>(), bits<CountedBits>());
+    table<VnniCodes, Zmm>(SimdLevel::kAvx512Vpopcntdq, "avx512_vpopcntdq", floats<Zmm>(), floats<ZmmHalf>(),
+                          floats<ZmmBFloat>(), bytes<SquaredDifferences<ZmmInt8>, Int8Products>(),
+                          bytes<SquaredDifferences<ZmmUint8>, Uint8Products>(), bits<CountedBits>());
 }
 }  // namespace akidb

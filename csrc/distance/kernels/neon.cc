@@ -41,8 +41,9 @@ struct DifferingBits : QuadUnsigned<Bits, 8> {
 }  // namespace
 
 namespace neon {
-constexpr Kernels kKernels = table<QuadCodes>(SimdLevel::kNeon, "neon", floats<Quad>(), floats<QuadHalf>(),
-                                              floats<QuadBFloat>(), bytes<Int8SquaredDifferences, Int8Products>(),
-                                              bytes<Uint8SquaredDifferences, Uint8Products>(), bits<DifferingBits>());
+constexpr Kernels kKernels =
+    table<QuadCodes, Quad>(SimdLevel::kNeon, "neon", floats<Quad>(), floats<QuadHalf>(), floats<QuadBFloat>(),
+                           bytes<Int8SquaredDifferences, Int8Products>(),
+                           bytes<Uint8SquaredDifferences, Uint8Products>(), bits<DifferingBits>());
 }
 }  // namespace akidb

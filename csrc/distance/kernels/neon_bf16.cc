@@ -6,8 +6,8 @@
 #include "distance/kernels/table.h"
 
 namespace akidb::neon_bf16 {
-constexpr Kernels kKernels =
-    table<DotprodCodes>(SimdLevel::kNeonBf16, "neon_bf16", floats<Quad>(), floats<FhmHalf>(), floats<Bf16BFloat>(),
-                        bytes<DotprodInt8SquaredDifferences, DotprodInt8Products>(),
-                        bytes<DotprodUint8SquaredDifferences, DotprodUint8Products>(), bits<DotprodDifferingBits>());
+constexpr Kernels kKernels = table<DotprodCodes, Quad>(
+    SimdLevel::kNeonBf16, "neon_bf16", floats<Quad>(), floats<FhmHalf>(), floats<Bf16BFloat>(),
+    bytes<DotprodInt8SquaredDifferences, DotprodInt8Products>(),
+    bytes<DotprodUint8SquaredDifferences, DotprodUint8Products>(), bits<DotprodDifferingBits>());
 }

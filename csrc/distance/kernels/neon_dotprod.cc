@@ -5,8 +5,8 @@
 #include "distance/kernels/table.h"
 
 namespace akidb::neon_dotprod {
-constexpr Kernels kKernels =
-    table<DotprodCodes>(SimdLevel::kNeonDotprod, "neon_dotprod", floats<Quad>(), floats<QuadHalf>(),
-                        floats<QuadBFloat>(), bytes<DotprodInt8SquaredDifferences, DotprodInt8Products>(),
-                        bytes<DotprodUint8SquaredDifferences, DotprodUint8Products>(), bits<DotprodDifferingBits>());
+constexpr Kernels kKernels = table<DotprodCodes, Quad>(
+    SimdLevel::kNeonDotprod, "neon_dotprod", floats<Quad>(), floats<QuadHalf>(), floats<QuadBFloat>(),
+    bytes<DotprodInt8SquaredDifferences, DotprodInt8Products>(),
+    bytes<DotprodUint8SquaredDifferences, DotprodUint8Products>(), bits<DotprodDifferingBits>());
 }

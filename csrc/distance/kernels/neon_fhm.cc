@@ -5,8 +5,8 @@
 #include "distance/kernels/table.h"
 
 namespace akidb::neon_fhm {
-constexpr Kernels kKernels =
-    table<DotprodCodes>(SimdLevel::kNeonFhm, "neon_fhm", floats<Quad>(), floats<FhmHalf>(), floats<QuadBFloat>(),
-                        bytes<DotprodInt8SquaredDifferences, DotprodInt8Products>(),
-                        bytes<DotprodUint8SquaredDifferences, DotprodUint8Products>(), bits<DotprodDifferingBits>());
+constexpr Kernels kKernels = table<DotprodCodes, Quad>(
+    SimdLevel::kNeonFhm, "neon_fhm", floats<Quad>(), floats<FhmHalf>(), floats<QuadBFloat>(),
+    bytes<DotprodInt8SquaredDifferences, DotprodInt8Products>(),
+    bytes<DotprodUint8SquaredDifferences, DotprodUint8Products>(), bits<DotprodDifferingBits>());
 }

@@ -18,8 +18,8 @@ struct I8mmCodes : DotprodCodes {
 
 namespace neon_i8mm {
 constexpr Kernels kKernels =
-    table<I8mmCodes>(SimdLevel::kNeonI8mm, "neon_i8mm", floats<Quad>(), floats<FhmHalf>(), floats<Bf16BFloat>(),
-                     bytes<DotprodInt8SquaredDifferences, DotprodInt8Products>(),
-                     bytes<DotprodUint8SquaredDifferences, DotprodUint8Products>(), bits<DotprodDifferingBits>());
+    table<I8mmCodes, Quad>(SimdLevel::kNeonI8mm, "neon_i8mm", floats<Quad>(), floats<FhmHalf>(), floats<Bf16BFloat>(),
+                           bytes<DotprodInt8SquaredDifferences, DotprodInt8Products>(),
+                           bytes<DotprodUint8SquaredDifferences, DotprodUint8Products>(), bits<DotprodDifferingBits>());
 }
 }  // namespace akidb

@@ -21,6 +21,9 @@ struct Quad {
   static constexpr int kTotalled = 1;
   static constexpr int kRowsAtOnce = 2;
   static constexpr int kTileQueries = 4;
+  static constexpr int kPanelRegisters = 2;
+  static constexpr int kPanelRows = 8;
+  using Four = float32x4_t;
 
   AKIDB_INLINE static Reg zero() { return vdupq_n_f32(0.0F); }
   AKIDB_INLINE static Reg load(const float* p) { return vld1q_f32(p); }
@@ -37,6 +40,12 @@ struct Quad {
   AKIDB_INLINE static Reg add(Reg a, Reg b) { return vaddq_f32(a, b); }
   AKIDB_INLINE static Reg sub(Reg a, Reg b) { return vsubq_f32(a, b); }
   AKIDB_INLINE static Reg fma(Reg a, Reg b, Reg c) { return vfmaq_f32(c, a, b); }
+  AKIDB_INLINE static void store(float* p, Reg r) { vst1q_f32(p, r); }
+  AKIDB_INLINE static Four load_four(const float* p) { return vld1q_f32(p); }
+  template <int kElement>
+  AKIDB_INLINE static Reg fma_element(Reg a, Four b, Reg c) {
+    return vfmaq_laneq_f32(c, a, b, kElement);
+  }
   AKIDB_INLINE static float total(const Reg* r) { return vaddvq_f32(*r); }  // FADDP: of neighbours
 };
 

@@ -16,6 +16,9 @@ struct Float {
   static constexpr int kTotalled = 4;
   static constexpr int kRowsAtOnce = 1;
   static constexpr int kTileQueries = 1;
+  static constexpr int kPanelRegisters = 8;
+  static constexpr int kPanelRows = 2;
+  using Four = const float*;
 
   AKIDB_INLINE static Reg zero() { return 0.0F; }
   AKIDB_INLINE static Reg load(const float* p) { return *p; }
@@ -34,6 +37,12 @@ struct Float {
 #else
     return a * b + c;
 #endif
+  }
+  AKIDB_INLINE static void store(float* p, Reg r) { *p = r; }
+  AKIDB_INLINE static Four load_four(const float* p) { return p; }
+  template <int kElement>
+  AKIDB_INLINE static Reg fma_element(Reg a, Four b, Reg c) {
+    return fma(a, b[kElement], c);
   }
   AKIDB_INLINE static float total(const Reg* r) { return (r[0] + r[1]) + (r[2] + r[3]); }
 };
@@ -119,7 +128,7 @@ struct CodeBytes {
 }  // namespace
 
 namespace scalar {
-constexpr Kernels kKernels = table<CodeBytes>(
+constexpr Kernels kKernels = table<CodeBytes, Float>(
     SimdLevel::kScalar, "scalar", floats<Float>(), floats<Half>(), floats<BFloat>(),
     bytes<SquaredDifferences<std::int8_t>, Products<std::int8_t, std::int32_t>>(),
     bytes<SquaredDifferences<std::uint8_t>, Products<std::uint8_t, std::uint32_t>>(), bits<DifferingBits>());

@@ -5,6 +5,7 @@
 #include "distance/kernels/codes.h"
 #include "distance/kernels/floats.h"
 #include "distance/kernels/levels.h"
+#include "distance/kernels/panels.h"
 
 namespace akidb {
 namespace {  // NOLINT(misc-anonymous-namespace-in-header): as in floats.h
@@ -24,11 +25,12 @@ constexpr TypeKernels bits() {
   return {ByteKernel<Differing>::kernel(), {}};
 }
 
-// The types in the order of ElementType; C: registers of codes.
-template <class C>
+// The types in the order of ElementType; C: registers of codes; V: of floats.
+template <class C, class V>
 constexpr Kernels table(SimdLevel level, const char* name, TypeKernels float32, TypeKernels float16,
                         TypeKernels bfloat16, TypeKernels int8, TypeKernels uint8, TypeKernels binary) {
   return {{float32, float16, bfloat16, int8, uint8, binary},
+          Panels<V>::kernel(),
           dot_u8<C>,
           dot_u4<C>,
           dot_u8_batch4<C>,

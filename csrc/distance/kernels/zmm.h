@@ -22,6 +22,9 @@ struct Zmm {
   static constexpr int kTotalled = 1;
   static constexpr int kRowsAtOnce = 4;
   static constexpr int kTileQueries = 4;
+  static constexpr int kPanelRegisters = 2;
+  static constexpr int kPanelRows = 12;
+  using Four = const float*;
 
   AKIDB_INLINE static Reg zero() { return _mm512_setzero_ps(); }
   AKIDB_INLINE static Reg load(const float* p) { return _mm512_loadu_ps(p); }
@@ -36,6 +39,12 @@ struct Zmm {
   AKIDB_INLINE static Reg add(Reg a, Reg b) { return _mm512_add_ps(a, b); }
   AKIDB_INLINE static Reg sub(Reg a, Reg b) { return _mm512_sub_ps(a, b); }
   AKIDB_INLINE static Reg fma(Reg a, Reg b, Reg c) { return _mm512_fmadd_ps(a, b, c); }
+  AKIDB_INLINE static void store(float* p, Reg r) { _mm512_storeu_ps(p, r); }
+  AKIDB_INLINE static Four load_four(const float* p) { return p; }
+  template <int kElement>
+  AKIDB_INLINE static Reg fma_element(Reg a, Four b, Reg c) {
+    return fma(a, _mm512_set1_ps(b[kElement]), c);
+  }
   AKIDB_INLINE static __m256 eight(Reg r) {
     return _mm256_add_ps(_mm512_castps512_ps256(r), _mm512_extractf32x8_ps(r, 1));
   }

@@ -111,9 +111,67 @@ TEST(many_queries_in_tiles_on_many_threads) {
   check_same(oracle(rows, request), run(rows, request));
 }
 
+// Enough queries for a screen, also on many threads, under masks, and in passes of unequal length.
+TEST(many_queries_find_what_each_finds_alone) {
+  constexpr std::size_t kCount = 6007;
+  constexpr std::size_t kQueries = 300;
+  std::mt19937 random(13);
+  std::normal_distribution<float> normal;
+  for (const std::size_t dim : {5, 130}) {
+    for (const float offset : {0.0F, 1000.0F}) {  // far from the origin squares and products cancel
+      std::vector<float> vectors(kCount * dim);
+      for (float& value : vectors) value = offset + normal(random);
+      for (std::size_t row = 7; row < kCount; row += 7) {  // and rows tie, or nearly
+        std::copy_n(vectors.begin() + static_cast<std::ptrdiff_t>((row - 7) * dim), dim,
+                    vectors.begin() + static_cast<std::ptrdiff_t>(row * dim));
+        if (row % 2 == 0) vectors[row * dim] = std::nextafter(vectors[row * dim], 0.0F);
+      }
+      const std::vector<float> queries(vectors.begin(), vectors.begin() + static_cast<std::ptrdiff_t>(kQueries * dim));
+      const std::vector<std::uint8_t> allowed = mask(kCount, 0.5, 14);
+      for (const Metric metric : {Metric::kL2, Metric::kInnerProduct, Metric::kCosine}) {
+        const flat::Rows rows{vectors.data(), nullptr, kCount, dim, metric};
+        for (const std::uint8_t* passing : {static_cast<const std::uint8_t*>(nullptr), allowed.data()}) {
+          flat::Request request{.queries = queries.data(), .query_count = kQueries, .k = 12, .allowed = passing};
+          request.threads = 3;
+          const Answer together = run(rows, request);
+          request.query_count = 1;
+          for (std::size_t q = 0; q < kQueries; q += 11) {
+            request.queries = queries.data() + q * dim;
+            const Answer alone = run(rows, request);
+            for (std::size_t i = 0; i < request.k; ++i) {
+              CHECK_EQ(alone.rows[i], together.rows[q * request.k + i]);
+              CHECK_EQ(alone.distances[i], together.distances[q * request.k + i]);
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(many_queries_find_rows_whose_distance_overflows_last) {
+  constexpr std::size_t kCount = 1000;
+  std::mt19937 random(15);
+  std::vector<float> vectors(kCount * 6);
+  for (float& value : vectors) value = random() % 3 == 0 ? 3e38F : static_cast<float>(random() % 5) - 2.0F;
+  for (const Metric metric : {Metric::kL2, Metric::kInnerProduct, Metric::kCosine}) {
+    const flat::Rows rows{vectors.data(), nullptr, kCount, 6, metric};
+    for (const std::size_t k : {1, 15}) {
+      const Answer together = run(rows, {.queries = vectors.data(), .query_count = 64, .k = k, .threads = 2});
+      for (std::size_t q = 0; q < 64; ++q) {
+        const Answer alone = run(rows, {.queries = vectors.data() + q * 6, .query_count = 1, .k = k});
+        for (std::size_t i = 0; i < k; ++i) {
+          CHECK_EQ(alone.rows[i], together.rows[q * k + i]);
+          CHECK_EQ(alone.distances[i], together.distances[q * k + i]);
+        }
+      }
+    }
+  }
+}
+
 TEST(every_type_of_element_is_searched) {
   constexpr std::size_t kCount = 3001;
-  constexpr std::size_t kQueries = 9;  // two tiles of four and one query beside them
+  constexpr std::size_t kQueries = 41;  // enough for a screen
   std::mt19937 random(12);
   for (const std::size_t dim : {8, 40, 136}) {
     for (std::size_t type = 0; type < kElementTypes; ++type) {
@@ -125,7 +183,8 @@ TEST(every_type_of_element_is_searched) {
       for (const Metric metric : {Metric::kL2, Metric::kCosine, Metric::kInnerProduct}) {
         if (element == ElementType::kBinary && metric != Metric::kL2) continue;
         const flat::Rows rows{bytes.data(), nullptr, kCount, dim, metric, element};
-        for (const std::size_t count : {std::size_t{1}, kQueries}) {
+        // 9: two tiles of four and one query beside them
+        for (const std::size_t count : {std::size_t{1}, std::size_t{9}, kQueries}) {
           const flat::Request request{.queries = queries, .query_count = count, .k = 7, .threads = 2};
           check_same(oracle(rows, request), run(rows, request));
         }
