@@ -49,9 +49,9 @@ def test_simulations_with_an_owner_of_each_shard_are_right() -> None:
     """Batches are lost, late, doubled on their way, nodes differ on who the owner is."""
     received = METRICS.cluster_batches.labels("received")._value
     before = received.get()
-    for seed in range(1000, 1000 + PER_TEST):
+    for seed in range(1000, 1000 + FEW):
         simulate(seed, forwarding=True)
-    assert received.get() > before + 10 * PER_TEST
+    assert received.get() > before + 10 * FEW
 
 
 def test_a_seed_is_the_same_run_again() -> None:
