@@ -40,6 +40,17 @@ def test_the_worked_example_is_what_is_built(heading: str, code_bits: Any) -> No
     assert shown.tobytes() == bytes(graph)
 
 
+@pytest.mark.parametrize(("at", "golden"), [(0, PLAIN), (1, INT8)])
+def test_the_worked_examples_are_the_golden_files(at: int, golden: Path) -> None:
+    dump = re.findall(r"```\n(0000 .*?)```", (ROOT / "docs/formats/index.md").read_text(), re.DOTALL)[at]
+    told = {int(line[:4], 16): bytes.fromhex(line[4:]) for line in dump.splitlines()}
+    data = golden.read_bytes()
+    assert told == {place: data[place : place + 16] for place in told}
+    header = data[: max(place for place in told if place < 0x1000) + 16]
+    assert header == b"".join(told[place] for place in range(0, len(header), 16))
+    assert not any(data[len(header) : 0x1000])
+
+
 @pytest.mark.parametrize("golden", [PLAIN, CODED, PACKED, INT8])
 @pytest.mark.parametrize("opened", [HnswIndex.load, HnswIndex.view])
 def test_the_golden_file_answers_as_on_its_first_day(opened: Callable[[Path], Any], golden: Path) -> None:
