@@ -10,8 +10,6 @@ import asyncio
 import errno
 import os
 import secrets
-import shutil
-import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
@@ -26,6 +24,7 @@ from akidb.storage.object_store import Body, ObjectInfo, Reply, Status
 from akidb.storage.s3_client import S3Options, new_client, send_bodies_at_once
 from akidb.storage.s3_errors import http_time, is_missing_bucket, no_object_lock, refused, status_of, translated
 from akidb.storage.s3_multipart import MULTIPART_BYTES_MIN, content_md5, upload
+from akidb.storage.scratch import scratch
 
 _DELETES_MAX = 1000  # per request, by the S3 interface
 
@@ -155,8 +154,7 @@ class S3Store:
     def _write_temporary(self, data: bytes) -> Path:
         with self._folder_made:
             if self._folder is None:
-                self._folder = Path(tempfile.mkdtemp(prefix="akidb-s3-"))
-                self._stack.callback(shutil.rmtree, self._folder, ignore_errors=True)
+                self._folder = self._stack.enter_context(scratch("s3"))
         path = self._folder / secrets.token_hex(16)
         try:
             path.write_bytes(data)
