@@ -235,7 +235,8 @@ class CacheState:
 @dataclass(frozen=True, slots=True)
 class CollectionInfo:
     """What GET /collections/{name} shows. `lsn` is the figures' log position (of several
-    shards the largest), `bytes` what segments and tail hold."""
+    shards the largest), `bytes` what segments and tail hold, `damaged` the objects whose bytes fail their checks: who
+    needs one of them is refused."""
 
     spec: CollectionSpec
     count: int
@@ -246,6 +247,7 @@ class CollectionInfo:
     version: int
     compaction: CompactionState = CompactionState()
     cache: CacheState = CacheState()
+    damaged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

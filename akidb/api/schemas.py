@@ -263,6 +263,8 @@ class CollectionDescription(Struct):
     payload_schema: dict[str, Any] | None = None
     shard_count: int = 1
     replication: int = 1
+    status: Literal["ok", "degraded"] = "ok"
+    damaged: list[str] = []
 
 
 class CollectionList(Struct):

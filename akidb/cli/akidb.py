@@ -6,6 +6,7 @@ import click
 
 from akidb import __version__
 from akidb.cli.doctor import doctor
+from akidb.cli.fsck import fsck
 from akidb.cli.store import store
 
 
@@ -16,6 +17,7 @@ def main() -> None:
 
 
 main.add_command(doctor)
+main.add_command(fsck)
 main.add_command(store)
 
 if __name__ == "__main__":

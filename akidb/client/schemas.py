@@ -123,6 +123,7 @@ class CollectionDescription(msgspec.Struct):
     cache: Cache = msgspec.field(default_factory=Cache)
     payload_schema: dict[str, Any] | None = None
     shard_count: int = 1
+    damaged: list[str] = []
 
     def info(self) -> CollectionInfo:
         index = IndexParams(**{name: getattr(self.index, name) for name in INDEX_FIELDS})
@@ -140,6 +141,7 @@ class CollectionDescription(msgspec.Struct):
             version=self.version,
             compaction=CompactionState(**msgspec.structs.asdict(self.compaction)),
             cache=self.cache.state(),
+            damaged=tuple(self.damaged),
         )
 
 

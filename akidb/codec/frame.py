@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 from uuid import UUID
@@ -64,9 +64,10 @@ CRC_STEP = 1 << 20
 """Work that holds the GIL is done in pieces of this size, so that other threads get their turn between two of them."""
 
 
-def crc32c(*parts: Buffer) -> int:
-    """CRC-32C (Castagnoli, RFC 3720 appendix B.4) of the parts as one text; without copying them."""
-    crc = 0
+def crc32c(*parts: Buffer, after: int = 0) -> int:
+    """CRC-32C (Castagnoli, RFC 3720 appendix B.4) of the parts as one text, that of checksum `after` being before them;
+    without copying them."""
+    crc = after
     for part in parts:
         if type(part) is bytes and len(part) <= CRC_STEP:
             crc = google_crc32c.extend(crc, part)
@@ -91,11 +92,33 @@ def _join(parts: Sequence[Buffer], length: int) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """An opened object: its identity and views of its sections, without copies."""
+    """An opened object: its identity and views of its sections, without copies; `checksums` are those that were put
+    into it, by section."""
 
     kind: int
     uuid: UUID
     sections: Mapping[str, memoryview]
+    checksums: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where a section lies in the object, and the CRC-32C of its bytes."""
+
+    name: str
+    offset: int
+    size: int
+    crc: int
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """What header and directory tell; `offset` is the directory's own."""
+
+    kind: int
+    uuid: UUID
+    offset: int
+    entries: Sequence[Entry]
 
 
 def encode(
@@ -134,18 +157,40 @@ def decode(data: Buffer, *, kind: int, name: str, verify: bool | Collection[str]
         CorruptionError: anything does not fit; a newer major or an unknown must-understand bit says so.
     """
     view = memoryview(data).cast("B")
+    directory = read_directory(lambda start, end: view[start:end], len(view), kind=kind, name=name)
+    sections: dict[str, memoryview] = {}
+    end = HEADER.size
+    for entry in directory.entries:
+        body = view[entry.offset : entry.offset + entry.size]
+        if verify is True and any(view[end : entry.offset]):
+            raise CorruptionError(f"object {name}: the padding before section {entry.name} is not zero")
+        if (verify if isinstance(verify, bool) else entry.name in verify) and crc32c(body) != entry.crc:
+            raise unlike_checksum(name, entry.name)
+        sections[entry.name] = body
+        end = entry.offset + entry.size
+    if verify is True and any(view[end : directory.offset]):
+        raise CorruptionError(f"object {name}: the padding before the directory is not zero")
+    return Frame(directory.kind, directory.uuid, sections, {entry.name: entry.crc for entry in directory.entries})
+
+
+def unlike_checksum(name: str, section: str) -> CorruptionError:
+    """Says that a section of an object is not what was put there."""
+    return CorruptionError(f"object {name}: section {section} fails its checksum")
+
+
+def read_directory(read: Callable[[int, int], Buffer], length: int, *, kind: int, name: str) -> Directory:
+    """The directory of an object of `length` bytes, of which `read(start, end)` gives some. Raises as `decode`."""
 
     def bad(what: str) -> CorruptionError:
         return CorruptionError(f"object {name}: {what}")
 
-    if len(view) < HEADER.size:
-        raise bad(f"{len(view)} bytes are too few for a header")
-    magic, got_kind, major, _minor, must, length, at, raw_uuid, count, dir_crc, _, head_crc = HEADER.unpack(
-        view[: HEADER.size]
-    )
+    if length < HEADER.size:
+        raise bad(f"{length} bytes are too few for a header")
+    head = memoryview(read(0, HEADER.size))
+    magic, got_kind, major, _minor, must, told, at, raw_uuid, count, dir_crc, _, head_crc = HEADER.unpack(head)
     if magic != MAGIC:
         raise bad("it is not an AkiDB object (wrong magic)")
-    if crc32c(view[:60]) != head_crc:
+    if crc32c(head[:60]) != head_crc:
         raise bad("the header fails its checksum")
     if major != MAJOR or must & ~_KNOWN:
         raise CorruptionError(
@@ -155,25 +200,18 @@ def decode(data: Buffer, *, kind: int, name: str, verify: bool | Collection[str]
         )
     if got_kind != kind:
         raise bad(f"kind is {got_kind}, expected {kind}")
-    if length != len(view) or at + count * ENTRY.size != length:
-        raise bad(f"length is {len(view)}, the header says {length}")
-    directory = view[at:length]
+    if told != length or at + count * ENTRY.size != length:
+        raise bad(f"length is {length}, the header says {told}")
+    directory = read(at, length)
     if crc32c(directory) != dir_crc:
         raise bad("the section directory fails its checksum")
-    sections: dict[str, memoryview] = {}
+    entries: dict[str, Entry] = {}
     end = HEADER.size
     for i in range(count):
         raw, offset, size, crc, _ = ENTRY.unpack_from(directory, i * ENTRY.size)
         section = raw.rstrip(b"\0").decode("ascii", "replace")
-        if offset < end or offset + size > at or section in sections:
+        if offset < end or offset + size > at or section in entries:
             raise bad(f"section {section} lies outside the object or over another")
-        body = view[offset : offset + size]
-        if verify is True and any(view[end:offset]):
-            raise bad(f"the padding before section {section} is not zero")
-        if (verify if isinstance(verify, bool) else section in verify) and crc32c(body) != crc:
-            raise bad(f"section {section} fails its checksum")
-        sections[section] = body
+        entries[section] = Entry(section, offset, size, crc)
         end = offset + size
-    if verify is True and any(view[end:at]):
-        raise bad("the padding before the directory is not zero")
-    return Frame(got_kind, UUID(bytes=raw_uuid), sections)
+    return Directory(got_kind, UUID(bytes=raw_uuid), at, list(entries.values()))

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
@@ -24,10 +24,11 @@ from akidb.collection.outcome import together
 from akidb.collection.points import check_target_recall, check_values, refuse
 from akidb.collection.prepared import PreparedSearch
 from akidb.collection.routing import route
+from akidb.collection.scrubbing import Scrubbing
 from akidb.collection.shard import Shard
 from akidb.collection.snapshots import Snapshots
 from akidb.collection.writes import Writes
-from akidb.errors import AkiDBError, ReadOnlyError
+from akidb.errors import AkiDBError, CorruptionError, ReadOnlyError
 from akidb.filter import Filter
 from akidb.manifest import Head
 from akidb.query import SearchQuery, Snapshot
@@ -64,6 +65,7 @@ class Collection(Writes):
         self.uuid = uuid
         """What tells it from an earlier collection of its name."""
         self._followers = tuple(Follower(shard) for shard in shards) if read_only else ()
+        self._scrubbing = Scrubbing(shards, 86_400 * self._settings.storage.verify_interval_days)
         self._caching = Caching(shards)
         self._caching.begin()
         self._looked_at_spec = time.monotonic()
@@ -85,11 +87,12 @@ class Collection(Writes):
 
     @property
     def background_error(self) -> AkiDBError | None:
-        """Why folding, graph building or following others does not get on, if it does not."""
+        """What is damaged, or why folding, graph building or following others does not get on."""
         errors = (work.last_error for work in self._background())
         return next((error for error in errors if error is not None), None)
 
-    def _background(self) -> Iterator[Maintenance | Follower]:
+    def _background(self) -> Iterator[Maintenance | Follower | Scrubbing]:
+        yield self._scrubbing
         yield from self._followers
         yield from (writer.maintenance for writer in self.writers if writer.maintenance is not None)
 
@@ -99,7 +102,8 @@ class Collection(Writes):
         """Points in the order of `ids`; None where there is none."""
         names = await self._checked_ids(ids)
         routed = route(names, len(self.shards))
-        snapshots = await self._snapshots_of([number for number, _ in routed], consistency, _read_deadline())
+        asked = {number: [names[i] for i in places.tolist()] for number, places in routed}
+        snapshots = await self._snapshots_of(list(asked), consistency, _read_deadline(), asked, with_vector)
 
         def fetch() -> list[Point | None]:
             found: list[Point | None] = [None] * len(names)
@@ -187,7 +191,8 @@ class Collection(Writes):
         deadline = time.monotonic() + timeout_ms / 1000
         checked = [self._checked(search, i) for i, search in enumerate(queries)]
         limits = self._settings.query
-        return PreparedSearch(checked, deadline, limits.max_parallel_segments if limits.parallel_segments else 1)
+        max_parallel = limits.max_parallel_segments if limits.parallel_segments else 1
+        return PreparedSearch(checked, deadline, max_parallel, self._scrubbing.doubt)
 
     def _checked(self, search: SearchQuery, position: int) -> SearchQuery:
         loc = ("queries", position)
@@ -212,9 +217,11 @@ class Collection(Writes):
         return replace(search, vector=vector)
 
     async def count(self, filter: Filter | None = None, *, consistency: Consistency | None = None) -> int:
-        snapshot = await self.snapshot(consistency)
+        numbers = range(len(self.shards))
+        asked = dict.fromkeys(numbers)
+        snapshot = query.side_by_side(await self._snapshots_of(numbers, consistency, _read_deadline(), asked))
         if filter is None:
-            return snapshot.live_rows
+            return query.count(snapshot)
         return await self._in_thread(lambda: query.count(snapshot, filter))
 
     async def scroll(
@@ -255,6 +262,7 @@ class Collection(Writes):
             version=max(state.head.version for state in states),
             compaction=CompactionState.of([writer.compaction_state() for writer in self.writers]),
             cache=await self._caching.state(),
+            damaged=self._scrubbing.damaged,
         )
 
     @property
@@ -352,16 +360,42 @@ class Collection(Writes):
         return query.side_by_side(await self._snapshots_of(range(len(self.shards)), consistency, until))
 
     async def _snapshots_of(
-        self, numbers: Sequence[int], consistency: Consistency | None, deadline: float
+        self,
+        numbers: Sequence[int],
+        consistency: Consistency | None,
+        deadline: float,
+        asked: Mapping[int, Sequence[str] | None] | None = None,
+        with_vector: bool = True,
     ) -> list[Snapshot]:
-        """What each of these shards has to say to a read."""
+        """What each of these shards has to say to a read; to one of some ids, or (None) a count, that is `asked` of
+        shards, without their segments where these are not here."""
         wanted = consistency or self._default_consistency()
+        if asked is not None and wanted.as_of is None and not self.is_warm:
+            remote = await self._snapshots_remote(asked, wanted, deadline, with_vector)
+            here = [number for number in numbers if remote[number] is None]
+            rest = iter(await self._snapshots_of(here, wanted, deadline) if here else [])
+            return [remote[number] or next(rest) for number in numbers]
         await self._catch_up(wanted, deadline, numbers)
         self._refuse_closed()
         if wanted.as_of is not None:
             kept = await self._kept.opened(wanted.as_of, wanted, deadline)
             return [kept.snapshot(self.spec)]
         return [self.shards[number].state.snapshot() for number in numbers]
+
+    async def _snapshots_remote(
+        self, asked: Mapping[int, Sequence[str] | None], wanted: Consistency, deadline: float, with_vector: bool
+    ) -> dict[int, Snapshot | None]:
+        self._refuse_closed()
+        lsns = self._wanted(wanted)
+        found = await together(
+            [
+                self.shards[number].snapshot_remote(
+                    ids, wanted, deadline=deadline, wanted=lsns[number], with_vector=with_vector
+                )
+                for number, ids in asked.items()
+            ]
+        )
+        return dict(zip(asked, found, strict=True))
 
     async def _catch_up(self, consistency: Consistency, deadline: float, numbers: Sequence[int]) -> None:
         self._refuse_closed()
@@ -397,7 +431,11 @@ class Collection(Writes):
     async def _in_thread(self, work: Callable[[], T]) -> T:
         """Runs `work` off the event loop, inside the caller's span."""
         workers = self.shards[0].workers
-        return await workers.run(workers.search, partial(copy_context().run, work))
+        try:
+            return await workers.run(workers.search, partial(copy_context().run, work))
+        except CorruptionError as damage:
+            self._scrubbing.doubt(damage)
+            raise
 
     def _default_consistency(self) -> Consistency:
         return Consistency(self._settings.query.consistency)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,6 +23,7 @@ from akidb.collection.state import LiveSegment
 from akidb.index import GraphPart
 from akidb.manifest import DELETES, Head, SegmentRef, object_key
 from akidb.segment import Mask, Rows, Segment, Source, encode_deletes
+from akidb.storage.scratch import scratch
 from akidb.types import VectorArray
 
 FAN_IN = 4
@@ -108,8 +108,8 @@ async def compact(shard: Shard, chosen: Sequence[LiveSegment], build: BuildGraph
     """
     epoch = shard.state.head.gc_epoch
     inputs = [await _input(shard, segment) for segment in chosen]
-    with tempfile.TemporaryDirectory(prefix="akidb-merge-") as scratch:
-        written = await _write(shard, inputs, build, Path(scratch), epoch)
+    with scratch("merge") as folder:
+        written = await _write(shard, inputs, build, folder, epoch)
         async with committing:
             return await _commit(shard, inputs, written, epoch)
 
@@ -121,26 +121,24 @@ async def _input(shard: Shard, segment: LiveSegment) -> _Input:
 
 
 async def _live(shard: Shard, ref: SegmentRef, reader: Segment) -> Mask:
-    live = await shard.read_deletes(ref, reader)
+    live = await shard.opener.deletes(ref, reader)
     return np.ones(reader.rows, np.bool_) if live is None else live
 
 
-async def _write(
-    shard: Shard, inputs: Sequence[_Input], build: BuildGraph, scratch: Path, epoch: int
-) -> Written | None:
+async def _write(shard: Shard, inputs: Sequence[_Input], build: BuildGraph, folder: Path, epoch: int) -> Written | None:
     """The merged segment's file, None where no row is left."""
     rows = sum(len(each.rows) for each in inputs)
     if not rows:
         return None
     lsn_max = max(each.ref.lsn_max for each in inputs)
-    plain = await write(shard, [Source(each.reader, each.mask()) for each in inputs], lsn_max, scratch, epoch)
+    plain = await write(shard, [Source(each.reader, each.mask()) for each in inputs], lsn_max, folder, epoch)
     if not shard.spec.index.wants_graph(rows):
         return plain
     merged = await shard.workers.run(
         shard.workers.background, lambda: Segment.open(plain.path, name=plain.ref.key, verify=False)
     )
     graph = await build(merged.vectors, [GraphPart(each.graph, each.mask()) for each in inputs])
-    written = await write(shard, [Source(merged, None)], lsn_max, scratch, epoch, graph)
+    written = await write(shard, [Source(merged, None)], lsn_max, folder, epoch, graph)
     await asyncio.to_thread(plain.path.unlink)
     return written
 
@@ -163,7 +161,7 @@ async def _commit(shard: Shard, inputs: Sequence[_Input], written: Written | Non
     if named is None:
         await shard.refresh()
         return False
-    merged = None if named.new is None else await shard.open_segment(named.new)
+    merged = None if named.new is None else await shard.opener.segment(named.new)
     async with shard.changing:
         ours, head = _compacted(state.head, named.inputs, named.new), named.head
         if shard.state is state and ours is not None and (ours.folded, ours.segments) == (head.folded, head.segments):

@@ -52,6 +52,8 @@ class Conditions:
     def check(self, snapshot: Snapshot) -> None:
         """Raises ConflictError naming the points that have another version: `point_exists` if the first of them was
         to be absent, else `version_mismatch`; NotFoundError `point_not_found` if one must be there and is not."""
+        if self.present:  # what is patched is read: where that fails, before the slot is taken
+            query.fetch(snapshot, self.ids)
         versions = query.versions(snapshot, self.ids)
         if self.present and not versions.all():
             missing = self.ids[int(np.argmin(versions))]

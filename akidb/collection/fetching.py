@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextvars import Context
 
-from akidb.errors import AkiDBError, DeadlineExceededError, UnavailableError
+from akidb.errors import AkiDBError, CorruptionError, DeadlineExceededError, UnavailableError
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +29,8 @@ class Fetching:
         self._background: asyncio.Task[None] | None = None
         self._fetching: asyncio.Future[None] | None = None
         self._closed = False
+        self.damage: CorruptionError | None = None
+        """Why they could not be fetched, if it is that."""
         self.answered = asyncio.Event()
         """To be set by the first search."""
 
@@ -71,6 +73,8 @@ class Fetching:
             raise DeadlineExceededError(message, code="warming")
         if self._fetching.cancelled():
             raise UnavailableError("the connection is closed", code="closing")
+        failed = self._fetching.exception()
+        self.damage = failed if isinstance(failed, CorruptionError) else None
         self._fetching.result()
 
     async def close(self) -> None:

@@ -6,18 +6,20 @@ Nothing a reader sees changes by it. A node that dies anywhere in between leaves
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from uuid import UUID, uuid4
 
+import numpy as np
+
 from akidb.collection.requests import put_requests
 from akidb.collection.shard import Shard
 from akidb.collection.state import Frozen, LiveSegment
 from akidb.manifest import DELETES, EPOCHS_OPEN, SEGMENTS, Head, Pin, RequestsRef, SegmentRef, before_revert, object_key
-from akidb.segment import Mask, Source, encode_deletes, write_segment
+from akidb.segment import ID_REGIONS, Mask, Segment, Source, encode_deletes, verify_vectors, write_segment
+from akidb.storage.scratch import scratch
 from akidb.types import CollectionSpec
 from akidb.wal import collect
 
@@ -39,6 +41,7 @@ async def fold(shard: Shard, spared: Container[UUID] = ()) -> bool:
 
     Raises:
         UnavailableError, StorageFullError: the store; the tail stays in memory and in the log, the next fold takes it.
+        CorruptionError: a segment that the tail's meaning depends on is damaged.
     """
     async with shard.changing:
         state = shard.state.oldest
@@ -51,8 +54,9 @@ async def fold(shard: Shard, spared: Container[UUID] = ()) -> bool:
     sources = [Source(view, view.live) for view in frozen.views]
     sources += [Source(segment.reader, live) for segment, live, _ in absorbed]
     rows = sum(view.live_rows for view in frozen.views) + sum(live_rows for _, _, live_rows in absorbed)
-    with tempfile.TemporaryDirectory(prefix="akidb-fold-") as scratch:
-        written = await write(shard, sources, frozen.folded - 1, Path(scratch), epoch) if rows else None
+    await shard.workers.run(shard.workers.background, partial(_verify, frozen, kept))
+    with scratch("fold") as folder:
+        written = await write(shard, sources, frozen.folded - 1, folder, epoch) if rows else None
         async with shard.store.lock(shard.prefix, exclusive=False):
             refs = await _put_deletes(shard, kept, epoch)
             requests = await put_requests(
@@ -65,7 +69,7 @@ async def fold(shard: Shard, spared: Container[UUID] = ()) -> bool:
     if head is None:
         await shard.refresh()
         return False
-    new = None if written is None else await shard.open_segment(written.ref)
+    new = None if written is None else await shard.opener.segment(written.ref)
     async with shard.changing:
         if shard.state is state:
             await shard.change(partial(state.install_fold, head, refs, frozen, new, requests), rows=state.touched)
@@ -80,19 +84,31 @@ def choose_absorbed(
     """Small segments that the fold rewrites: smallest first, as long as each is no larger than all before it together.
 
     So sizes double, and single upserts do not make thousands of segments. Those with a graph are left to compaction,
-    which reuses it, unless no row of them lives; so are those in `spared`, which it is at work on.
+    which reuses it, unless no row of them lives; so are those in `spared`, which it is at work on, and damaged ones.
     """
     total = sum(view.live_rows for view in frozen.views)
     rows_max = target_bytes // (4 * spec.dim)
     chosen = []
     for entry in sorted(frozen.segments, key=lambda entry: entry[2]):
         segment, _, live_rows = entry
-        if segment.ref.uuid in spared or (segment.ref.has_graph and live_rows):
+        if segment.ref.uuid in spared or (segment.ref.has_graph and live_rows) or segment.reader.damage is not None:
             continue
         if total + live_rows <= rows_max and live_rows <= total:
             chosen.append(entry)
             total += live_rows
     return chosen
+
+
+def _verify(frozen: Frozen, kept: Sequence[tuple[LiveSegment, Mask, int]]) -> None:
+    """What is put below fresh checksums without being written from the segments themselves: which rows of them died was
+    told by their ids, and patches took vectors over. Raises CorruptionError."""
+    for segment, _, _ in kept:
+        segment.reader.verify(ID_REGIONS)
+    rows: dict[Segment, list[int]] = {}
+    for copied in frozen.copied:
+        rows.setdefault(copied.reader, []).append(copied.row)
+    for reader, some in rows.items():
+        verify_vectors(reader, np.array(some, np.int64))
 
 
 def _folded(
@@ -144,12 +160,12 @@ async def _put_before(shard: Shard, frozen: Frozen) -> list[Pin]:
 
 
 async def write(
-    shard: Shard, sources: Sequence[Source], lsn_max: int, scratch: Path, epoch: int, graph: memoryview | None = None
+    shard: Shard, sources: Sequence[Source], lsn_max: int, folder: Path, epoch: int, graph: memoryview | None = None
 ) -> Written:
     """Writes one segment file of the live rows of `sources`, in the background threads; `epoch` is HEAD's gc_epoch
     when the work began."""
     uuid = uuid4()
-    path = scratch / str(uuid)
+    path = folder / str(uuid)
     stats = await shard.workers.run(
         shard.workers.background,
         lambda: write_segment(path, uuid=uuid, spec=shard.spec, sources=sources, graph=graph),
@@ -187,8 +203,8 @@ async def add_graph(shard: Shard, segment: LiveSegment, graph: memoryview) -> bo
     """Puts a copy of the segment with its graph and names it in HEAD. False if it was folded away meanwhile."""
     state, old = shard.state, segment.ref.uuid
     epoch = state.head.gc_epoch
-    with tempfile.TemporaryDirectory(prefix="akidb-graph-") as scratch:
-        written = await write(shard, [Source(segment.reader, None)], segment.ref.lsn_max, Path(scratch), epoch, graph)
+    with scratch("graph") as folder:
+        written = await write(shard, [Source(segment.reader, None)], segment.ref.lsn_max, folder, epoch, graph)
         async with shard.store.lock(shard.prefix, exclusive=False):
             await shard.store.put(written.ref.key, written.path)
             head = await shard.heads.swap(
@@ -197,7 +213,7 @@ async def add_graph(shard: Shard, segment: LiveSegment, graph: memoryview) -> bo
     if head is None:
         await shard.refresh()
         return False
-    reader = (await shard.open_segment(written.ref)).reader
+    reader = (await shard.opener.segment(written.ref)).reader
     async with shard.changing:
         ours = _with_graph(state.head, old, written.ref)
         if shard.state is state and ours is not None and (ours.folded, ours.segments) == (head.folded, head.segments):

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -24,7 +23,8 @@ from akidb.collection.fold import add_graph, collect_garbage, fold
 from akidb.collection.lease import Lease
 from akidb.collection.shard import Shard
 from akidb.collection.state import LiveSegment
-from akidb.errors import AkiDBError, DeadlineExceededError, UnavailableError
+from akidb.collection.workers import give_way
+from akidb.errors import AkiDBError, CorruptionError, DeadlineExceededError, UnavailableError
 from akidb.index import GraphPart, build_graph
 from akidb.telemetry.metrics import METRICS
 from akidb.types import CompactionState, IndexState, VectorArray
@@ -138,6 +138,8 @@ class Maintenance:
             except Exception as failed:  # whatever it was: nobody else would try again
                 if self._stop_build.is_set():
                     return
+                if isinstance(failed, CorruptionError):
+                    self._shard.on_damage(failed)
                 if name not in self._errors:
                     report(f"{name} of collection {self._shard.spec.name}", failed)
                 self._errors[name] = as_error(failed)
@@ -253,6 +255,7 @@ class Maintenance:
             parts = []
             if segment.built_with(shard.spec.index):  # other codes beside the same links
                 parts.append(GraphPart(reader.regions["graph"], np.ones(reader.rows, np.bool_)))
+            await shard.workers.run(shard.workers.background, reader.verify)  # minutes before its copy is written
             graph = await self._graph(reader.vectors, parts, self._count_built)
             async with self._committing:
                 added = await add_graph(shard, segment, graph)
@@ -269,7 +272,8 @@ class Maintenance:
         segments = self._shard.state.segments
         if self._shard.state.reverted_at:
             return []
-        chosen = compaction.choose([segment.ref for segment in segments], self._target_bytes)
+        sound = [segment.ref for segment in segments if segment.reader.damage is None]
+        chosen = compaction.choose(sound, self._target_bytes)
         return [segment for segment in segments if segment.ref in chosen]
 
     @property
@@ -424,9 +428,7 @@ async def _in_thread_of_its_own(call: Callable[[], memoryview]) -> memoryview:
 
     def run() -> None:
         result, error = None, None
-        if sys.platform == "linux":  # elsewhere priorities are of processes
-            with contextlib.suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BUILD_NICENESS)
+        give_way(BUILD_NICENESS)
         try:
             result = call()
         except BaseException as failed:

@@ -1,7 +1,8 @@
 """A shard whose segments are still in the bucket: HEAD and the log's tail are known, searches read segments by ranges.
 
 What is written to the tail hides the rows of the same ids below it, and that is all that answering a search needs. For
-everything else the segments are fetched and the shard goes on as one of this machine.
+everything else the segments are fetched and the shard goes on as one of this machine. Gets and counts need the rows'
+ids besides, which `akidb.query.sparse` reads.
 """
 
 from __future__ import annotations
@@ -9,32 +10,46 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
+from typing import TypeVar
+
+import numpy as np
 
 from akidb.collection.state import LiveSegment, ShardState
 from akidb.errors import CorruptionError
+from akidb.filter import Filter
 from akidb.manifest import Head, HeadStore, SegmentRef
 from akidb.query import (
     GoneError,
+    Part,
     RemoteSegment,
     SearchQuery,
+    Snapshot,
+    SparseSegment,
     execute,
+    matching_rows,
     merged,
     read_directory,
     search_remote,
 )
 from akidb.query.remote import Runner
-from akidb.segment import Mask, decode_deletes
+from akidb.segment import Mask, Rows, decode_deletes
 from akidb.storage.object_store import ObjectStore
 from akidb.types import CollectionSpec, ScoredPoint
 from akidb.wal import Log, Patch, Revert, Slot
 from akidb.wal.log import check_chain
 
+T = TypeVar("T")
+
 HEAD_SECS = 10.0
 """How old HEAD may be while searches go by it: then one looks whether the tail was folded."""
 
 _TRIES = 3
+
+MATCHES_MAX = 256
+"""Rows that a filtered search reads one by one, each with the 64 KiB around it; for more it waits for the segments."""
 
 
 class _NeedsSegmentsError(Exception):
@@ -60,6 +75,7 @@ class RemoteShard:
         self._open_whole = open_whole
         self._following = asyncio.Lock()
         self._segments: dict[SegmentRef, asyncio.Task[RemoteSegment | None]] = {}
+        self._sparse: dict[SegmentRef, asyncio.Task[SparseSegment]] = {}
         self._take(head)
 
     def _take(self, head: Head) -> None:
@@ -73,6 +89,12 @@ class RemoteShard:
         self._beyond_us = False
         kept = {ref: task for ref, task in self._segments.items() if ref in head.segments and _is_remote(task)}
         self._segments = kept
+        self._sparse = {ref: task for ref, task in self._sparse.items() if ref in kept}
+
+    async def renew(self) -> None:
+        """Begins anew from the same HEAD: a segment that was open has another file now."""
+        async with self._following:
+            self._take(self.head)
 
     async def search(
         self,
@@ -87,9 +109,56 @@ class RemoteShard:
         Raises:
             CorruptionError, UnavailableError: what could not be read.
         """
+        return await self._asked(lambda: self._search(queries, follow, deadline, run))
+
+    async def search_filtered(
+        self,
+        queries: Sequence[SearchQuery],
+        follow: Callable[[], Awaitable[None]],
+        *,
+        deadline: float,
+        run: Runner,
+    ) -> list[list[ScoredPoint]] | None:
+        """The exact answers where few rows match, which are then read, with all that is in the log after `follow`; None
+        and raises as `search`, and StorageFullError."""
+
+        async def ask() -> list[list[ScoredPoint]]:
+            known, hidden, sparse = await self._opened(follow)
+            parts = [await self._part(each, list(hidden), run) for each in sparse]
+            filters = {query.filter for query in queries}
+            rows = [await run(partial(_matching, part, filters)) for part in parts]
+            if sum(map(len, rows)) > MATCHES_MAX:
+                raise _NeedsSegmentsError
+            await asyncio.gather(*(each.load(some, vectors=True) for each, some in zip(sparse, rows, strict=True)))
+            snapshot = Snapshot((*known.parts, *parts), known.lsns, self.spec)
+            exact = [replace(query, exact=True) for query in queries]
+            return await run(partial(execute, snapshot, exact, deadline=deadline))
+
+        return await self._asked(ask)
+
+    async def snapshot(
+        self, ids: Sequence[str] | None, follow: Callable[[], Awaitable[None]], *, run: Runner, with_vector: bool = True
+    ) -> Snapshot | None:
+        """The points of these ids, or where None of all ids everything but vectors and payloads, with all that is in
+        the log after `follow`; None and raises as `search`, and StorageFullError."""
+
+        async def ask() -> Snapshot:
+            known, hidden, sparse = await self._opened(follow)
+            killed = list(hidden) if ids is None else [id_ for id_ in ids if id_ in hidden]
+            parts = [await self._part(each, killed, run) for each in sparse]
+            wanted = [id_ for id_ in ids or () if id_ not in hidden]
+            rows = [await run(partial(each.segment.find, wanted)) for each in sparse]
+            live = [some[part.is_live(some)] for part, some in zip(parts, rows, strict=True)]
+            loading = (each.load(some, vectors=with_vector) for each, some in zip(sparse, live, strict=True))
+            await asyncio.gather(*loading)
+            return Snapshot((*known.parts, *parts), known.lsns, self.spec)
+
+        return await self._asked(ask)
+
+    async def _asked(self, ask: Callable[[], Awaitable[T | None]]) -> T | None:
         for attempt in range(_TRIES):
             try:
-                return await self._search(queries, follow, deadline, run)
+                return await ask()
             except _NeedsSegmentsError:
                 return None
             except GoneError:
@@ -97,6 +166,32 @@ class RemoteShard:
                     raise
                 await self._look_at_head()
         raise AssertionError("the loop returns or raises")
+
+    async def _opened(self, follow: Callable[[], Awaitable[None]]) -> tuple[Snapshot, set[str], list[SparseSegment]]:
+        """What is here, the ids that it hides in the segments that are not, and these."""
+        head = self.head
+        following = asyncio.ensure_future(follow())
+        try:
+            opened = await asyncio.gather(*(self._segment(ref) for ref in head.segments))
+            sparse = await asyncio.gather(*(self._sparse_of(each) for each in opened if each is not None))
+            await following
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+        if self.head is not head:
+            return await self._opened(_nothing)
+        return self.state.snapshot(), self._hidden.copy(), sparse
+
+    async def _part(self, sparse: SparseSegment, hidden: Sequence[str], run: Runner) -> Part:
+        live = LiveSegment(sparse.ref, sparse.segment, None if sparse.live is None else sparse.live.copy())
+        await run(partial(live.kill, hidden))
+        return live.part()
+
+    async def _sparse_of(self, segment: RemoteSegment) -> SparseSegment:
+        task = self._sparse.get(segment.ref)
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+            task = self._sparse[segment.ref] = asyncio.create_task(SparseSegment.open(self._store, segment))
+        return await asyncio.shield(task)
 
     async def _search(
         self,
@@ -209,7 +304,7 @@ class RemoteShard:
             self._take(head)
 
     async def close(self) -> None:
-        tasks = list(self._segments.values())
+        tasks = [*self._segments.values(), *self._sparse.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -217,6 +312,11 @@ class RemoteShard:
 
 def _is_remote(task: asyncio.Task[RemoteSegment | None]) -> bool:
     return task.done() and not task.cancelled() and task.exception() is None and task.result() is not None
+
+
+def _matching(part: Part, filters: Iterable[Filter | None]) -> Rows:
+    """The live rows that match any of the filters."""
+    return np.unique(np.concatenate([matching_rows(part, filter) for filter in filters]))
 
 
 async def _nothing() -> None:

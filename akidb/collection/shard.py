@@ -17,17 +17,17 @@ from uuid import UUID
 
 from akidb.collection.fetching import Fetching
 from akidb.collection.freshness import suffices
+from akidb.collection.opening import Opener
 from akidb.collection.pinned import Pinned
 from akidb.collection.polling import Polling
 from akidb.collection.remote import RemoteShard
 from akidb.collection.requests import open_requests
-from akidb.collection.state import LiveSegment, ShardState
+from akidb.collection.state import ShardState
 from akidb.collection.workers import Workers, to_the_end
 from akidb.config import Settings
 from akidb.errors import AkiDBError, CorruptionError, DeadlineExceededError, NotFoundError, UnavailableError
-from akidb.manifest import Head, HeadStore, SegmentRef
+from akidb.manifest import Head, HeadStore
 from akidb.query import SearchQuery, Snapshot, serves
-from akidb.segment import Mask, Segment, decode_deletes
 from akidb.storage.object_store import ObjectStore
 from akidb.telemetry.tracing import span
 from akidb.types import CollectionSpec, Consistency, Lsn, ScoredPoint
@@ -37,8 +37,6 @@ T = TypeVar("T")
 
 INLINE_ROWS = 512
 """Slots with more rows than this are applied in a thread: it takes longer than the event loop may stand still."""
-
-OPEN_TRIES = 3
 
 PINNED_MAX = 4
 """Snapshots that stay open for the next read as of one."""
@@ -67,6 +65,7 @@ class Shard:
         self.appender = Appender(self.log, self, self.heads, settings)
         self._state: ShardState | None = None
         self.remote: RemoteShard | None = None
+        self.opener = Opener(store, workers, spec.name)
         self._fetching = Fetching(self.reload, f"collection {spec.name!r}")
         self.changing = asyncio.Lock()
         self._adopting = asyncio.Lock()
@@ -79,6 +78,8 @@ class Shard:
         """Looks whether another node changed the index parameters, and has them taken."""
         self.on_applied: Callable[[Slot], None] = lambda slot: None
         self.on_adopted: Callable[[], None] = lambda: None
+        self.on_damage: Callable[[CorruptionError], None] = lambda error: None
+        """To be told of damage that was met; from any thread."""
 
     async def open(self) -> None:
         """Reads HEAD, opens what it names and applies the log's tail; or leaves both to `warm`, and to searches that do
@@ -88,7 +89,7 @@ class Shard:
         if not await self._is_remote(head):
             await self._adopt(head)
             return
-        self.remote = RemoteShard(self.store, self.heads, self.log, self.spec, head, self.open_segment)
+        self.remote = RemoteShard(self.store, self.heads, self.log, self.spec, head, self.opener.segment)
         if sum(ref.bytes for ref in head.segments) <= self.settings.cache.hot_size_gb * (1 << 30):
             self.fetch_soon()
 
@@ -119,8 +120,42 @@ class Shard:
 
         Raises as `catch_up`, and CorruptionError.
         """
+        near, filtered = serves(queries), all(query.filter is not None for query in queries)
+        if not (near or filtered):
+            return None
+        run = partial(self.workers.run, self.workers.search)
+
+        def ask(
+            remote: RemoteShard, follow: Callable[[], Awaitable[None]]
+        ) -> Awaitable[list[list[ScoredPoint]] | None]:
+            search = remote.search if near else remote.search_filtered
+            return search(queries, follow, deadline=deadline, run=run)
+
+        return await self._ask_remote(ask, consistency, deadline, wanted)
+
+    async def snapshot_remote(
+        self,
+        ids: Sequence[str] | None,
+        consistency: Consistency,
+        *,
+        deadline: float,
+        wanted: Lsn = 0,
+        with_vector: bool = True,
+    ) -> Snapshot | None:
+        """A snapshot to `get` these points of, or, of None, to count in, read by ranges; None as `search_remote`."""
+        run = partial(self.workers.run, self.workers.search)
+        ask = lambda remote, follow: remote.snapshot(ids, follow, run=run, with_vector=with_vector)  # noqa: E731
+        return await self._ask_remote(ask, consistency, deadline, wanted)
+
+    async def _ask_remote(
+        self,
+        ask: Callable[[RemoteShard, Callable[[], Awaitable[None]]], Awaitable[T | None]],
+        consistency: Consistency,
+        deadline: float,
+        wanted: Lsn,
+    ) -> T | None:
         remote = self.remote
-        if remote is None or self.is_warm or not serves(queries):
+        if remote is None or self.is_warm:
             return None
         self._refuse_sealed()
         self._note_read(consistency)
@@ -131,10 +166,8 @@ class Shard:
             position = lambda: (remote.state.applied, remote.caught_up)  # noqa: E731
             await self._reach(consistency, wanted, deadline, position, remote.follow)
 
-        run = partial(self.workers.run, self.workers.search)
-        searching = remote.search(queries, follow, deadline=deadline, run=run)
         with span("search_remote", collection__name=self.spec.name, segments=len(remote.head.segments)):
-            found = await self._in_time(searching, deadline)
+            found = await self._in_time(ask(remote, follow), deadline)
         self._refuse_sealed()
         self._fetching.answered.set()
         return found
@@ -218,6 +251,20 @@ class Shard:
         head, _ = await self.heads.read()
         await self._adopt(head)
 
+    async def renew(self) -> None:
+        """Makes the state anew: what was made with a damaged segment may be wrong, and its file is another one now."""
+        self._pinned.clear()
+        if self.is_warm:
+            await self.reload()
+        elif self.remote is not None:
+            await self.remote.renew()
+
+    @property
+    def damage(self) -> CorruptionError | None:
+        """What is wrong with an object that the shard needs, if that is known."""
+        found = next((each.damage for each in self.opener.opened if each.damage is not None), None)
+        return self._fetching.damage if found is None else CorruptionError(found)
+
     async def refresh(self) -> None:
         """Looks whether another node changed HEAD, and follows it."""
         head, _ = await self.heads.read()
@@ -234,7 +281,7 @@ class Shard:
         found = self._pinned.pop(uuid, None)
         if found is None:
             manifest = await self.heads.manifests.read(uuid, epoch)
-            found = Pinned(manifest, tuple(await self._open_segments(manifest)))
+            found = Pinned(manifest, tuple(await self.opener.segments(manifest)))
         self._pinned[uuid] = found
         while len(self._pinned) > PINNED_MAX:
             del self._pinned[next(iter(self._pinned))]
@@ -274,7 +321,7 @@ class Shard:
         try:
             opened = {} if self._state is None else self._state.requests.folded
             requests = await open_requests(self.store, self.prefix, head.requests, opened)
-            state = ShardState(self.spec, head, await self._open_segments(head), requests)
+            state = ShardState(self.spec, head, await self.opener.segments(head), requests)
             while True:
                 before, known = state.applied, 0 if self._state is None else self._state.applied
                 began = time.monotonic()
@@ -311,53 +358,6 @@ class Shard:
                 state.apply(slot)
                 await asyncio.sleep(0)  # slots come up to 64 at a time; together they would hold up the event loop
         return state
-
-    async def _open_segments(self, head: Head) -> list[LiveSegment]:
-        present = {} if self._state is None else {part.ref.uuid: part.reader for part in self._state.segments}
-        return list(await asyncio.gather(*(self.open_segment(ref, present.get(ref.uuid)) for ref in head.segments)))
-
-    async def open_segment(self, ref: SegmentRef, reader: Segment | None = None) -> LiveSegment:
-        """Opens the object (or takes its open reader) and its deletes. CorruptionError names what is damaged."""
-        if reader is None:
-            with span("load_segment", collection__name=self.spec.name):
-                reader = await self._open_reader(ref)
-        opened = LiveSegment(ref, reader, await self.read_deletes(ref, reader))
-        if (reader.uuid, reader.rows, opened.live_rows) != (ref.uuid, ref.rows, ref.live):
-            raise CorruptionError(
-                f"object {ref.key}: it is segment {reader.uuid} with {opened.live_rows} of {reader.rows} rows live, "
-                f"HEAD says {ref.uuid} with {ref.live} of {ref.rows}"
-            )
-        return opened
-
-    async def read_deletes(self, ref: SegmentRef, reader: Segment) -> Mask | None:
-        """The rows that HEAD counts as live, None for all. Raises CorruptionError."""
-        if ref.deletes_key is None:
-            return None
-        reply = await self.store.get(ref.deletes_key)
-        if not reply.ok:
-            raise CorruptionError(f"object {ref.deletes_key}: HEAD names these deletes, the store does not have them")
-        return await asyncio.to_thread(decode_deletes, reply.body, rows=reader.rows, name=ref.deletes_key)
-
-    async def _open_reader(self, ref: SegmentRef) -> Segment:
-        damage: CorruptionError | None = None
-        for _ in range(OPEN_TRIES):
-            path = await self.store.local_path(ref.key)
-            if path is None:
-                break
-            # What came over a network is checked whole; of the local store's own file only what opening needs.
-            open_it = partial(Segment.open, path, name=ref.key, verify=not self.store.can_delete)
-            try:
-                return await self.workers.run(self.workers.background, open_it)
-            except FileNotFoundError:
-                continue  # evicted from the file cache before it was opened, or collected
-            except CorruptionError as found:
-                if self.store.can_delete:
-                    raise  # the file is the object
-                damage = found
-                await self.store.forget_local(ref.key)
-        if damage is not None:
-            raise damage
-        raise CorruptionError(f"object {ref.key}: HEAD names this segment, the store does not have it")
 
     async def append(
         self,

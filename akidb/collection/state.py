@@ -54,7 +54,15 @@ class LiveSegment:
         return (0, 0, 0) if graph is None else (graph.m, graph.ef_construction, graph.code_bits)
 
     def kill(self, ids: Sequence[str]) -> None:
-        rows = self.reader.find(ids)
+        """Marks the rows of these ids dead. Of a segment whose ids are damaged nobody reads rows; what is dead of it is
+        told anew with the state that is made once it is whole."""
+        if self.reader.lost_ids:
+            return
+        try:
+            rows = self.reader.find(ids)
+        except CorruptionError as damage:  # the slot is in the log, and is true whatever happened to this file
+            self.reader.quarantine(damage)
+            return
         rows = rows[rows >= 0]
         rows = rows[self._live[rows]] if len(rows) else rows
         if not len(rows):
@@ -73,6 +81,15 @@ class LiveSegment:
         return Part(self.reader, live)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Copied:
+    """A row of a segment whose vector the patch in slot `lsn` took over."""
+
+    lsn: Lsn
+    reader: Segment
+    row: int
+
+
 @dataclass(frozen=True, slots=True)
 class Frozen:
     """What a fold works on: the state after every operation with LSN < `folded`, and the HEAD it replaces."""
@@ -86,6 +103,7 @@ class Frozen:
     requests: Mapping[UUID, Written]
     reverted_at: Lsn
     unpinned: frozenset[UUID]
+    copied: tuple[Copied, ...] = ()
 
     @property
     def live_rows(self) -> int:
@@ -120,6 +138,7 @@ class ShardState:
         self.unpinned: set[UUID] = set()
         """Snapshots that HEAD names and that slots of the tail dropped."""
         self._batches: dict[UUID, Lsn] = {}
+        self._copied: list[Copied] = []
         self._touched: set[str] | None = None
         self._snapshot: Snapshot | None = None
 
@@ -215,22 +234,25 @@ class ShardState:
 
     def _patch(self, id_: str, patch: bytes, lsn: Lsn) -> None:
         """Payload merge (RFC 7396); a point that went away before the patch came to its turn stays away."""
-        old = self.lookup(id_)
+        old = self._lookup(id_, lsn)
         if old is None:
             return
         vector, payload = old
         self._apply(Upsert([id_], vector[None, :], [merge_patch(payload, patch)]), lsn)
 
-    def lookup(self, id_: str) -> tuple[npt.NDArray[np.float32], bytes | None] | None:
-        """Vector and payload of a live point, newest first."""
+    def _lookup(self, id_: str, lsn: Lsn) -> tuple[npt.NDArray[np.float32], bytes | None] | None:
+        """Vector and payload of a live point, newest first, for slot `lsn` to go on with. Raises CorruptionError."""
         for memtable in (self.active, *reversed(self.frozen)):
             found = memtable.lookup(id_)
             if found is not None:
                 return found
         for segment in self.segments:
-            row = int(segment.reader.find([id_])[0])
+            reader = segment.reader
+            row = int(reader.find([id_])[0])
             if row >= 0 and segment._live[row]:
-                return np.array(segment.reader.vectors[row]), segment.reader.payloads([row])[0]
+                reader.check()
+                self._copied.append(Copied(lsn, reader, row))
+                return np.array(reader.vectors[row]), reader.payloads([row])[0]
         return None
 
     def snapshot(self) -> Snapshot:
@@ -265,7 +287,7 @@ class ShardState:
         return self.spec.index.wants_graph(self.tail_rows)
 
     def wants_graph(self, segment: LiveSegment) -> bool:
-        if not self.spec.index.wants_graph(segment.live_rows):
+        if not self.spec.index.wants_graph(segment.live_rows) or segment.reader.damage is not None:
             return False
         try:
             return not segment.serves(self.spec.index)
@@ -301,7 +323,7 @@ class ShardState:
         segments = tuple((segment, segment.live, segment.live_rows) for segment in self.segments)
         return Frozen(
             self.head, self.applied + 1, self.chain, self.sealed, views, segments, dict(self.requests.tail),
-            self.reverted_at, frozenset(self.unpinned),
+            self.reverted_at, frozenset(self.unpinned), tuple(self._copied),
         )  # fmt: skip
 
     def install_fold(
@@ -322,6 +344,7 @@ class ShardState:
         self.frozen, self._touched = [], None
         self._batches = {uuid: lsn for uuid, lsn in self._batches.items() if lsn >= head.folded}
         self.requests.install(requests, head.folded)
+        self._copied = [copied for copied in self._copied if copied.lsn >= head.folded]
         self.unpinned -= frozen.unpinned
         self.reverted_at = 0
         self.head = head

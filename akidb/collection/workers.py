@@ -3,33 +3,45 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import sys
+import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from akidb.errors import UnavailableError
+from akidb.storage.scratch import sweep
 
 T = TypeVar("T")
+
+VERIFY_NICENESS = 19
 
 
 @dataclass(frozen=True)
 class Workers:
-    """The threads that work for every collection of a database: those that answer, and those that fold and open.
+    """The threads that work for every collection of a database: those that answer, those that fold and open, and the
+    one that compares files with their checksums, of one segment at a time, giving way to all others.
 
     Graphs have threads of their own, `builds` at a time: minutes of building must not keep folds waiting.
     """
 
     search: ThreadPoolExecutor
     background: ThreadPoolExecutor
+    verify: ThreadPoolExecutor
     builds: asyncio.Semaphore
+    verifying: asyncio.Lock
 
     @classmethod
     def start(cls) -> Workers:
         cores = os.cpu_count() or 1
         search, background = ThreadPoolExecutor(cores + 2, "akidb-search"), ThreadPoolExecutor(2, "akidb-background")
-        return cls(search, background, asyncio.Semaphore(2))
+        background.submit(sweep)
+        verify = ThreadPoolExecutor(1, "akidb-verify", initializer=partial(give_way, VERIFY_NICENESS))
+        return cls(search, background, verify, asyncio.Semaphore(2), asyncio.Lock())
 
     async def run(self, pool: ThreadPoolExecutor, call: Callable[[], T]) -> T:
         """The result of `call`, made in `pool`. Raises UnavailableError `closing` if `close` came first."""
@@ -49,6 +61,14 @@ class Workers:
     def close(self) -> None:
         self.search.shutdown(wait=True, cancel_futures=True)
         self.background.shutdown(wait=True, cancel_futures=True)
+        self.verify.shutdown(wait=True, cancel_futures=True)
+
+
+def give_way(niceness: int) -> None:
+    """Lets the other threads go before the calling one, where the system has priorities of threads."""
+    if sys.platform == "linux":  # elsewhere priorities are of processes
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
 
 
 async def to_the_end(work: Awaitable[T]) -> T:

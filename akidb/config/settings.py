@@ -113,6 +113,12 @@ class Storage:
         "and what nothing names is deleted two to three rounds later. 0: never by itself.",
         low=0, high=2_592_000, unit="s",
     )  # fmt: skip
+    verify_interval_days: int = setting(
+        7,
+        "How often segments that are in use are compared with their checksums in the background, besides once after "
+        "they were opened. 0: only what a search stumbled over.",
+        low=0, high=365, unit="days",
+    )  # fmt: skip
     circuit_breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
     retry: Retry = field(default_factory=Retry)
     manifest_retry: ManifestRetry = field(default_factory=ManifestRetry)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from akidb.filter import Filter
 from akidb.query.snapshot import Part, Snapshot
-from akidb.segment import Rows
+from akidb.segment import Rows, Segment
 from akidb.types import Point
 
 
@@ -20,7 +20,7 @@ def fetch(
     """The points of `ids` in their order, None where there is none."""
     found: list[Point | None] = [None] * len(ids)
     pending = np.arange(len(ids))
-    for part in snapshot.parts:
+    for part in _sound_first(snapshot):
         if not len(pending):
             break
         rows = part.columns.find([ids[i] for i in pending.tolist()])
@@ -35,7 +35,7 @@ def versions(snapshot: Snapshot, ids: Sequence[str]) -> npt.NDArray[np.int64]:
     """int64 (len(ids),): the LSN of the slot that wrote each point, 0 where there is none."""
     found = np.zeros(len(ids), np.int64)
     pending = np.arange(len(ids))
-    for part in snapshot.parts:
+    for part in _sound_first(snapshot):
         if not len(pending):
             break
         rows = part.columns.find([ids[i] for i in pending.tolist()])
@@ -51,8 +51,12 @@ def count(snapshot: Snapshot, filter: Filter | None = None) -> int:
 
 
 def matching_ids(snapshot: Snapshot, filter: Filter | None = None) -> list[str]:
-    """The ids of all points that match, in no particular order."""
-    return [id_ for part in snapshot.parts for id_ in part.columns.id_at(_matching_rows(part, filter))]
+    """The ids of all points that match, in no particular order; for who deletes them, so that what tells them is
+    compared with its checksums first."""
+    for part in snapshot.parts:
+        if isinstance(part.columns, Segment):
+            part.columns.verify(("fields", "idoff", "idtext"))
+    return [id_ for part in snapshot.parts for id_ in part.columns.id_at(matching_rows(part, filter))]
 
 
 def scroll(
@@ -80,7 +84,13 @@ def scroll(
     return [found[id_] for id_, _, _ in page]
 
 
-def _matching_rows(part: Part, filter: Filter | None) -> Rows:
+def _sound_first(snapshot: Snapshot) -> list[Part]:
+    """An id is live in one part at most, so a damaged one is asked only for what the others do not have."""
+    return sorted(snapshot.parts, key=lambda part: not part.is_sound)
+
+
+def matching_rows(part: Part, filter: Filter | None) -> Rows:
+    """The live rows of a part that match, ascending."""
     mask, _ = part.matching(filter)
     return np.arange(part.columns.rows) if mask is None else np.flatnonzero(mask)
 

@@ -44,7 +44,7 @@ RECALL = 0.95
 
 _AT_ONCE = 48
 _RUN_BYTES_MAX = 1 << 20
-_READS_MAX = 3
+READS_MAX = 3
 _EXTRA_SHARE, _EXTRA_MIN = 0.5, 8
 """Rows beyond top_k whose exact vectors are read: codes of half a byte put the tenth among the first 16."""
 
@@ -78,14 +78,14 @@ async def read_directory(store: ObjectStore, ref: SegmentRef) -> ListDirectory:
 
 async def checked_range(store: ObjectStore, key: str, byte_range: tuple[int, int], decode: Callable[[bytes], T]) -> T:
     """What `decode` makes of the bytes; they are read again where it finds them damaged, past any cache."""
-    for attempt in range(_READS_MAX):
+    for attempt in range(READS_MAX):
         reply = await store.get(key, byte_range=byte_range)
         if not reply.ok:
             raise GoneError(f"object {key}: HEAD names this segment, the store does not have it")
         try:
             return decode(reply.body)
         except CorruptionError:
-            if attempt + 1 == _READS_MAX:
+            if attempt + 1 == READS_MAX:
                 raise
             await store.forget_local(key)
     raise AssertionError("the loop returns or raises")

@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from akidb.errors import CorruptionError
 from akidb.filter import Filter, evaluate, to_mask
 from akidb.segment import Columns, Mask
 from akidb.types import CollectionSpec, Lsn
@@ -24,13 +25,28 @@ class Part:
     """
 
     def __init__(self, columns: Columns, live: Mask | None = None) -> None:
-        self.columns = columns
+        self._columns = columns
         self.live = columns.live if live is None else live
         assert self.live is None or len(self.live) == columns.rows, "a live mask has one entry per row"
 
+    @property
+    def columns(self) -> Columns:
+        """Raises CorruptionError where the segment was found to be damaged: who needs it is refused."""
+        self._columns.check()
+        return self._columns
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing is known against its bytes."""
+        try:
+            self._columns.check()
+        except CorruptionError:
+            return False
+        return True
+
     @cached_property
     def live_rows(self) -> int:
-        return self.columns.rows if self.live is None else int(np.count_nonzero(self.live))
+        return self._columns.rows if self.live is None else int(np.count_nonzero(self.live))
 
     def is_live(self, rows: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Mask:
         """For each of `rows` (-1: no row) whether it is there and live."""
@@ -42,8 +58,11 @@ class Part:
     def matching(self, filter: Filter | None) -> tuple[Mask | None, int]:
         """The live rows that match, as a mask (None: all rows) and their number."""
         if filter is None:
+            if self._columns.lost_ids:
+                self._columns.check()
             return self.live, self.live_rows
-        mask = to_mask(evaluate(filter, self.columns.fields), self.columns.rows)
+        columns = self.columns
+        mask = to_mask(evaluate(filter, columns.fields), columns.rows)
         if self.live is not None:
             mask &= self.live
         return mask, int(np.count_nonzero(mask))

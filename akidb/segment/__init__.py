@@ -8,9 +8,11 @@ from akidb.segment.lists_format import ListDirectory, RowList, decode_directory
 from akidb.segment.memtable import MemTable, MemView
 from akidb.segment.payload_patch import merge_patch
 from akidb.segment.reader import Segment
+from akidb.segment.verify import ID_REGIONS, reread, verify_vectors
 from akidb.segment.writer import SegmentStats, Source, write_segment
 
 __all__ = [
+    "ID_REGIONS",
     "BlockCache",
     "Columns",
     "ListDirectory",
@@ -28,5 +30,7 @@ __all__ = [
     "encode_deletes",
     "id_hashes",
     "merge_patch",
+    "reread",
+    "verify_vectors",
     "write_segment",
 ]

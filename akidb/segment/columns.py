@@ -25,6 +25,15 @@ class Columns(Protocol):
     segment file cannot know what happened later, so its own `live` is None and the mask comes from its `Part`.
     """
 
+    def check(self) -> None:
+        """Raises CorruptionError where the bytes are known to be damaged: nothing else may be asked then."""
+        ...
+
+    @property
+    def lost_ids(self) -> bool:
+        """Whether the damage is such that even the number of live rows is not known."""
+        ...
+
     @property
     def rows(self) -> int: ...
 

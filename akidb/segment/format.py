@@ -94,11 +94,12 @@ class FrameWriter:
         section.close()
         self._entries.append(frame.ENTRY.pack(name.encode("ascii"), section.offset, section.length, section.crc, 0))
 
-    def put(self, name: str, *pieces: Bytes) -> None:
-        """A whole section at once."""
+    def put(self, name: str, *pieces: Bytes) -> int:
+        """A whole section at once; returns its CRC-32C."""
         with self.section(name) as section:
             for piece in pieces:
                 section.write(piece)
+        return section.crc
 
     @contextmanager
     def written(self) -> Iterator[tuple[dict[str, memoryview], dict[str, int]]]:

@@ -136,6 +136,7 @@ class MemView:
     """The first `rows` rows of a memtable and which of them were live when the view was made. Satisfies Columns."""
 
     graph = None
+    lost_ids = False
 
     def __init__(self, table: MemTable) -> None:
         self.rows = table.rows
@@ -150,6 +151,9 @@ class MemView:
         self._payloads = table._payloads
         self._latest = table._latest
         self._previous = table._previous
+
+    def check(self) -> None:
+        """Nothing: memory has no checksums."""
 
     def find(self, ids: Sequence[str]) -> Rows:
         return np.fromiter((self._find(id_) for id_ in ids), np.int64, len(ids))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -23,16 +24,20 @@ from akidb.segment.columns import Mask, Rows
 from akidb.segment.fields import FieldIndexView
 from akidb.segment.format import F32, META, METRICS, U32, U64, Meta
 from akidb.segment.ids import id_hashes
+from akidb.segment.verify import ID_REGIONS
 from akidb.types import Metric, VectorArray
 
 T = TypeVar("T", bound=np.generic)
 
 _FOLLOWING_STEP = 1024
 
-_READ_AT_OPEN = frozenset(["meta", "idoff", "idtext", "idhash", "idrow", "idorder", "payblk", "payoff", "payhas"])
-"""Regions that are compared with their checksums by every opening: some 40 bytes a row. A flipped bit in one of them
-would make a point unfindable, and the next upsert of its id would store it twice; in the others a bit is part of a
-value, or is met by checks of its own (payload blocks, links of the graph)."""
+_READ_AT_OPEN = frozenset(
+    ["meta", "idoff", "idtext", "idhash", "idrow", "idorder", "lsns", "payblk", "payoff", "payhas"]
+)
+"""Regions that are compared with their checksums by every opening: some 50 bytes a row. A flipped bit in one of them
+would make a point unfindable, and the next upsert of its id would store it twice, or would let a condition hold that
+does not; in the others a bit is part of a value, or is met by checks of its own (payload blocks, links of the graph).
+"""
 
 _openings = itertools.count()  # names blocks in the cache: a file that was replaced must not be answered from it
 
@@ -69,6 +74,15 @@ class Segment:
 
     live: Mask | None = None
 
+    damage: str | None = None
+    """What was found wrong with it after it was opened; it is not read any more then."""
+
+    lost_ids = False
+    """Whether the damage is where ids are: which of the rows later slots replaced can't be told then."""
+
+    verified_at = -math.inf
+    """When all of it was last compared with its checksums (time.monotonic seconds)."""
+
     def __init__(
         self,
         data: memoryview,
@@ -83,6 +97,7 @@ class Segment:
         self.uuid: UUID = frame.uuid
         self.bytes = len(data)
         self.regions: Mapping[str, memoryview] = MappingProxyType(dict(frame.sections))
+        self.checksums = frame.checksums
         self._data = data
         self.file = file
         self._blocks = blocks
@@ -118,9 +133,23 @@ class Segment:
     def has_graph(self) -> bool:
         return "graph" in self.regions
 
-    def verify(self) -> None:
-        """Reads everything and raises CorruptionError, naming object and region, at the first checksum that differs."""
-        decode(self._data, kind=KIND_SEGMENT, name=self.name, verify=True)
+    def verify(self, regions: Collection[str] | None = None) -> None:
+        """Reads everything, or some regions, and raises CorruptionError, naming object and region, at the first
+        checksum that differs."""
+        decode(self._data, kind=KIND_SEGMENT, name=self.name, verify=True if regions is None else regions)
+
+    def quarantine(self, damage: CorruptionError) -> None:
+        """Has it read by nobody any more."""
+        try:
+            self.verify(ID_REGIONS)
+        except CorruptionError:
+            self.lost_ids = True
+        self.damage = str(damage)
+
+    def check(self) -> None:
+        """Raises CorruptionError if it is known to be damaged."""
+        if self.damage is not None:
+            raise CorruptionError(self.damage)
 
     @cached_property
     def fields(self) -> FieldIndexView:
@@ -174,6 +203,14 @@ class Segment:
             else:
                 out.append(self._slice(block, start, end))
         return out
+
+    def payload_blocks(self, rows: Rows) -> set[tuple[int, int, int]]:
+        """Where in region paydata the blocks lie that hold these rows' payloads, [start, end), and how long they are
+        decoded."""
+        starts, ends = self._payload_offsets[rows], self._payload_offsets[rows + 1]
+        blocks = np.unique(np.searchsorted(self._block_raw, starts[ends > starts], side="right") - 1)
+        raw = self._block_raw[blocks + 1] - self._block_raw[blocks]
+        return set(zip(self._block_at[blocks].tolist(), self._block_at[blocks + 1].tolist(), raw.tolist(), strict=True))
 
     def following(self, after: str | None, limit: int, mask: Mask | None) -> Rows:
         at = 0 if after is None else self._place(after.encode())

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import zstandard
 
 from akidb.codec import pack
-from akidb.codec.frame import KIND_SEGMENT
+from akidb.codec.frame import KIND_SEGMENT, unlike_checksum
 from akidb.errors import AkiDBError, StorageFullError
 from akidb.filter import PayloadSchema
 from akidb.segment.columns import Columns, Mask, Rows
@@ -103,8 +103,8 @@ def _write(
     if isinstance(whole, Segment):
         meta = whole.meta
         for name, region in whole.regions.items():
-            if name not in ("graph", *LISTS_REGIONS):
-                out.put(name, region)
+            if name not in ("graph", *LISTS_REGIONS) and out.put(name, region) != whole.checksums[name]:
+                raise unlike_checksum(whole.name, name)
     else:
         whole = None
         meta = _write_columns(out, spec, [(source.columns, source.row_numbers()) for source in sources])

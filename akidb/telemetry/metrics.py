@@ -97,6 +97,7 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livemax",
         )
+        self._add_of_verification(registry)
         self._add_per_collection(registry)
         self._add_cluster(registry)
 
@@ -109,6 +110,19 @@ class Metrics:
         )
         self.cluster_nodes = Gauge(
             "akidb_cluster_nodes", "Nodes alive, this one included.", registry=registry, multiprocess_mode="livemax"
+        )
+
+    def _add_of_verification(self, registry: CollectorRegistry) -> None:
+        self.checksum_failures = Counter(
+            "akidb_checksum_failures_total",
+            "Segments whose bytes failed their checks: a copy in the file cache, or the object in the store.",
+            ["source"],
+            registry=registry,
+        )
+        self.verified_bytes = Counter(
+            "akidb_verified_bytes_total",
+            "Bytes of segments compared with their checksums in the background.",
+            registry=registry,
         )
 
     def _add_per_collection(self, registry: CollectorRegistry) -> None:

@@ -279,6 +279,9 @@ class NodeStore:
         path.write_bytes(reply.body)
         return path
 
+    async def has_local(self, key: str) -> bool:
+        return False
+
     async def forget_local(self, key: str) -> None: ...
 
     def lock(self, prefix: str, *, exclusive: bool) -> AbstractAsyncContextManager[None]:

@@ -18,7 +18,7 @@ from contextvars import Context, ContextVar, copy_context
 from typing import Any
 from unittest.mock import patch
 
-from akidb.collection import Workers, follower, maintenance
+from akidb.collection import Workers, follower, maintenance, scrubbing
 from akidb.database import database
 from akidb.manifest import store as heads
 from akidb.wal import epochs
@@ -142,7 +142,7 @@ class _Pool:
 
 
 def _workers() -> Workers:
-    return Workers(_Pool(), _Pool(), asyncio.Semaphore(2))  # type: ignore[arg-type]
+    return Workers(_Pool(), _Pool(), _Pool(), asyncio.Semaphore(2), asyncio.Lock())  # type: ignore[arg-type]
 
 
 @contextmanager
@@ -168,6 +168,7 @@ def simulated(seed: int) -> Iterator[SimLoop]:
             (maintenance, "_in_thread_of_its_own", in_thread),
             (maintenance, "Context", copy_context),  # background work belongs to its node
             (follower, "Context", copy_context),
+            (scrubbing, "Context", copy_context),
             (database, "Context", copy_context),
             (heads, "FRESH_SECS", FRESH_SECS),
             (epochs, "SETTLED_SECS", SETTLED_SECS),

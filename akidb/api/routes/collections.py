@@ -163,6 +163,8 @@ def describe(info: CollectionInfo) -> schemas.CollectionDescription:
         compaction=schemas.CompactionDescription(**asdict(info.compaction)),
         cache=schemas.CacheDescription(**asdict(info.cache)),
         payload_schema=None if spec.payload_schema is None else dict(spec.payload_schema),
+        status="degraded" if info.damaged else "ok",
+        damaged=list(info.damaged),
     )
 
 

@@ -16,6 +16,8 @@ PROMISED = {
     "akidb_gc_deleted_objects_total": ("counter", set()),
     "akidb_gc_deleted_bytes_total": ("counter", set()),
     "akidb_gc_refused_total": ("counter", {"reason"}),
+    "akidb_checksum_failures_total": ("counter", {"source"}),
+    "akidb_verified_bytes_total": ("counter", set()),
     "akidb_slow_queries_total": ("counter", set()),
     "akidb_cluster_batches_total": ("counter", {"outcome"}),
     "akidb_cluster_nodes": ("gauge", set()),
