@@ -98,7 +98,12 @@ async def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     traffic = Traffic()
     with minio(folder / "minio") as endpoint:
         cache = folder / "cache"
-        took, info = await ingest(settings_for(endpoint, cache, given.target_mib), data.base, "flat")
+        near = settings_for(endpoint, cache, given.target_mib)
+        took, _ = await ingest(near, data.base, "flat")
+        async with await akidb.connect_async(WHERE, settings=near) as database:
+            collection = await database.collection(NAME)
+            await collection.create_snapshot("whole")  # folds what is in the log
+            info = await collection.info()
         size = info.bytes
         found: dict[str, Any] = {"mib": size >> 20, "segments": info.segments, "ingest_s": round(took)}
         with delayed(endpoint, given.latency_ms) as far:
