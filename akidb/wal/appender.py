@@ -36,6 +36,9 @@ from akidb.wal.tail import Put, State, Tail
 
 CLOSE_TIMEOUT_SECS = 10.0
 
+FAIR_SECS_MAX = 1.0
+"""Most that a put counts for as a round trip: one that was repeated while the store was away may have taken an hour."""
+
 
 class Appender:
     """The writer of one shard's log on this node, and the strong reader's probe. Belongs to one event loop."""
@@ -286,7 +289,8 @@ class Appender:
 
     def _pause_after(self, group: Group, began: float) -> float:
         """When the next put may begin. Who won against others pauses for about one round trip: their turn."""
-        fair = random.uniform(0.5, 1.5) * (time.monotonic() - began) if group.losses else 0.0  # noqa: S311 - jitter
+        trip = min(time.monotonic() - began, FAIR_SECS_MAX)
+        fair = random.uniform(0.5, 1.5) * trip if group.losses else 0.0  # noqa: S311 - jitter
         return max(began + self._interval, time.monotonic() + fair)
 
     def _backoff(self, attempt: int) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -414,3 +415,13 @@ async def test_two_writers_in_any_order_agree_with_a_list(seed: int) -> None:
     assert logs[0] == logs[1]
     assert sorted(logs[0]) == sorted(acknowledged)
     assert {text: nodes[0].state.at[text] for text in acknowledged} == acknowledged
+
+
+async def test_a_slot_won_after_an_outage_costs_the_next_no_outage() -> None:
+    """Who wins against others leaves them one round trip, and an hour without the store is none."""
+    node = await Node.start(FaultyStore())
+    group = queue.Group([])
+    group.losses = 1
+    now = time.monotonic()
+    assert node.appender._pause_after(group, now - 3600) - now < 2
+    assert node.appender._pause_after(group, now - 0.5) - now >= 0.25
