@@ -61,7 +61,7 @@ class ConflictError(AkiDBError):
 
 
 class PartialWriteError(AkiDBError):
-    """The parts of a batch, one for each shard, ended differently (REST: the gravest status of those that failed).
+    """The parts of a write, one for each shard, ended differently (REST: the gravest status of those that failed).
 
     `failures` says why by the number of the shard, `written` at which log position the others are. Sent again under the
     same idempotency key, what was written is not written twice. `retryable` if none of the failures is for good.
@@ -70,12 +70,17 @@ class PartialWriteError(AkiDBError):
     code = "partially_written"
 
     def __init__(
-        self, failures: Mapping[int, AkiDBError], written: Mapping[int, int], message: str | None = None
+        self,
+        failures: Mapping[int, AkiDBError],
+        written: Mapping[int, int],
+        message: str | None = None,
+        *,
+        told: str = "write their part of the batch",
     ) -> None:
-        told = "; ".join(f"shard {number}: {error}" for number, error in sorted(failures.items()))
-        told = f"{len(failures)} of {len(failures) + len(written)} shards did not write their part of the batch: {told}"
+        why = "; ".join(f"shard {number}: {error}" for number, error in sorted(failures.items()))
+        why = f"{len(failures)} of {len(failures) + len(written)} shards did not {told}: {why}"
         faults = [fault for _, error in sorted(failures.items()) for fault in error.faults]
-        super().__init__(message or told, faults=faults)
+        super().__init__(message or why, faults=faults)
         self.failures, self.written = dict(failures), dict(written)
         self.retryable = all(error.retryable for error in failures.values())
 

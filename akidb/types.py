@@ -252,19 +252,21 @@ class CollectionInfo:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotInfo:
-    """A named point in time: `points` as they were after the write at log position `lsn`. `created` is by the store's
-    clock, None where it told none.
+    """A named point in time: `points` as they were after the write at log position `lsn`, of several shards the
+    largest. `created` is by the store's clock, None where it told none. Not `complete`: some shards have no part of it.
     """
 
     name: str
     lsn: Lsn
     points: int
     created: datetime | None = None
+    complete: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class RevertInfo:
-    """A revert: the log position it was written at, and the snapshot that keeps what there was before."""
+    """A revert: the log position it was written at, of several shards the largest, and the snapshot that keeps what
+    there was before."""
 
     lsn: Lsn
     before: str

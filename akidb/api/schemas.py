@@ -278,17 +278,19 @@ class IndexAnswer(Struct):
 
 
 class SnapshotDescription(Struct):
-    """`vector_count` points as they were after the write at `lsn`; `created_at` is the store's clock (RFC 3339), null
-    where it told none."""
+    """`vector_count` points as they were after the write at `lsn`, of several shards the largest; `created_at` is the
+    store's clock (RFC 3339), null where it told none. Not `complete`: some shards have no part of it, so it can only be
+    deleted."""
 
     name: str
     lsn: int
     vector_count: int
     created_at: datetime | None
+    complete: bool
 
 
 class SnapshotList(Struct):
-    """Oldest first."""
+    """Oldest first; after them those that are not complete."""
 
     collection: str
     snapshots: list[SnapshotDescription]

@@ -305,33 +305,36 @@ class RemoteCollection:
         Raises:
             ConflictError: `snapshot_exists`, `too_many_snapshots`; nothing was changed.
             InvalidInputError: `invalid_snapshot`: not a name.
+            PartialWriteError: not all of several shards keep their part; drop it before you make it again.
         """
         self._refuse_if_read_only()
         body = await self._transport.send("POST", f"{self._path}/snapshots", {"name": name}, repeatable=False)
         return msgspec.json.decode(body, type=schemas.Snapshot).info()
 
     async def list_snapshots(self) -> list[SnapshotInfo]:
-        """All snapshots, oldest first."""
+        """All snapshots, oldest first; after them those that are not `complete`, which can only be dropped."""
         body = await self._transport.send("GET", f"{self._path}/snapshots", repeatable=True)
         return [made.info() for made in msgspec.json.decode(body, type=schemas.Snapshots).snapshots]
 
     async def drop_snapshot(self, name: str) -> None:
-        """Forgets a snapshot. Raises NotFoundError."""
+        """Forgets a snapshot. Raises NotFoundError; PartialWriteError: call it again."""
         self._refuse_if_read_only()
         await self._transport.send("DELETE", f"{self._path}/snapshots/{_snapshot_in_path(name)}", repeatable=False)
 
-    async def revert(self, name: str) -> RevertInfo:
-        """Makes the points those of a snapshot, for every node at once, as one write. What there was before it is kept
-        as a snapshot of its own, `before`, so that a revert can be reverted.
+    async def revert(self, name: str, *, idempotency_key: str | None = None) -> RevertInfo:
+        """Makes the points those of a snapshot, in each shard for every node at once, as one write. What there was
+        before it is kept as a snapshot of its own, `before`, so that a revert can be reverted.
 
         Raises:
             NotFoundError: `snapshot_not_found`.
             ConflictError: `too_many_snapshots`: there is no room for `before`; nothing was changed.
             DeadlineExceededError: with code `outcome_unknown` it may have happened.
+            PartialWriteError: some of several shards went back and others did not; sent again under the same
+                `idempotency_key`, those that did are left as they are.
         """
         self._refuse_if_read_only()
         path = f"{self._path}/snapshots/{_snapshot_in_path(name)}/revert"
-        answer = await self._transport.exchange("POST", path, repeatable=False)
+        answer = await self._transport.exchange("POST", path, repeatable=False, key=key_or_new(idempotency_key))
         done = msgspec.json.decode(answer.body, type=schemas.Reverted)
         self._token = joined(self._token, answer.token)
         return RevertInfo(done.lsn, done.before)

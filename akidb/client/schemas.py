@@ -150,9 +150,10 @@ class Snapshot(msgspec.Struct):
     lsn: int = 0
     vector_count: int = 0
     created_at: datetime | None = None
+    complete: bool = True
 
     def info(self) -> SnapshotInfo:
-        return SnapshotInfo(self.name, self.lsn, self.vector_count, self.created_at)
+        return SnapshotInfo(self.name, self.lsn, self.vector_count, self.created_at, self.complete)
 
 
 class Snapshots(msgspec.Struct):

@@ -65,6 +65,7 @@ class Collection(Writes):
         self.uuid = uuid
         """What tells it from an earlier collection of its name."""
         self._followers = tuple(Follower(shard) for shard in shards) if read_only else ()
+        self._kept = Snapshots([writer.snapshots for writer in self.writers])
         self._scrubbing = Scrubbing(shards, 86_400 * self._settings.storage.verify_interval_days)
         self._caching = Caching(shards)
         self._caching.begin()
@@ -265,15 +266,6 @@ class Collection(Writes):
             damaged=self._scrubbing.damaged,
         )
 
-    @property
-    def _kept(self) -> Snapshots:
-        """Raises InvalidInputError `invalid_snapshot` for a collection of several shards: what a revert finds is kept
-        under a name with its log position, and these have no position in common."""
-        if len(self.shards) > 1:
-            msg = f"is of a collection with {len(self.shards)} shards; so far only those with one have snapshots"
-            raise refuse("invalid_snapshot", ("name",), msg)
-        return self.writers[0].snapshots
-
     async def pin(self) -> CacheState:
         """Keeps the collection's segments on this machine: fetched in the background, never removed from the file
         cache, also after a restart. Where the store is of this machine they are there anyway, and nothing is pinned.
@@ -291,12 +283,15 @@ class Collection(Writes):
         return await self._caching.unpin()
 
     async def create_snapshot(self, name: str, *, timeout_ms: int | None = None) -> SnapshotInfo:
-        """Keeps the points as they are now under `name`, without copying any.
+        """Keeps the points as they are now under `name`, without copying any. Each shard's are of a moment of its own
+        within the call.
 
         Raises:
             InvalidInputError: `invalid_snapshot`: not a name.
             ConflictError: `snapshot_exists`, `too_many_snapshots`; nothing changed.
             DeadlineExceededError: there may be a snapshot of that name now.
+            PartialWriteError: not all of several shards keep their part: it is not `complete`, and has to be dropped
+                before it can be made.
         """
         self._refuse_closed()
         return await self._kept.create(name, self._write_deadline(timeout_ms))
@@ -310,31 +305,38 @@ class Collection(Writes):
             ConflictError: `too_many_snapshots`.
         """
         self._refuse_closed()
-        deadline = self._write_deadline(timeout_ms)
-        lenders = [writer.snapshots for writer in self.writers] if as_of is None else [self._kept]
-        return await together([lender.lend(borrower, as_of, deadline) for lender in lenders])
+        return await self._kept.lend(borrower, as_of, self._write_deadline(timeout_ms))
 
     async def list_snapshots(self, *, consistency: Consistency | None = None) -> list[SnapshotInfo]:
-        """All snapshots, oldest first."""
+        """All snapshots, oldest first; after them those that are not complete."""
         self._refuse_closed()
         return await self._kept.list(consistency or self._default_consistency(), _read_deadline())
 
     async def drop_snapshot(self, name: str, *, timeout_ms: int | None = None) -> None:
-        """Forgets a snapshot. Raises NotFoundError `snapshot_not_found`."""
+        """Forgets a snapshot, complete or not.
+
+        Raises:
+            NotFoundError: `snapshot_not_found`.
+            PartialWriteError: some of several shards still keep their part; called again, it goes on.
+        """
         self._refuse_closed()
         await self._kept.drop(name, self._write_deadline(timeout_ms))
 
-    async def revert(self, name: str, *, timeout_ms: int | None = None) -> RevertInfo:
-        """Makes the points those of a snapshot, for every node at once, as one write; what there was before it is kept
-        as a snapshot of its own.
+    async def revert(
+        self, name: str, *, idempotency_key: str | None = None, timeout_ms: int | None = None
+    ) -> RevertInfo:
+        """Makes the points those of a snapshot, in each shard for every node at once, as one write; what there was
+        before it is kept as a snapshot of its own.
 
         Raises:
             NotFoundError: `snapshot_not_found`.
             ConflictError: `too_many_snapshots`: there is no room for that of before; nothing changed.
             DeadlineExceededError: `outcome_unknown`: it may have happened.
+            PartialWriteError: some of several shards went back and others did not; sent again under the same key, those
+                that did are left as they are.
         """
         self._refuse_closed()
-        return await self._kept.revert(name, self._write_deadline(timeout_ms))
+        return await self._kept.revert(name, idempotency_key, self._write_deadline(timeout_ms))
 
     async def wait_indexed(self, timeout_ms: int = 600_000) -> None:
         """Returns when every point that is to be in a graph is in one; builds at once instead of waiting for a pause.
@@ -370,16 +372,17 @@ class Collection(Writes):
         """What each of these shards has to say to a read; to one of some ids, or (None) a count, that is `asked` of
         shards, without their segments where these are not here."""
         wanted = consistency or self._default_consistency()
-        if asked is not None and wanted.as_of is None and not self.is_warm:
+        if wanted.as_of is not None:
+            await self._catch_up(wanted, deadline, range(len(self.shards)))  # all of them say whether it is whole
+            kept = await self._kept.opened(wanted.as_of, wanted, deadline, numbers)
+            return [pinned.snapshot(self.spec) for pinned in kept]
+        if asked is not None and not self.is_warm:
             remote = await self._snapshots_remote(asked, wanted, deadline, with_vector)
             here = [number for number in numbers if remote[number] is None]
             rest = iter(await self._snapshots_of(here, wanted, deadline) if here else [])
             return [remote[number] or next(rest) for number in numbers]
         await self._catch_up(wanted, deadline, numbers)
         self._refuse_closed()
-        if wanted.as_of is not None:
-            kept = await self._kept.opened(wanted.as_of, wanted, deadline)
-            return [kept.snapshot(self.spec)]
         return [self.shards[number].state.snapshot() for number in numbers]
 
     async def _snapshots_remote(

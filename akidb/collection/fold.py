@@ -17,7 +17,18 @@ import numpy as np
 from akidb.collection.requests import put_requests
 from akidb.collection.shard import Shard
 from akidb.collection.state import Frozen, LiveSegment
-from akidb.manifest import DELETES, EPOCHS_OPEN, SEGMENTS, Head, Pin, RequestsRef, SegmentRef, before_revert, object_key
+from akidb.manifest import (
+    DELETES,
+    EPOCHS_OPEN,
+    SEGMENTS,
+    Head,
+    Pin,
+    RequestsRef,
+    SegmentRef,
+    before_revert,
+    object_key,
+    part_of,
+)
 from akidb.segment import ID_REGIONS, Mask, Segment, Source, encode_deletes, verify_vectors, write_segment
 from akidb.storage.scratch import scratch
 from akidb.types import CollectionSpec
@@ -156,7 +167,10 @@ async def _put_before(shard: Shard, frozen: Frozen) -> list[Pin]:
     """The snapshot of what a revert found, where the fold begins with one."""
     if not frozen.reverted_at:
         return []
-    return [await shard.heads.manifests.put(frozen.head, before_revert(frozen.reverted_at))]
+    name = before_revert(frozen.reverted_at, frozen.reverted_by, shard.spec.shard_count)
+    if any(pin.name == name for pin in frozen.head.pins):  # a key that was used again after it was forgotten
+        name = f"{name}-{frozen.reverted_at}"
+    return [await shard.heads.manifests.put(frozen.head, name, part_of(frozen.reverted_by))]
 
 
 async def write(

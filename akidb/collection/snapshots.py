@@ -1,186 +1,196 @@
-"""Snapshots of one shard: named points in time, kept without copying anything.
+"""Snapshots of a collection: one name for a part in each of its shards, which have half a uuid in common.
 
-A snapshot is what HEAD names once all slots up to one are folded, so making one is a fold and a swap of HEAD. Dropping
-one goes through the log, as a revert to it does: which of the two came first is then known to every node, and a fold
-takes the snapshot out of HEAD once no slot that needs it is left. Keeping the tail's slots instead of folding them was
-rejected: a fold costs at most 64 MiB, and whatever reads a snapshot later needs segments alone.
+Each part is of one slot of its shard. Nothing holds the shards still together, so of a batch that went into several of
+them while the snapshot was made some parts may be in it and others not. A snapshot is whole when each shard has a part
+of it; what is not, because somebody died or the store failed, is listed as such, read by nobody, and can be dropped.
 """
 
 from __future__ import annotations
 
-import contextlib
 import re
-import time
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from collections.abc import Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
-from uuid import UUID
+from typing import Any
+from uuid import UUID, uuid4
 
-from akidb.collection.fold import too_old
+from akidb.collection.outcome import in_each, together
 from akidb.collection.pinned import Pinned
 from akidb.collection.points import refuse
-from akidb.collection.shard import Shard
-from akidb.errors import AkiDBError, ConflictError, DeadlineExceededError, NotFoundError, ReadOnlyError
-from akidb.manifest import AUTOMATIC, Head, Pin, before_revert, has_room
+from akidb.collection.requests import Request
+from akidb.collection.shard_snapshots import ShardSnapshots
+from akidb.errors import ConflictError, InvalidInputError, NotFoundError
+from akidb.manifest import AUTOMATIC, Head, Pin, before_revert
 from akidb.types import STRONG, Consistency, Lsn, RevertInfo, SnapshotInfo
-from akidb.wal import Operation, Revert, Unpin
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class Snapshots:
-    """`fold` is the shard's, None where the collection is open read-only. All of it may be called on any node."""
+    """`parts` are the shards', in their order. All of it may be called on any node.
 
-    def __init__(self, shard: Shard, fold: Callable[[], Awaitable[None]] | None) -> None:
-        self._shard = shard
-        self._fold = fold
+    The first shard's part is made first and dropped last: who has made it is the one who makes that snapshot.
+    """
+
+    def __init__(self, parts: Sequence[ShardSnapshots]) -> None:
+        self._parts = parts
 
     async def create(self, name: str, deadline: float) -> SnapshotInfo:
-        """Keeps the points as they are at one slot, which no write acknowledged before this call comes after.
+        """Keeps the points as they are, in each shard at one slot which no write acknowledged before this call comes
+        after.
 
         Raises:
             InvalidInputError: `invalid_snapshot`: not a name.
             ConflictError: `snapshot_exists`, `too_many_snapshots`; nothing changed.
             DeadlineExceededError: there may be a snapshot of that name now.
+            PartialWriteError: not all shards keep their part; it has to be dropped before it can be made.
         """
         check_name(name)
-        while True:
-            head = await self._folded(deadline)
-            _check_free(head, name)
-            pin = await self._pin(head, name, partial(_says_the_same, head))
-            if pin is not None:
-                return _info(pin)
+        self._parts[0].refuse_read_only()
+        if len(self._parts) > 1:
+            await self._refuse_taken(name, deadline)
+        whole, (first, *others) = uuid4(), self._parts
+        pins = {0: await first.create(name, whole, deadline)}
+        work = {number: part.create(name, whole, deadline) for number, part in enumerate(others, 1)}
+        told = f"keep their part of snapshot {name!r}, which has to be dropped before it can be made"
+        return _info(name, await in_each(work, _lsn, told, done=pins), len(self._parts))
 
-    async def lend(self, borrower: UUID, name: str | None, deadline: float) -> Head:
-        """Keeps for a clone, collection `borrower`, what a snapshot holds, or without a name the points as they are
-        now; returns what the clone's HEAD begins with.
-
-        Raises:
-            NotFoundError: `snapshot_not_found`.
-            ConflictError: `too_many_snapshots`; nothing changed.
-            DeadlineExceededError: nothing changed that outlives an hour.
-        """
-        manifests = self._shard.heads.manifests
-        while True:
-            if name is None:
-                head = await self._folded(deadline)
-                holds = partial(_says_the_same, head)
-            else:
-                self._refuse_read_only()
-                kept = await self._find(name, STRONG, deadline)
-                epoch = self._shard.state.head.gc_epoch  # of the new manifest, though what it says is older
-                head = replace(await manifests.read(kept.uuid, kept.epoch), gc_epoch=epoch)
-                holds = partial(_names, kept)
-            _check_free(self._shard.state.head, borrower.hex)
-            if await self._pin(head, borrower.hex, holds, clone=True) is not None:
-                return head.of_clone()
-
-    async def _pin(self, head: Head, name: str, holds: Callable[[Head], bool], *, clone: bool = False) -> Pin | None:
-        """Names in the store's HEAD what `head` says; None if that HEAD is one of which `holds` is not true."""
-        shard = self._shard
-
-        def pinned(now: Head) -> Head | None:
-            if not holds(now) or too_old(now, pin.epoch) or now.sealed:
-                return None
-            _check_free(now, name)
-            return replace(now, pins=(*now.pins, pin))
-
-        async with shard.store.lock(shard.prefix, exclusive=False):
-            pin = await shard.heads.manifests.put(head, name, clone=clone)
-            swapped = await shard.heads.swap(pinned)
-        await shard.refresh()
-        return None if swapped is None else pin
-
-    async def _folded(self, deadline: float) -> Head:
-        """HEAD, once it tells all slots that were acknowledged before this call."""
-        shard, fold = self._shard, self._refuse_read_only()
-        await shard.catch_up(STRONG, deadline=deadline)
-        wanted = shard.applied
-        while True:
-            await shard.refresh()
-            head = shard.state.head
-            if head.folded > wanted:
-                return head
-            if time.monotonic() > deadline:
-                raise DeadlineExceededError("the log's tail was not folded in time; nothing was changed")
-            await fold()
-
-    def _refuse_read_only(self) -> Callable[[], Awaitable[None]]:
-        """The shard's fold, where there is one."""
-        if self._fold is None:
-            raise ReadOnlyError(f"collection {self._shard.spec.name!r} is open read-only")
-        return self._fold
-
-    async def list(self, consistency: Consistency, deadline: float) -> list[SnapshotInfo]:
-        """All snapshots, oldest first."""
-        await self._shard.catch_up(consistency, deadline=deadline)
-        await self._shard.refresh()
-        return [_info(pin) for pin in sorted(self._shard.state.pins, key=lambda pin: pin.lsn)]
+    async def _refuse_taken(self, name: str, deadline: float) -> None:
+        having = await self._having(name, STRONG, deadline)
+        if having:
+            parts = "" if self._is_whole(having) else ", though not whole; drop it first"
+            raise ConflictError(f"there is a snapshot {name!r} already{parts}", code="snapshot_exists")
+        for part in self._parts:
+            part.check_room(name)
 
     async def drop(self, name: str, deadline: float) -> None:
-        """Forgets a snapshot; what only it kept goes with the next garbage collection.
+        """Forgets a snapshot, whole or not.
 
         Raises:
             NotFoundError: `snapshot_not_found`.
+            PartialWriteError: some shards still have their part; called again, it goes on.
         """
-        pin = await self._find(name, STRONG, deadline)
-        await self._append(Unpin(pin.uuid), pin, deadline)
-        await self._settle(lambda head: pin not in head.pins)
+        self._parts[0].refuse_read_only()
+        having = await self._having(name, STRONG, deadline)
+        if not having:
+            raise self._parts[0].missing(name)
+        told = f"forget their part of snapshot {name!r}"
+        others = {number: self._forget(number, pin, deadline) for number, pin in having.items() if number}
+        done = await in_each(others, lambda lsn: lsn, told)
+        if 0 in having:
+            await in_each({0: self._forget(0, having[0], deadline)}, lambda lsn: lsn, told, done=done)
 
-    async def revert(self, name: str, deadline: float) -> RevertInfo:
-        """Makes the points those of a snapshot, for every node at once, as one write. What there was before it
-        is kept as a snapshot, so that a revert can be reverted.
+    async def _forget(self, number: int, pin: Pin, deadline: float) -> Lsn:
+        try:
+            return await self._parts[number].drop(pin, deadline)
+        except NotFoundError as gone:
+            if gone.code != "snapshot_not_found" or len(self._parts) == 1:
+                raise
+            return pin.lsn  # somebody else forgot it meanwhile
+
+    async def revert(self, name: str, key: str | None, deadline: float) -> RevertInfo:
+        """Makes the points those of a snapshot, in each shard for every node at once, as one write. What there was
+        before it is kept as a snapshot, so that a revert can be reverted.
 
         Raises:
             NotFoundError: `snapshot_not_found`.
             ConflictError: `too_many_snapshots`: there is no room for that of before; nothing changed.
             DeadlineExceededError: `outcome_unknown`: it may have happened.
+            PartialWriteError: some shards are not reverted; under the same key the others are not reverted again.
+            InvalidInputError: `idempotency_key_reused`.
         """
-        pin = await self._find(name, STRONG, deadline)
-        _check_room(self._shard.state.head, before_revert(self._shard.applied))
-        await self._shard.pinned(pin.uuid, pin.epoch)  # so that applying the slot asks nothing of the store
-        lsn = await self._append(Revert(pin.uuid, pin.epoch), pin, deadline)
-        await self._settle(lambda head: head.folded > lsn)
-        return RevertInfo(lsn, before_revert(lsn))
+        self._parts[0].refuse_read_only()
+        request = Request.of(key, "revert", name)
+        batch = uuid4() if request is None else request.uuid
+        done = {} if request is None else await self._done(request, deadline)
+        if len(done) < len(self._parts):
+            pins = await self._whole(name, STRONG, deadline)
+            await self._check_before(batch, set(pins) - set(done), deadline)
+            work: dict[int, Coroutine[Any, Any, Lsn]] = {
+                number: self._parts[number].revert(pin, batch, request, deadline)
+                for number, pin in pins.items()
+                if number not in done
+            }
+            done = await in_each(work, lambda lsn: lsn, f"go back to snapshot {name!r}", done=done)
+        lsn = max(done.values())
+        return RevertInfo(lsn, before_revert(lsn, batch, len(self._parts)))
 
-    async def opened(self, name: str, consistency: Consistency, deadline: float) -> Pinned:
-        """A snapshot for reading. Raises NotFoundError `snapshot_not_found`."""
-        pin = await self._find(name, consistency, deadline)
-        return await self._shard.pinned(pin.uuid, pin.epoch)
+    async def _done(self, request: Request, deadline: float) -> dict[int, Lsn]:
+        """Where the shards that were reverted for the request have it."""
+        found = await together([part.done(request, deadline) for part in self._parts])
+        return {number: each.lsn for number, each in enumerate(found) if each is not None}
 
-    async def _find(self, name: str, consistency: Consistency, deadline: float) -> Pin:
-        await self._shard.catch_up(consistency, deadline=deadline)
-        pin = self._shard.state.pin(name)
-        if pin is None or consistency.mode != "eventual":  # HEAD alone tells of those that others made
-            await self._shard.refresh()
-            pin = self._shard.state.pin(name)
-        if pin is None:
-            raise self._missing(name)
-        return pin
+    async def _check_before(self, batch: UUID, numbers: set[int], deadline: float) -> None:
+        """Raises what speaks against keeping, in these shards, what a revert finds."""
+        for number in numbers:
+            self._parts[number].check_room(before_revert(0, UUID(int=0), 2))  # the longest of its kind
+        if len(self._parts) == 1:
+            return
+        having = await self._having(before_revert(0, batch, len(self._parts)), STRONG, deadline)
+        if numbers & set(having):
+            raise InvalidInputError(
+                f"the idempotency key was used for another revert, more than a day ago, of which snapshot "
+                f"{next(iter(having.values())).name!r} is kept; nothing was changed",
+                code="idempotency_key_reused",
+            )
 
-    async def _append(self, operation: Operation, pin: Pin, deadline: float) -> Lsn:
-        self._refuse_read_only()
+    async def opened(
+        self, name: str, consistency: Consistency, deadline: float, numbers: Sequence[int]
+    ) -> list[Pinned]:
+        """A snapshot for reading these shards. Raises NotFoundError `snapshot_not_found`."""
+        pins = await self._whole(name, consistency, deadline)
+        return await together([self._parts[number].open(pins[number]) for number in numbers])
 
-        def still_there() -> None:
-            if pin not in self._shard.state.pins:
-                raise self._missing(pin.name)
+    async def lend(self, borrower: UUID, name: str | None, deadline: float) -> list[Head]:
+        """Keeps for a clone, collection `borrower`, what a snapshot holds, or without a name the points as they are
+        now; returns of each shard what the clone's HEAD begins with.
 
-        return await self._shard.append([operation], deadline=deadline, check=still_there, exact=True)
+        Raises:
+            NotFoundError: `snapshot_not_found`.
+            ConflictError: `too_many_snapshots`.
+            DeadlineExceededError: nothing changed that outlives an hour.
+        """
+        pins: Mapping[int, Pin] = {} if name is None else await self._whole(name, STRONG, deadline)
+        return await together([part.lend(borrower, pins.get(n), deadline) for n, part in enumerate(self._parts)])
 
-    async def _settle(self, done: Callable[[Head], bool]) -> None:
-        """Folds what was written, for those who look at once; it is durable without that, and folded later anyhow."""
-        assert self._fold is not None
-        with contextlib.suppress(AkiDBError):
-            for _ in range(3):  # what came before a revert is a fold of its own, and another node may be quicker
-                if done(self._shard.state.head):
-                    return
-                await self._fold()
-                await self._shard.refresh()
+    async def _whole(self, name: str, consistency: Consistency, deadline: float) -> Mapping[int, Pin]:
+        """The parts of a snapshot, by the number of their shard."""
+        having = await self._having(name, consistency, deadline)
+        if not self._is_whole(having):
+            raise self._parts[0].missing(name, " that is whole; drop it and make it again" if having else "")
+        return having
 
-    def _missing(self, name: str) -> NotFoundError:
-        message = f"collection {self._shard.spec.name!r} has no snapshot {name!r}"
-        return NotFoundError(message, code="snapshot_not_found")
+    async def _having(self, name: str, consistency: Consistency, deadline: float) -> dict[int, Pin]:
+        found = await together([part.find(name, consistency, deadline) for part in self._parts])
+        return {number: pin for number, pin in enumerate(found) if pin is not None}
+
+    def _is_whole(self, having: Mapping[int, Pin]) -> bool:
+        return _is_whole(having, len(self._parts))
+
+    async def list(self, consistency: Consistency, deadline: float) -> list[SnapshotInfo]:
+        """All snapshots, oldest first; after them those that are not whole."""
+        listed: dict[str, dict[int, Pin]] = {}
+        for number, pins in enumerate(await together([part.pins(consistency, deadline) for part in self._parts])):
+            for pin in pins:
+                listed.setdefault(pin.name, {})[number] = pin
+        infos = [_info(name, having, len(self._parts)) for name, having in listed.items()]
+        return sorted(infos, key=lambda info: not info.complete)
+
+
+def _is_whole(having: Mapping[int, Pin], shards: int) -> bool:
+    """Whether these are all parts of one snapshot; somebody else may have made another under its name."""
+    return len(having) == shards and len({pin.whole for pin in having.values()}) == 1
+
+
+def _lsn(pin: Pin) -> Lsn:
+    return pin.lsn
+
+
+def _info(name: str, having: Mapping[int, Pin], shards: int) -> SnapshotInfo:
+    pins = having.values()
+    latest = max(pin.created for pin in pins)
+    created = datetime.fromtimestamp(latest, UTC) if latest else None
+    points = sum(pin.points for pin in pins)
+    return SnapshotInfo(name, max(pin.lsn for pin in pins), points, created, _is_whole(having, shards))
 
 
 def check_name(name: str) -> None:
@@ -189,29 +199,4 @@ def check_name(name: str) -> None:
         msg = f"is {name!r:.80}, expected 1 to 64 characters: a letter or digit, then letters, digits, '.', '_', '-'"
         raise refuse("invalid_snapshot", ("name",), msg)
     if name.startswith(AUTOMATIC):
-        raise refuse("invalid_snapshot", ("name",), f"is {name!r}; reverts call their snapshots {AUTOMATIC}<lsn>")
-
-
-def _says_the_same(head: Head, now: Head) -> bool:
-    return (now.folded, now.segments) == (head.folded, head.segments)
-
-
-def _names(pin: Pin, now: Head) -> bool:
-    return pin in now.pins
-
-
-def _check_free(head: Head, name: str) -> None:
-    if any(pin.name == name for pin in head.pins):
-        raise ConflictError(f"there is a snapshot {name!r} already", code="snapshot_exists")
-    _check_room(head, name)
-
-
-def _check_room(head: Head, name: str) -> None:
-    if not has_room(head.pins, name):
-        message = f"the collection has {len(head.pins)} snapshots, as many as it may; drop some"
-        raise ConflictError(message, code="too_many_snapshots")
-
-
-def _info(pin: Pin) -> SnapshotInfo:
-    created = datetime.fromtimestamp(pin.created, UTC) if pin.created else None
-    return SnapshotInfo(pin.name, pin.lsn, pin.points, created)
+        raise refuse("invalid_snapshot", ("name",), f"is {name!r}; what reverts find is kept under such names")

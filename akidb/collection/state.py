@@ -20,7 +20,7 @@ from akidb.manifest import Head, Pin, RequestsRef, SegmentRef
 from akidb.query import Part, Snapshot
 from akidb.segment import MemTable, MemView, Segment, merge_patch
 from akidb.types import CollectionSpec, IndexParams, IndexState, Lsn
-from akidb.wal import Delete, Patch, Revert, Seal, Slot, Unpin, Upsert
+from akidb.wal import Delete, Patch, Seal, Slot, Unpin, Upsert
 
 
 class LiveSegment:
@@ -102,6 +102,7 @@ class Frozen:
     segments: tuple[tuple[LiveSegment, npt.NDArray[np.bool_], int], ...]
     requests: Mapping[UUID, Written]
     reverted_at: Lsn
+    reverted_by: UUID
     unpinned: frozenset[UUID]
     copied: tuple[Copied, ...] = ()
 
@@ -135,6 +136,8 @@ class ShardState:
         """What the revert in slot `reverted_at` found, as long as slots of it are not folded: those come first."""
         self.reverted_at: Lsn = 0
         """The slot whose revert made this state, while it is not folded: HEAD names other segments than these."""
+        self.reverted_by = UUID(int=0)
+        """The batch that it was."""
         self.unpinned: set[UUID] = set()
         """Snapshots that HEAD names and that slots of the tail dropped."""
         self._batches: dict[UUID, Lsn] = {}
@@ -150,6 +153,8 @@ class ShardState:
                 if self.sealed:
                     break
                 self._apply(operation, slot.lsn)
+            if batch.revert is not None and not self.sealed:  # the state was made for it: see `reverted`
+                self.reverted_at, self.reverted_by = slot.lsn, batch.uuid
             # Not before: a failed apply is repeated, and repeating changes nothing.
             self._batches[batch.uuid] = slot.lsn
             self.requests.note(batch, slot.lsn)
@@ -169,8 +174,6 @@ class ShardState:
             case Patch(ids, patches):
                 for id_, patch in zip(ids, patches, strict=True):
                     self._patch(id_, patch, lsn)
-            case Revert():
-                self.reverted_at = lsn  # the state was made for it: see `reverted`
             case Unpin(uuid):
                 self.unpinned.add(uuid)
             case Seal():
@@ -323,7 +326,7 @@ class ShardState:
         segments = tuple((segment, segment.live, segment.live_rows) for segment in self.segments)
         return Frozen(
             self.head, self.applied + 1, self.chain, self.sealed, views, segments, dict(self.requests.tail),
-            self.reverted_at, frozenset(self.unpinned), tuple(self._copied),
+            self.reverted_at, self.reverted_by, frozenset(self.unpinned), tuple(self._copied),
         )  # fmt: skip
 
     def install_fold(

@@ -17,7 +17,7 @@ from akidb.collection.forwarding import Forwarded, Forwarding, Origin, Peers
 from akidb.collection.maintenance import Maintenance
 from akidb.collection.requests import DoneError, Request, Written
 from akidb.collection.shard import Shard
-from akidb.collection.snapshots import Snapshots
+from akidb.collection.shard_snapshots import ShardSnapshots
 from akidb.errors import AkiDBError, DeadlineExceededError, NotFoundError, ReadOnlyError, UnavailableError
 from akidb.filter import Filter
 from akidb.telemetry.metrics import METRICS
@@ -47,7 +47,7 @@ class Writer:
         self.shard = shard
         self._forwarding = None if peers is None or read_only else Forwarding(peers, shard)
         self.maintenance = None if read_only else Maintenance(shard)
-        self.snapshots = Snapshots(shard, None if self.maintenance is None else self.maintenance.fold)
+        self.snapshots = ShardSnapshots(shard, None if self.maintenance is None else self.maintenance.fold)
         self._resolving = asyncio.Lock()
 
     @property

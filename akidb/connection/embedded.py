@@ -250,27 +250,30 @@ class EmbeddedCollection:
         Raises:
             ConflictError: `snapshot_exists`, `too_many_snapshots`; nothing was changed.
             InvalidInputError: `invalid_snapshot`: not a name.
+            PartialWriteError: not all of several shards keep their part; drop it before you make it again.
         """
         return await self.engine.create_snapshot(name)
 
     async def list_snapshots(self) -> list[SnapshotInfo]:
-        """All snapshots, oldest first."""
+        """All snapshots, oldest first; after them those that are not `complete`, which can only be dropped."""
         return await self.engine.list_snapshots()
 
     async def drop_snapshot(self, name: str) -> None:
-        """Forgets a snapshot. Raises NotFoundError."""
+        """Forgets a snapshot. Raises NotFoundError; PartialWriteError: call it again."""
         await self.engine.drop_snapshot(name)
 
-    async def revert(self, name: str) -> RevertInfo:
-        """Makes the points those of a snapshot, for every node at once, as one write. What there was before it is kept
-        as a snapshot of its own, `before`, so that a revert can be reverted.
+    async def revert(self, name: str, *, idempotency_key: str | None = None) -> RevertInfo:
+        """Makes the points those of a snapshot, in each shard for every node at once, as one write. What there was
+        before it is kept as a snapshot of its own, `before`, so that a revert can be reverted.
 
         Raises:
             NotFoundError: `snapshot_not_found`.
             ConflictError: `too_many_snapshots`: there is no room for `before`; nothing was changed.
             DeadlineExceededError: with code `outcome_unknown` it may have happened.
+            PartialWriteError: some of several shards went back and others did not; sent again under the same
+                `idempotency_key`, those that did are left as they are.
         """
-        return await self.engine.revert(name)
+        return await self.engine.revert(name, idempotency_key=idempotency_key)
 
     async def wait_indexed(self, timeout_ms: int = 600_000) -> None:
         """Returns when every point that is to be in a graph is in one; DeadlineExceededError past `timeout_ms`."""

@@ -6,7 +6,17 @@ Beside it: the keys of what it names (names), and manifests, which are what it s
 from akidb.manifest.codec import decode_head, encode_head
 from akidb.manifest.invariants import INVARIANTS, broken
 from akidb.manifest.model import Head, Pin, RequestsRef, SegmentRef
-from akidb.manifest.names import AUTOMATIC, DELETES, EPOCHS_OPEN, FOLDERS, SEGMENTS, before_revert, epoch_of, object_key
+from akidb.manifest.names import (
+    AUTOMATIC,
+    DELETES,
+    EPOCHS_OPEN,
+    FOLDERS,
+    SEGMENTS,
+    before_revert,
+    epoch_of,
+    object_key,
+    part_of,
+)
 from akidb.manifest.pins import Manifests, has_room
 from akidb.manifest.store import HeadStore
 
@@ -30,4 +40,5 @@ __all__ = [
     "epoch_of",
     "has_room",
     "object_key",
+    "part_of",
 ]

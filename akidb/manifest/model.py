@@ -51,7 +51,8 @@ class Pin:
 
     Attributes:
         name: the user's, unique among the shard's snapshots; of a clone's pin its collection's uuid, in hex.
-        uuid: the manifest object's, and the pin's own: a name may come back, this never does.
+        uuid: the manifest object's, and the pin's own: a name may come back, this never does. Its first half the parts
+            of one snapshot in several shards have in common.
         created: seconds of the store's clock; 0 where the store did not tell.
         points: live points at `lsn`.
         clone: it belongs to a collection whose HEAD names objects of this shard (or did when it was made), and is shown
@@ -68,6 +69,11 @@ class Pin:
 
     def key(self, prefix: str) -> str:
         return object_key(prefix, MANIFESTS, self.epoch, self.uuid)
+
+    @property
+    def whole(self) -> bytes:
+        """What it has in common with the other shards' parts of its snapshot, and with no other pin."""
+        return self.uuid.bytes[:8]
 
     @property
     def borrower(self) -> UUID:

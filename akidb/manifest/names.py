@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from akidb.errors import CorruptionError
 from akidb.types import Lsn
@@ -27,9 +27,15 @@ def epoch_of(key: str) -> int:
     return int(epoch)
 
 
-def before_revert(lsn: Lsn) -> str:
-    """Name of the snapshot that keeps what the revert in slot `lsn` found."""
-    return f"{AUTOMATIC}{lsn}"
+def part_of(whole: UUID) -> UUID:
+    """A new uuid for a part of `whole` in one shard: the parts have the first half in common."""
+    return UUID(bytes=whole.bytes[:8] + uuid4().bytes[8:])
+
+
+def before_revert(lsn: Lsn, batch: UUID, shards: int) -> str:
+    """Name of the snapshot that keeps what the revert in slot `lsn` by `batch` found; several shards have only the
+    batch in common."""
+    return f"{AUTOMATIC}{lsn}" if shards == 1 else f"{AUTOMATIC}{batch.hex[:16]}"
 
 
 AUTOMATIC = "before-revert-"

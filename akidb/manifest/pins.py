@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from akidb.codec.frame import KIND_MANIFEST
 from akidb.errors import CorruptionError
@@ -33,12 +33,12 @@ class Manifests:
         self._shard = shard
         self._keys: dict[UUID, frozenset[str]] = {}
 
-    async def put(self, head: Head, name: str, *, clone: bool = False) -> Pin:
-        """Writes what `head` says of points into an object of its epoch; returns the pin, for HEAD to name.
+    async def put(self, head: Head, name: str, uuid: UUID, *, clone: bool = False) -> Pin:
+        """Writes what `head` says of points into object `uuid` of its epoch; returns the pin, for HEAD to name.
 
         Which requests were made is not the points' matter: a revert does not make them undone.
         """
-        pin = Pin(name, uuid4(), head.folded - 1, 0, head.live_count, head.gc_epoch, clone)
+        pin = Pin(name, uuid, head.folded - 1, 0, head.live_count, head.gc_epoch, clone)
         key = pin.key(self._prefix)
         manifest = replace(head, recent=(), requests=(), pins=(), collected=0, settled=0)
         await self._store.put(key, encode_head(manifest, shard=self._shard, kind=KIND_MANIFEST))

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
+from akidb.collection.shard_snapshots import ShardSnapshots
+from akidb.errors import UnavailableError
+from akidb.manifest import Pin
 from tests.api.conftest import Client
 
 PATH = "/collections/c/snapshots"
@@ -66,3 +73,53 @@ async def test_problems_are_told(client: Client) -> None:
         answer = await client.call(method, path, body)
         assert (answer.status, answer.code) == (status, code), (method, path, body)
     assert (await client.get(PATH)).body["count"] == 1
+
+
+async def test_a_snapshot_of_several_shards_is_one(client: Client) -> None:
+    made = {"name": "c", "vector_dim": 2, "distance": "Euclidean", "shard_count": 3}
+    await client.call("POST", "/collections", made)
+    await _upsert(client, **{f"p{n}": [n, 0] for n in range(12)})
+    made = await client.call("POST", PATH, {"name": "first"})
+    assert (made.status, made.body["vector_count"], made.body["complete"]) == (201, 12, True)
+    await _upsert(client, **{f"p{n}": [9, 9] for n in range(6, 18)})
+    assert (await client.get("/collections/c/vectors/p7?as_of=first")).body["vector"] == [7, 0]
+    done = [await client.call("POST", f"{PATH}/first/revert", Idempotency_Key="k") for _ in range(2)]
+    assert [answer.status for answer in done] == [200, 200]
+    assert done[0].body == done[1].body
+    assert (await client.call("POST", "/collections/c/count", {})).body["count"] == 12
+    assert (await client.call("POST", "/collections/c/count", {"as_of": done[0].body["before"]})).body["count"] == 18
+    clone = await client.call("POST", "/collections/c/clone", {"name": "d", "as_of": done[0].body["before"]})
+    assert (clone.status, clone.body["vector_count"]) == (201, 18)
+    listed = (await client.get(PATH)).body["snapshots"]
+    assert [(kept["name"], kept["complete"]) for kept in listed] == [("first", True), (done[0].body["before"], True)]
+    assert (await client.call("DELETE", f"{PATH}/first")).status == 204
+
+
+async def test_a_snapshot_that_a_shard_has_no_part_of_is_a_problem(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = {"name": "c", "vector_dim": 2, "distance": "Euclidean", "shard_count": 3}
+    await client.call("POST", "/collections", made)
+    create = ShardSnapshots.create
+
+    async def fails(self: ShardSnapshots, *arguments: Any) -> Pin:
+        if self._shard.prefix.endswith("/0001"):
+            raise UnavailableError("away", retry_after_secs=3)
+        return await create(self, *arguments)
+
+    monkeypatch.setattr(ShardSnapshots, "create", fails)
+    answer = await client.call("POST", PATH, {"name": "first"})
+    assert (answer.status, answer.code, answer.headers["Retry-After"]) == (503, "partially_written", "3")
+    assert [(part["shard"], part["status"]) for part in answer.body["shards"]] == [(0, 200), (1, 503), (2, 200)]
+    monkeypatch.undo()
+    (listed,) = (await client.get(PATH)).body["snapshots"]
+    assert (listed["name"], listed["complete"]) == ("first", False)
+    for method, path, body, status, code in (
+        ("POST", PATH, {"name": "first"}, 409, "snapshot_exists"),
+        ("POST", f"{PATH}/first/revert", None, 404, "snapshot_not_found"),
+        ("POST", "/collections/c/count", {"as_of": "first"}, 404, "snapshot_not_found"),
+    ):
+        answer = await client.call(method, path, body)
+        assert (answer.status, answer.code) == (status, code), (method, path, body)
+    assert (await client.call("DELETE", f"{PATH}/first")).status == 204
+    assert (await client.call("POST", PATH, {"name": "first"})).status == 201

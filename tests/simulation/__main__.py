@@ -13,6 +13,7 @@ from tests.simulation.world import simulate
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--seed", type=int, help="run this one")
+    parser.add_argument("--clones", action="store_true", help="with clients that make clones, and use and drop them")
     parser.add_argument("--seeds", type=int, nargs=2, metavar=("FIRST", "LAST"), help="run these")
     parser.add_argument("--forwarding", action="store_true", help="nodes send batches to each other")
     chosen = parser.parse_args()
@@ -20,7 +21,7 @@ def main() -> int:
     failed, faults, secs = [], Counter[str](), 0.0
     for seed in range(first, last + 1):
         try:
-            report = simulate(seed, forwarding=chosen.forwarding)
+            report = simulate(seed, forwarding=chosen.forwarding, clones=chosen.clones)
         except Exception:
             failed.append(seed)
             print(f"seed {seed}:", flush=True)

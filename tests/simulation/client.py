@@ -304,32 +304,47 @@ class Client:
             made = await self._try(node, found.create_snapshot(name))
             if made is not None:
                 self._history.snapped.append(Snapped(found.uuid, began, self._loop.time(), made.lsn))
+                if self._shards > 1:  # of which the largest slot says little
+                    await self._read_as_of(node, found, name, began, made=True)
 
     async def look_back(self) -> None:
         """Reads as of a snapshot."""
         node, name = self._node(), self._rng.choice(SNAPSHOTS)
         found = await self._collection(node)
         if found is not None:
-            began = self._loop.time()
-            snapshot = await self._try(node, found.snapshot(Consistency(as_of=name)))
-            if snapshot is not None:
-                points = query.scroll(snapshot, limit=len(IDS) + 1, with_vector=True)
-                ended = self._loop.time()
-                self._history.snapped.append(Snapped(found.uuid, began, ended, snapshot.lsn, points=points))
+            await self._read_as_of(node, found, name, self._loop.time())
+
+    async def _read_as_of(self, node: Node, found: Collection, name: str, began: float, *, made: bool = False) -> None:
+        snapshot = await self._try(node, found.snapshot(Consistency(as_of=name)))
+        if snapshot is not None:
+            points = query.scroll(snapshot, limit=len(IDS) + 1, with_vector=True)
+            told = Snapped(
+                found.uuid, began, self._loop.time(), snapshot.lsn, points=points, lsns=snapshot.lsns, made=made
+            )
+            self._history.snapped.append(told)
 
     async def revert(self) -> None:
-        """Goes back to a snapshot; sometimes to what the last revert found."""
+        """Goes back to a snapshot; sometimes to what the last revert found. Again under its key until that is done."""
         node = self._node()
         found = await self._collection(node)
         if found is None:
             return
-        listed = await self._try(node, found.list_snapshots())
+        listed = [each for each in await self._try(node, found.list_snapshots()) or () if each.complete]
         if not listed:
             return
-        chosen, began = self._rng.choice(listed), self._loop.time()
-        done = await self._try(node, found.revert(chosen.name))
-        if done is not None:
-            self._history.snapped.append(Snapped(found.uuid, began, self._loop.time(), chosen.lsn, done.lsn))
+        chosen, began, key, uuid = self._rng.choice(listed), self._loop.time(), self._mark(), found.uuid
+        request = Request.of(key)
+        assert request is not None
+        for _ in range(TRIES if self._shards > 1 else 1):
+            if found is not None and found.uuid == uuid:
+                done = await self._try(node, found.revert(chosen.name, idempotency_key=key))
+                if done is not None:
+                    now, batch = self._loop.time(), request.uuid
+                    told = Snapped(uuid, began, now, chosen.lsn, done.lsn, batch=batch, before=done.before)
+                    self._history.snapped.append(told)
+                    return
+            node = self._node()
+            found = await self._collection(node)
 
     async def forget(self) -> None:
         node = self._node()

@@ -68,9 +68,10 @@ class Read:
 
 @dataclass(eq=False)
 class Snapped:
-    """One acknowledged call about a snapshot: made or read, of slot `lsn`, or a revert to it in slot `at`.
+    """One acknowledged call about a snapshot: made or read, of slot `lsn` (of several shards the largest), or a revert
+    to it in slot `at` by `batch`, that keeps what it found as `before`.
 
-    `points` is what reading it told.
+    `points` is what reading it told, of slots `lsns`; `made` if that was the one who made it, at once.
     """
 
     collection: UUID
@@ -79,6 +80,20 @@ class Snapped:
     lsn: Lsn
     at: Lsn = 0
     points: Sequence[Point] | None = None
+    lsns: Sequence[Lsn] = ()
+    made: bool = False
+    batch: UUID | None = None
+    before: str = ""
+
+
+@dataclass(eq=False)
+class Cloned:
+    """An acknowledged clone: the collection that was made, of another as it was, or else of a snapshot."""
+
+    collection: UUID
+    began: float
+    ended: float
+    latest: bool
 
 
 @dataclass(eq=False)
@@ -95,6 +110,7 @@ class History:
     reads: list[Read] = field(default_factory=list)
     missing: list[Missing] = field(default_factory=list)
     snapped: list[Snapped] = field(default_factory=list)
+    cloned: list[Cloned] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from unittest.mock import patch
 
 from akidb.collection import Workers, follower, maintenance, scrubbing
-from akidb.database import database
+from akidb.database import database, garbage
 from akidb.manifest import store as heads
 from akidb.wal import epochs
 
@@ -33,6 +33,9 @@ WORK_SECS = 0.005
 
 FRESH_SECS, SETTLED_SECS = 0.5, 6.0
 """In place of a minute and an hour: further apart than what a Date is wrong by."""
+
+ABANDONED_SECS = 10
+"""In place of an hour: many makers of clones take longer."""
 
 HOST: ContextVar[Host | None] = ContextVar("host", default=None)
 
@@ -172,6 +175,7 @@ def simulated(seed: int) -> Iterator[SimLoop]:
             (database, "Context", copy_context),
             (heads, "FRESH_SECS", FRESH_SECS),
             (epochs, "SETTLED_SECS", SETTLED_SECS),
+            (garbage, "ABANDONED_SECS", ABANDONED_SECS),
         ):
             stack.enter_context(patch.object(target, name, value))
         random.seed(rng.getrandbits(64))

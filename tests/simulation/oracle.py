@@ -18,12 +18,13 @@ import numpy as np
 from akidb.codec.frame import KIND_CATALOGUE_SLOT, KIND_MANIFEST, KIND_SLOT
 from akidb.collection import shard_uuid
 from akidb.collection.routing import route
-from akidb.manifest import decode_head
+from akidb.manifest import Head, decode_head
 from akidb.segment import merge_patch
 from akidb.types import Lsn, Point
-from akidb.wal import Delete, Entry, Patch, Revert, Seal, Slot, Upsert, decode_slot
+from akidb.wal import Delete, Entry, Once, Patch, Revert, Seal, Slot, Upsert, decode_slot
 from tests.simulation.bucket import Bucket
-from tests.simulation.history import History, Missing, Part, Read, Snapped, Write, marks
+from tests.simulation.client import NAME
+from tests.simulation.history import Cloned, History, Missing, Part, Read, Snapped, Write, marks
 from tests.simulation.loop import EPOCH
 
 State = dict[str, Point]
@@ -38,16 +39,19 @@ class Log:
     at: dict[str, list[Lsn]] = field(default_factory=dict)
     deleted: dict[str, int] = field(default_factory=dict)
     reverts: dict[Lsn, Lsn] = field(default_factory=dict)
+    reverted: dict[UUID, Lsn] = field(default_factory=dict)
+    origin: tuple[UUID, Lsn] | None = None
     sealed: float = float("inf")
 
     def length_at(self, time: float) -> Lsn:
         return bisect_right(self.times, time)
 
 
-def _slots(bucket: Bucket, prefix: str, shard: UUID, kind: int) -> Iterator[tuple[Slot, float]]:
+def _slots(bucket: Bucket, prefix: str, shard: UUID, kind: int, first: Head) -> Iterator[tuple[Slot, float]]:
+    """The slots of a log whose HEAD began as `first`."""
     keys = sorted(key for key in bucket.created if key.startswith(f"{prefix}/wal/"))
-    chain = bytes(16)
-    for lsn, key in enumerate(keys, 1):
+    chain = first.chain
+    for lsn, key in enumerate(keys, first.folded):
         stored = bucket.created[key]
         slot = decode_slot(stored.body, lsn=lsn, shard=shard, name=key, kind=kind)
         assert slot.prev_hash == chain, f"slot {key} does not continue the one before"
@@ -55,11 +59,16 @@ def _slots(bucket: Bucket, prefix: str, shard: UUID, kind: int) -> Iterator[tupl
         yield slot, stored.at - EPOCH
 
 
-def read_log(bucket: Bucket, prefix: str, shard: UUID) -> Log:
-    """Replays a collection's log, one dictionary after the other."""
+def read_log(bucket: Bucket, prefix: str, shard: UUID, origin: Log | None = None) -> Log:
+    """Replays a collection's log, one dictionary after the other. A clone's goes on from what its origin's told."""
+    key = f"{prefix}/head"
+    first = decode_head(bucket.heads[key][0], shard=shard, name=key)
     log, seen = Log(), set()
+    assert origin is not None or first.folded == 1, f"{key} begins with slot {first.folded}, and is no clone's"
+    if origin is not None:
+        log.times, log.states = [0.0] * (first.folded - 1), origin.states[: first.folded]
     snapshots = _manifests(bucket, prefix, shard)
-    for slot, time in _slots(bucket, prefix, shard, KIND_SLOT):
+    for slot, time in _slots(bucket, prefix, shard, KIND_SLOT, first):
         state, written = dict(log.states[-1]), set[str]()
         for batch in slot.batches:
             assert batch.uuid not in seen, f"batch {batch.uuid} is in the log twice, again in slot {slot.lsn}"
@@ -74,12 +83,27 @@ def read_log(bucket: Bucket, prefix: str, shard: UUID) -> Log:
                 written |= ids
                 if isinstance(operation, Revert):
                     log.reverts[slot.lsn] = snapshots[operation.uuid]
+                    log.reverted[batch.uuid] = slot.lsn
                     state = dict(log.states[snapshots[operation.uuid]])
                 if log.sealed == float("inf"):
                     _apply(operation, state, slot.lsn, log, time)
         log.times.append(time)
         log.states.append(state)
     return log
+
+
+def _lent(bucket: Bucket) -> dict[tuple[UUID, int], tuple[UUID, Lsn]]:
+    """By clone and shard: the collection that it was made from, and the slot."""
+    found = {}
+    for key, bodies in bucket.heads.items():
+        if "/cat/" in key:
+            continue
+        collection, _, number = key.removesuffix("/head").rpartition("/c/")[2].partition("/")
+        for body in bodies:
+            head = decode_head(body, shard=shard_uuid(UUID(collection), int(number, 16)), name=key)
+            for pin in head.lent:
+                found[pin.borrower, int(number, 16)] = (UUID(collection), pin.lsn)
+    return found
 
 
 def _manifests(bucket: Bucket, prefix: str, shard: UUID) -> dict[UUID, Lsn]:
@@ -115,18 +139,25 @@ class Oracle:
     def __init__(self, bucket: Bucket, catalogue: str, tenant: UUID) -> None:
         self.logs: dict[UUID, list[Log]] = {}
         self.alive: list[tuple[float, float]] = []
-        for slot, time in _slots(bucket, catalogue, tenant, KIND_CATALOGUE_SLOT):
+        lent = _lent(bucket)
+        for slot, time in _slots(bucket, catalogue, tenant, KIND_CATALOGUE_SLOT, Head(0, tenant)):
             for batch in slot.batches:
                 for operation in batch.operations:
+                    if isinstance(operation, Once):
+                        continue
                     assert isinstance(operation, Entry)
                     change = msgspec.json.decode(operation.json)
                     uuid = UUID(change["uuid"])
                     if change["op"] == "create":
-                        self.logs[uuid] = logs = [
-                            read_log(bucket, f"t/{tenant}/c/{uuid}/{number:04x}", shard_uuid(uuid, number))
-                            for number in range(change["shard_count"])
-                        ]
-                        self.alive.append((time, min(log.sealed for log in logs)))
+                        self.logs[uuid] = logs = []
+                        for number in range(change["shard_count"]):
+                            origin = lent.get((uuid, number))
+                            before = None if origin is None else self.logs[origin[0]][number]
+                            prefix = f"t/{tenant}/c/{uuid}/{number:04x}"
+                            logs.append(read_log(bucket, prefix, shard_uuid(uuid, number), before))
+                            logs[-1].origin = origin
+                        if change["name"] == NAME:
+                            self.alive.append((time, min(log.sealed for log in logs)))
 
     def judge(self, history: History) -> None:
         for write in history.writes:
@@ -139,6 +170,8 @@ class Oracle:
             self._snapped(snapped, self.logs[snapped.collection], history)
         for missing in history.missing:
             self._missing(missing)
+        for cloned in history.cloned:
+            self._cloned(cloned, history)
         assert not history.failures, history.failures
 
     def _write(self, write: Write, logs: list[Log]) -> None:
@@ -224,6 +257,9 @@ class Oracle:
         assert len(read.nearest) == min(5, len(state)), told
 
     def _snapped(self, snapped: Snapped, logs: list[Log], history: History) -> None:
+        if len(logs) > 1:
+            self._snapped_in_shards(snapped, logs, history)
+            return
         (log,) = logs
         told = f"snapshot of slot {snapped.lsn} ({snapped.began:.3f} to {snapped.ended:.3f})"
         assert snapped.lsn <= log.length_at(snapped.ended), f"{told}: there was no such slot yet"
@@ -236,6 +272,41 @@ class Oracle:
         else:
             done = [write for write in history.writes if write.outcome == "done" and _before(write, snapped)]
             assert snapped.lsn >= max((write.lsn for write in done), default=0), f"{told}: it lacks acknowledged writes"
+
+    def _snapped_in_shards(self, snapped: Snapped, logs: list[Log], history: History) -> None:
+        told = f"snapshot of slots {list(snapped.lsns)} ({snapped.began:.3f} to {snapped.ended:.3f})"
+        if snapped.batch is not None:
+            for log in logs:
+                at = log.reverted.get(snapped.batch, 0)
+                assert at, f"{told}: a shard does not revert to it, though slot {snapped.at} was told"
+                assert snapped.began <= log.times[at - 1] <= snapped.ended, f"{told}: reverted at another time"
+            assert snapped.at == max(log.reverted[snapped.batch] for log in logs), told
+        if snapped.points is None:
+            assert snapped.lsn <= max(log.length_at(snapped.ended) for log in logs), f"{told}: there was no such slot"
+            return
+        known = [0] * len(logs)
+        for write in history.writes if snapped.made else ():
+            if _before(write, snapped):
+                for number, lsn in self._places(write).items():
+                    known[number] = max(known[number], lsn)
+        state: State = {}
+        for log, lsn, before in zip(logs, snapped.lsns, known, strict=True):
+            assert before <= lsn <= log.length_at(snapped.ended), (
+                f"{told}: there was no slot {lsn}, or it lacks {before}"
+            )
+            state.update(log.states[lsn])
+        assert list(map(_told, snapped.points)) == [_told(state[id_]) for id_ in sorted(state)], told
+
+    def _cloned(self, cloned: Cloned, history: History) -> None:
+        """A clone has all that its origin acknowledged before, and nothing that came after."""
+        for number, log in enumerate(self.logs[cloned.collection]):
+            assert log.origin is not None, f"collection {cloned.collection} was told to be a clone"
+            collection, lsn = log.origin
+            told = f"clone {cloned.collection} of slot {lsn} of {collection}"
+            assert lsn <= self.logs[collection][number].length_at(cloned.ended), f"{told}: there was no such slot"
+            for write in history.writes if cloned.latest else ():
+                if write.collection == collection and write.ended < cloned.began:
+                    assert self._places(write).get(number, 0) <= lsn, f"{told}: it lacks {write.mark}"
 
     def _missing(self, missing: Missing) -> None:
         """There must have been a moment without a collection."""

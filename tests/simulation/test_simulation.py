@@ -35,6 +35,17 @@ def test_a_simulation_is_right(seed: int) -> None:
     simulate(seed)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_simulation_with_clones_is_right(seed: int) -> None:
+    assert simulate(seed, clones=True).clones
+
+
+@pytest.mark.slow
+def test_simulations_with_clones_are_right() -> None:
+    for seed in range(4, 44):
+        simulate(seed, clones=True)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("first", range(FEW, MANY, PER_TEST))
 def test_simulations_are_right_and_meet_every_fault(first: int) -> None:
@@ -112,9 +123,31 @@ async def _as_if_written(work: dict[int, Coroutine[Any, Any, Written]]) -> Writt
 
 def test_garbage_is_collected_and_snapshots_are_used() -> None:
     before = METRICS.gc_objects._value.get()
-    reports = [simulate(seed) for seed in range(16) if seed % 4 < 2]  # of one shard each: others have no snapshots
+    reports = [simulate(seed) for seed in range(12)]
     assert METRICS.gc_objects._value.get() > before
-    assert sum(report.snapshots for report in reports) > 10
+    for several in (False, True):
+        assert sum(report.snapshots for report in reports if (report.seed % 4 > 1) == several) > 10
+
+
+async def _nothing_borrowed(self: Manifests, head: Head) -> set[str]:
+    return set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("where", "name", "instead"),
+    [
+        (Head, "of_dropped", lambda self: replace(self, segments=(), requests=(), pins=())),
+        (Manifests, "borrowed", _nothing_borrowed),
+    ],
+    ids=["a drop forgets clones", "what clones share is not looked for"],
+)
+def test_a_planted_bug_of_clones_is_found(
+    where: object, name: str, instead: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(where, name, instead)
+    with pytest.raises((AssertionError, AkiDBError)):
+        _some_seeds(clones=True)
 
 
 @pytest.mark.slow
@@ -165,6 +198,6 @@ def test_a_planted_bug_of_forwarding_is_found(
         _some_seeds(forwarding=True)
 
 
-def _some_seeds(*, forwarding: bool = False) -> None:
+def _some_seeds(*, forwarding: bool = False, clones: bool = False) -> None:
     for seed in range(SEEDS_TO_FIND):
-        simulate(seed, forwarding=forwarding)
+        simulate(seed, forwarding=forwarding, clones=clones)

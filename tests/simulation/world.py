@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import tempfile
 from collections import Counter
@@ -18,15 +19,15 @@ from akidb import query
 from akidb.collection import Collection
 from akidb.database.database import TENANT
 from akidb.errors import DeadlineExceededError, NotFoundError, UnavailableError
-from akidb.manifest import before_revert
 from akidb.query import SearchQuery
 from akidb.storage import probe
 from akidb.types import STRONG, Consistency
 from tests.simulation import swaps
 from tests.simulation.bucket import LOCATION, Bucket, Weather
 from tests.simulation.client import DIM, IDS, NAME, ODD, SPEC, Client
+from tests.simulation.cloner import Cloner
 from tests.simulation.history import History, Read, Snapped
-from tests.simulation.loop import SimLoop, simulated
+from tests.simulation.loop import ABANDONED_SECS, EPOCH, SimLoop, simulated
 from tests.simulation.node import Node
 from tests.simulation.oracle import Oracle
 from tests.simulation.peers import SimPeers
@@ -53,26 +54,30 @@ class Report:
     writes: Counter[str]
     reads: int
     snapshots: int
+    clones: int
     faults: Counter[str]
 
     def __str__(self) -> str:
         writes = ", ".join(f"{count} {outcome}" for outcome, count in sorted(self.writes.items()))
         return (
             f"seed {self.seed}: {self.secs:.0f} s simulated, {self.requests} requests, writes {writes}, "
-            f"{self.reads} reads, {self.snapshots} of snapshots, {sum(self.faults.values())} faults, trace {self.trace}"
+            f"{self.reads} reads, "
+            f"{self.snapshots} of snapshots, {self.clones} clones, {sum(self.faults.values())} faults, "
+            f"trace {self.trace}"
         )
 
 
-def simulate(seed: int, *, forwarding: bool = False) -> Report:
-    """Runs one simulation; with `forwarding` nodes send batches to each other. Raises AssertionError with what was
-    wrong."""
+def simulate(seed: int, *, forwarding: bool = False, clones: bool = False) -> Report:
+    """Runs one simulation; with `forwarding` nodes send batches to each other, with `clones` there are clients that
+    make clones. Raises AssertionError with what was wrong."""
     probe._probed.add(LOCATION)  # the bucket keeps conditions; the probe would take a fault for a refusal of them
     with (
         simulated(seed) as loop,
         tempfile.TemporaryDirectory(prefix="akidb-simulation-") as folder,
         swaps.watched() as made,
     ):
-        world = World(loop, random.Random(seed), Path(folder), guarded=seed % 2 == 1, shards=3 if seed % 4 > 1 else 1)
+        shards = 3 if seed % 4 > 1 else 1
+        world = World(loop, random.Random(seed), Path(folder), guarded=seed % 2 == 1, shards=shards, clones=clones)
         if forwarding:
             world.forward()
         try:
@@ -90,6 +95,7 @@ def simulate(seed: int, *, forwarding: bool = False) -> Report:
             Counter(write.outcome for write in history.writes),
             len(history.reads),
             len(history.snapped),
+            len(history.cloned),
             world.fired,
         )
 
@@ -97,7 +103,9 @@ def simulate(seed: int, *, forwarding: bool = False) -> Report:
 class World:
     """The parts of a run. `rng` decides everything that is not the product's own."""
 
-    def __init__(self, loop: SimLoop, rng: random.Random, folder: Path, *, guarded: bool, shards: int) -> None:
+    def __init__(
+        self, loop: SimLoop, rng: random.Random, folder: Path, *, guarded: bool, shards: int, clones: bool
+    ) -> None:
         self.loop, self.rng = loop, rng
         self.bucket = Bucket(loop)
         self.weather = Weather.of(random.Random(rng.getrandbits(64)))
@@ -110,6 +118,7 @@ class World:
             for n in range(rng.randint(3, 5))
         ]
         self.shards = shards
+        self.clones = clones
         self._troubles = rng.sample(("pause", "cut off", "crash"), rng.randint(0, 3))
 
     def forward(self) -> None:
@@ -124,6 +133,9 @@ class World:
             Client(f"c{n}", self.nodes, self.history, random.Random(self.rng.getrandbits(64)), self.shards)
             for n in range(self.rng.randint(2, 5))
         ]
+        for n in range(2 if self.clones else 0):
+            rng = random.Random(self.rng.getrandbits(64))
+            clients.append(Cloner(f"k{n}", self.nodes, self.history, rng, self.shards))
         trouble = asyncio.create_task(self._trouble())
         await asyncio.gather(*(client.live(CALLS) for client in clients))
         trouble.cancel()
@@ -179,14 +191,52 @@ class World:
         await self._look_before_reverts(first)
         for node in self.nodes:
             await self._read(node, f"{node.name} does not answer after the last fold")
+        first.crash()
         await first.restart()  # what a process sees that has nothing but the bucket
         await self._read(first, "a fresh node does not answer")
+        if self.clones:
+            await self._clear(first)
+
+    async def _clear(self, node: Node) -> None:
+        """Clones are read once more; when all is dropped, in whichever order, rounds leave nothing of it."""
+        assert node.database is not None
+        database, began = node.database, self.loop.time()
+
+        async def names() -> list[str]:
+            return [each.spec.name for each in await database.list_collections()]
+
+        listed = await self._within(DECIDED_SECS, self._patient(node, names), "collections are not listed")
+        for name in self.rng.sample(listed, len(listed)):
+            with contextlib.suppress(NotFoundError):  # a drop that was on its way
+                if name != NAME:
+                    await self._read(node, f"clone {name} does not answer", name)
+                drop = partial(database.drop_collection, name)
+                await self._within(DECIDED_SECS, self._patient(node, drop), f"{name} is not dropped")
+            await self._rounds(node, 2)
+        await asyncio.sleep(ABANDONED_SECS + 1)
+        await self._rounds(node, 12)
+        left = [
+            key
+            for key, stored in self.bucket.objects.items()
+            if key.split("/")[5:6] in (["seg"], ["del"], ["req"], ["man"]) and stored.at < EPOCH + began
+        ]  # what was sent long before may come later still
+        assert not left, f"nobody needs it, and it is there: {left}"
+
+    async def _rounds(self, node: Node, count: int) -> None:
+        """Rounds of garbage collection, a little apart."""
+        assert node.database is not None
+        for _ in range(count):
+            collecting = partial(node.database.collect_garbage, interval_secs=0, force=True)
+            rounds = await self._within(DECIDED_SECS, self._patient(node, collecting), "no garbage is collected")
+            wrong = [each for each in rounds if each.error or each.done.refused]
+            assert not wrong, f"garbage is not collected: {wrong}"
+            await asyncio.sleep(0.5)
 
     async def _look_before_reverts(self, node: Node) -> None:
         """Reads what each revert found: it is kept as a snapshot, which no client forgets."""
         opened = await self._opened(node)
         for reverted in [each for each in self.history.snapped if each.at and each.collection == opened.uuid]:
-            as_of, began = Consistency(as_of=before_revert(reverted.at)), self.loop.time()
+            as_of, began = Consistency(as_of=reverted.before), self.loop.time()
             snapshot = await self._within(
                 DECIDED_SECS,
                 self._patient(node, partial(opened.snapshot, as_of)),
@@ -195,16 +245,19 @@ class World:
             assert snapshot.lsn == reverted.at - 1, (
                 f"what slot {reverted.at} reverted is told as of slot {snapshot.lsn}"
             )
-            points = query.scroll(snapshot, limit=len(IDS) + 1, with_vector=True)
-            self.history.snapped.append(Snapped(opened.uuid, began, self.loop.time(), snapshot.lsn, points=points))
+            points, lsns = query.scroll(snapshot, limit=len(IDS) + 1, with_vector=True), snapshot.lsns
+            told = Snapped(opened.uuid, began, self.loop.time(), snapshot.lsn, points=points, lsns=lsns)
+            self.history.snapped.append(told)
 
-    async def _opened(self, node: Node) -> Collection:
+    async def _opened(self, node: Node, name: str = NAME) -> Collection:
         async def open_it() -> Collection:
             database = node.database
             assert database is not None
             try:
-                return await database.collection(NAME)
+                return await database.collection(name)
             except NotFoundError:  # a drop that was on its way all the while
+                if name != NAME:
+                    raise
                 return await database.create_collection(replace(SPEC, shard_count=self.shards))
 
         return await self._within(DECIDED_SECS, self._patient(node, open_it), f"{node.name} has no collection")
@@ -219,8 +272,8 @@ class World:
             except (UnavailableError, DeadlineExceededError):
                 await asyncio.sleep(0.5)
 
-    async def _read(self, node: Node, or_else: str) -> None:
-        opened, began = await self._opened(node), self.loop.time()
+    async def _read(self, node: Node, or_else: str, name: str = NAME) -> None:
+        opened, began = await self._opened(node, name), self.loop.time()
         snapshot = await self._within(DECIDED_SECS, self._patient(node, lambda: opened.snapshot(STRONG)), or_else)
         ended, target = self.loop.time(), np.zeros(DIM, np.float32)
         (hits,) = query.execute(snapshot, [SearchQuery(target, top_k=5, exact=True)])

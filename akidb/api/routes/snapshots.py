@@ -7,7 +7,7 @@ from aiohttp import web
 
 from akidb.api import body as bodies
 from akidb.api import consistency, schemas
-from akidb.api.route import Route, json_response
+from akidb.api.route import KEY_HEADER, Route, json_response
 from akidb.api.routes.collections import CONSISTENCY
 from akidb.api.service import SERVICE
 from akidb.types import SnapshotInfo
@@ -38,13 +38,14 @@ async def drop(request: web.Request) -> web.Response:
 
 async def revert(request: web.Request) -> web.Response:
     collection = await request.app[SERVICE].collection(request)
-    done = await collection.revert(request.match_info["snapshot"])
+    key = request.headers.get(KEY_HEADER)
+    done = await collection.revert(request.match_info["snapshot"], idempotency_key=key)
     answer = schemas.Reverted(collection.spec.name, done.lsn, done.before)
     return json_response(answer, headers=consistency.token(collection))
 
 
 def _describe(made: SnapshotInfo) -> schemas.SnapshotDescription:
-    return schemas.SnapshotDescription(made.name, made.lsn, made.points, made.created)
+    return schemas.SnapshotDescription(made.name, made.lsn, made.points, made.created, made.complete)
 
 
 _PATH = "/collections/{name}/snapshots"
@@ -64,6 +65,6 @@ ROUTES = (
     ),
     Route(
         "POST", f"{_PATH}/{{snapshot}}/revert", revert, "Go back to a snapshot", "snapshots",
-        answer=schemas.Reverted, problems=(404, 409, 504, 507),
+        answer=schemas.Reverted, problems=(404, 409, 422, 504, 507), once=True,
     ),
 )  # fmt: skip

@@ -255,11 +255,3 @@ async def test_shard_counts_that_cannot_be(nodes: list[Database], count: object)
     with pytest.raises(InvalidInputError, match="shard_count") as refused:
         await nodes[0].create_collection(CollectionSpec("other", DIM, shard_count=count))  # type: ignore[arg-type]
     assert refused.value.code == "invalid_collection"
-
-
-async def test_snapshots_are_refused_where_there_are_several_shards(collection: Collection) -> None:
-    with pytest.raises(InvalidInputError, match="3 shards") as refused:
-        await collection.create_snapshot("monday")
-    assert refused.value.code == "invalid_snapshot"
-    with pytest.raises(InvalidInputError):
-        await collection.count(consistency=Consistency(as_of="monday"))

@@ -12,13 +12,14 @@ from akidb.errors import ConflictError, InvalidInputError, NotFoundError, ReadOn
 OLD, NEW = np.eye(3, dtype=np.float32), np.full((3, 3), 7, np.float32)
 
 
-def test_a_snapshot_is_read_and_reverted_to(place: tuple[str, Settings | None]) -> None:
+@pytest.mark.parametrize("shards", [1, 2])
+def test_a_snapshot_is_read_and_reverted_to(place: tuple[str, Settings | None], shards: int) -> None:
     where, settings = place
     with akidb.connect(where, settings=settings) as database:
-        points = database.create_collection("points", 3, metric="euclidean")
+        points = database.create_collection("points", 3, metric="euclidean", shard_count=shards)
         points.upsert(["a", "b", "c"], OLD)
         made = points.create_snapshot("first")
-        assert (made.name, made.lsn, made.points) == ("first", 1, 3)
+        assert (made.name, made.lsn, made.points, made.complete) == ("first", 1, 3, True)
         assert points.list_snapshots() == [made]
         points.upsert(["a", "b", "d"], NEW)
         assert points.search(OLD[0], 9, as_of="first", exact=True)[0].id == "a"
@@ -30,7 +31,8 @@ def test_a_snapshot_is_read_and_reverted_to(place: tuple[str, Settings | None]) 
         assert missing is None
         assert kept is not None
         np.testing.assert_array_equal(kept.vector, OLD[0])
-        done = points.revert("first")
+        done = points.revert("first", idempotency_key="k")
+        assert points.revert("first", idempotency_key="k") == done
         assert (done.lsn, points.count(), points.count(as_of=done.before)) == (3, 3, 4)
         assert points.count(consistency={"session": points.token}) == 3
         points.drop_snapshot("first")

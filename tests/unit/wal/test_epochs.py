@@ -75,7 +75,7 @@ async def test_what_a_snapshot_names_stays_until_it_is_dropped() -> None:
     kept, named = await _put(store), await _put(store)
     await _name(node, kept)
     head, _ = await node.heads.read()
-    pin = await node.heads.manifests.put(head, "first")
+    pin = await node.heads.manifests.put(head, "first", uuid4())
     await node.heads.swap(lambda head: replace(head, pins=(pin,)))
     await node.say("2")
     await _name(node, named)
