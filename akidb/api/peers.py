@@ -1,8 +1,9 @@
 """How a node speaks to others of its store: who they are, and batches sent to them over HTTP.
 
-Each side shows that it knows the cluster's token without telling it: a header has the SHA-256 of the body and, keyed
-with the token, the HMAC of that (RFC 2104). So who listens learns no secret, and who sends a batch a second time does
-nothing: it is in the log already, or made too long ago.
+Who sends a batch shows that it knows the cluster's token without telling it: a header has the SHA-256 of the body and,
+keyed with the token, the HMAC of that (RFC 2104). So who listens learns no secret, and who sends a batch a second time
+does nothing that was done: it is in the log already, or made too long ago. One that was refused may be done by that,
+and answers are not signed: where others can listen or answer, addresses are to be https.
 """
 
 from __future__ import annotations
@@ -13,15 +14,17 @@ import hmac
 from uuid import UUID
 
 import aiohttp
+import msgspec
 from yarl import URL
 
+from akidb.api.codes import CODES
 from akidb.api.errors import CONTENT_TYPE as PROBLEM_TYPE
 from akidb.client.problems import error_of
 from akidb.collection.forwarding import JUDGED
 from akidb.config import Settings
 from akidb.database import Database
 from akidb.database.members import Members
-from akidb.errors import AkiDBError, DeadlineExceededError, UnavailableError
+from akidb.errors import AkiDBError, CorruptionError, DeadlineExceededError, UnavailableError
 from akidb.storage import ObjectStore
 from akidb.telemetry.logging import request_id
 
@@ -31,6 +34,9 @@ CONTENT_TYPE = "application/x-msgpack"
 
 INLINE_BYTES_MAX = 256 << 10
 """Larger bodies are summed up in a thread: it takes longer than the event loop may stand still."""
+
+CONNECTIONS_MAX = 100
+"""To one node."""
 
 CONNECT_SECS = 1.0
 ANSWER_SECS = 0.5
@@ -62,6 +68,10 @@ def signed_digest(token: str, header: str) -> str | None:
     return digest if hmac.compare_digest(sent, expected.encode()) and expected else None
 
 
+class _Problem(msgspec.Struct):
+    code: str = ""
+
+
 class HttpPeers:
     """The other nodes as akidb.collection.Peers asks for them."""
 
@@ -82,9 +92,12 @@ class HttpPeers:
         headers = {HEADER: signature(self._token, await digest_of(body)), "Content-Type": CONTENT_TYPE}
         if request_id.get() is not None:
             headers["X-Request-ID"] = request_id.get() or ""
-        timeout = aiohttp.ClientTimeout(total=timeout_secs + ANSWER_SECS, sock_connect=min(CONNECT_SECS, timeout_secs))
+        total_secs = timeout_secs + min(ANSWER_SECS, timeout_secs / 2)
+        timeout = aiohttp.ClientTimeout(total=total_secs, sock_connect=min(CONNECT_SECS, timeout_secs))
         if self._session is None:
-            self._session = aiohttp.ClientSession()
+            # Of each node its own: else who waits behind one that stands still would take the others for lost.
+            connector = aiohttp.TCPConnector(limit=0, limit_per_host=CONNECTIONS_MAX)
+            self._session = aiohttp.ClientSession(connector=connector)
         failed: AkiDBError
         try:
             async with self._session.post(
@@ -112,7 +125,12 @@ class HttpPeers:
 def _refusal(answer: aiohttp.ClientResponse, body: bytes) -> AkiDBError:
     """What another answer than success says. Only a node's own problem document says that nothing was done."""
     told = error_of(answer.status, body, call=f"POST {answer.url}", retry_after=None)
-    if answer.content_type != PROBLEM_TYPE or answer.status == 500:
+    try:
+        code = msgspec.json.decode(body, type=_Problem).code
+    except msgspec.DecodeError:
+        code = ""
+    ours = answer.content_type == PROBLEM_TYPE and code in CODES  # gateways send problem documents as well
+    if not ours or answer.status == 500 or isinstance(told, CorruptionError):  # damage may be met once the slot is won
         return DeadlineExceededError(f"status {answer.status}: {told}", code="outcome_unknown")
     return told
 

@@ -104,8 +104,9 @@ class Garbage:
         heads, slots = self._head(shard, prefix), Log(self._store, prefix, shard)
         seen, _ = await heads.read()
         now = int(heads.date or 0)
-        if self._store.can_delete or now - seen.collected >= interval_secs:
-            await self._release(heads, seen.lent, number, now)
+        if not self._store.can_delete and now - seen.collected < interval_secs:
+            return Collected()
+        await self._release(heads, seen.lent, number, now)
         if self._store.can_delete:
             return Collected(await collect(slots, heads, dropped=dropped))
         done = await collect_by_epoch(slots, heads, interval_secs=interval_secs, dropped=dropped, force=force)

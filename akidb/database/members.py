@@ -42,11 +42,13 @@ _NODE_BYTES_MAX = 2048
 
 @dataclass(slots=True)
 class _Seen:
-    """Another node's object: what the store tells of its state, and in how many looks it was that."""
+    """Another node's object: what the store tells of its state, in how many looks it was that, and if it ever changed:
+    in a copy of a bucket lie the objects of nodes that write to the original."""
 
     address: str | None
     version: tuple[str | None, float | None, int]
     looks: int = 0
+    changed: bool = False
 
 
 class Members:
@@ -79,7 +81,8 @@ class Members:
     @property
     def alive(self) -> list[str]:
         """Addresses of the other nodes."""
-        return [seen.address for seen in self._seen.values() if seen.address is not None and seen.looks < LOOKS_MAX]
+        there = [seen for seen in self._seen.values() if seen.changed and seen.looks < LOOKS_MAX]
+        return [seen.address for seen in there if seen.address is not None]
 
     def owner(self, shard: UUID) -> str | None:
         """The address of the node that owns the shard; None if it is this one.
@@ -145,7 +148,7 @@ class Members:
         except CorruptionError as damaged:
             log.debug("%s", damaged)
             address = None
-        self._seen[key] = _Seen(address, version)
+        self._seen[key] = _Seen(address, version, changed=seen is not None)
 
 
 def encode_node(address: str, *, uuid: UUID) -> bytes:

@@ -55,11 +55,12 @@ class Manifests:
 
     async def keys(self, head: Head) -> set[str]:
         """Keys of all that `head` keeps: what it names, and what its snapshots and those of clones do."""
+        known, found = self._keys, dict[UUID, frozenset[str]]()
         for pin in head.pins:
-            if pin.uuid not in self._keys:
-                self._keys[pin.uuid] = (await self.read(pin.uuid, pin.epoch)).object_keys
-        self._keys = {pin.uuid: self._keys[pin.uuid] for pin in head.pins}
-        kept = set(head.object_keys).union(*self._keys.values())
+            there = known.get(pin.uuid)
+            found[pin.uuid] = (await self.read(pin.uuid, pin.epoch)).object_keys if there is None else there
+        self._keys = found  # whole: another call may be at it meanwhile
+        kept = set(head.object_keys).union(*found.values())
         kept |= {ref.key(self._prefix) for ref in head.requests}
         kept |= {pin.key(self._prefix) for pin in head.pins}
         return kept

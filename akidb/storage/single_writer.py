@@ -95,9 +95,9 @@ class SingleWriterStore(StoreWrapper):
     @asynccontextmanager
     async def _alone(self, key: str) -> AsyncIterator[None]:
         """Nobody else of this process changes the key meanwhile."""
-        await self._own()
         lock = self._keys.setdefault(key, asyncio.Lock())
         async with lock:
+            await self._own()  # not before: the wait may be longer than a lease
             yield
 
     # The lease

@@ -177,7 +177,7 @@ class Appender:
                     group.current = True
         except AkiDBError as error:
             METRICS.wal_operations.labels("append", "error").inc()
-            group.settle(error)
+            group.settle(outcome_unknown() if group.ambiguous else error)
 
     async def _recheck(self, group: Group) -> bool:
         """Drops who is gone, late or refused by the state as it is now. True if any request is left.
@@ -245,6 +245,7 @@ class Appender:
                         raise outcome_unknown()
                     return False
                 case Put.DOUBTFUL:
+                    group.ambiguous = True
                     await self._tail.reload()
                     raise outcome_unknown()
                 case Put.UNKNOWN:
@@ -284,6 +285,7 @@ class Appender:
         return await asyncio.to_thread(encode) if large else encode()
 
     async def _decided(self, slot: Slot, group: Group) -> None:
+        group.ambiguous = True  # it is in the log, whatever fails now
         await self._tail.apply(slot)
         group.settle(slot.lsn)
 

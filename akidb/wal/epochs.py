@@ -64,7 +64,7 @@ async def collect_by_epoch(
     kept = {key for key in named if heads.manifests.is_own(key)}  # the others are the business of their own shard
     stored = [info for folder in FOLDERS async for info in log.store.list_from(f"{log.prefix}/{folder}/")]
     garbage = [info for info in stored if info.key not in kept and head.gc_epoch - epoch_of(info.key) > EPOCHS_OPEN]
-    refusal = _refusal(head, kept, stored, garbage, force=force)
+    refusal = _refusal(head, kept, stored, garbage, force=force or dropped)
     if refusal is not None:
         if (await heads.read())[0].gc_epoch != head.gc_epoch:  # this round took so long that another came after it
             return Collected()

@@ -138,6 +138,8 @@ def test_signatures() -> None:
         (200, {}, b"no answer of ours", None),
         (500, {"Content-Type": "application/problem+json"}, b'{"code": "internal_error"}', "outcome_unknown"),
         (502, {"Content-Type": "text/html"}, b"a proxy's page", "outcome_unknown"),
+        (504, {"Content-Type": "application/problem+json"}, b'{"title": "Gateway Timeout"}', "outcome_unknown"),
+        (503, {"Content-Type": "application/problem+json"}, b'{"code": "data_corruption"}', "outcome_unknown"),
         (503, {"Content-Type": "application/problem+json"}, b'{"code": "closing"}', "closing"),
         (401, {"Content-Type": "application/problem+json"}, b'{"code": "unauthorized"}', "unauthorized"),
         (404, {"Content-Type": "application/problem+json"}, b'{"code": "route_not_found"}', "route_not_found"),

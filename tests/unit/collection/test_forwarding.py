@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from akidb.codec.frame import KIND_SLOT
-from akidb.collection import Collection, decode_forwarded, encode_done
+from akidb.collection import Collection, decode_forwarded, encode_done, requests
 from akidb.collection.forwarding import Forwarded
 from akidb.database import Database
 from akidb.errors import (
@@ -243,6 +243,25 @@ async def test_a_batch_that_comes_late_does_nothing_any_more(
     assert len(cluster.batches()) == 2
     for each in nodes:
         assert await payload(each, "p") == b'{"n":2}'
+
+
+async def test_a_request_that_is_sent_again_when_it_is_forgotten_is_not_taken(
+    nodes: list[Collection], network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By who listened, more than a day later."""
+    network.way = lambda: "kept"
+    await nodes[1].upsert(["p"], ONE, [{"n": 1}], idempotency_key="k")
+    network.way = lambda: "done"
+    await nodes[1].upsert(["p"], ONE, [{"n": 2}])
+    await fold(nodes[0])
+    monkeypatch.setattr(requests, "RETENTION_SECS", -1)
+    for other in ("q", "r"):
+        await nodes[1].upsert([other], ONE)
+        await fold(nodes[0])
+    with pytest.raises(UnavailableError) as told:
+        await network.deliver(*network.kept[0])
+    assert told.value.code == "not_taken"
+    assert await payload(nodes[2], "p") == b'{"n":2}'
 
 
 async def test_an_owner_that_reads_on_from_far_behind_finds_the_batch(

@@ -41,7 +41,7 @@ def store() -> FaultyStore:
 
 async def cluster(store: FaultyStore, *addresses: str) -> list[Members]:
     nodes = [Members(store, address) for address in addresses]
-    for _ in range(2):
+    for _ in range(3):  # who is seen to change is there
         for node in nodes:
             await node.look()
     return nodes
@@ -81,10 +81,21 @@ async def test_who_does_not_change_for_some_looks_is_gone_and_comes_back(store: 
         await ours.look()
     assert ours.alive == []
     assert len([info async for info in store.inner.list_from("nodes/")]) == 1, "and its object does not stay for ever"
-    await theirs.look()
-    await ours.look()
+    for _ in range(2):
+        await theirs.look()
+        await ours.look()
     assert ours.alive == [B]
     assert theirs.alive == [A], "which of the two stood still can't be told, and need not be"
+
+
+async def test_nodes_of_a_bucket_that_this_is_a_copy_of_own_nothing(store: FaultyStore) -> None:
+    """Their objects came with the copy, and do not change here; what is sent to them is written there."""
+    await cluster(store, A, B)
+    ours = Members(store, C)
+    for _ in range(LOOKS_MAX + 1):
+        await ours.look()
+        assert ours.alive == []
+        assert owners(ours, C) == [C] * len(SHARDS)
 
 
 async def test_a_store_that_is_away_takes_nobody_for_gone(store: FaultyStore) -> None:

@@ -41,6 +41,20 @@ async def test_a_lost_answer_is_success_once(fault: str, can_delete: bool) -> No
     assert await other.heard() == [b"a"]
 
 
+async def test_what_fails_once_the_slot_is_won_undoes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FaultyStore()
+    node = await Node.start(store)
+
+    async def failing(slot: object) -> None:
+        raise UnavailableError("a segment can't be read to apply the slot")
+
+    monkeypatch.setattr(node.state, "apply", failing)
+    with pytest.raises(DeadlineExceededError) as caught:
+        await node.say("a")
+    assert caught.value.code == "outcome_unknown"
+    assert await (await Node.start(store)).heard() == [b"a"]
+
+
 async def test_a_hidden_repeat_that_refuses_its_own_success_counts_as_success() -> None:
     store = FaultyStore()
     node = await Node.start(store)

@@ -89,7 +89,9 @@ async def test_what_a_snapshot_names_stays_until_it_is_dropped() -> None:
     assert await _stored(store) == {named}
 
 
-async def test_of_a_dropped_collection_nothing_is_left_but_head() -> None:
+async def test_of_a_dropped_collection_nothing_is_left_but_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However large a share that is."""
+    monkeypatch.setattr(epochs, "REFUSED_BYTES_MIN", 1)
     store, node = await _node()
     await _name(node, await _put(store))
     await _round(node, dropped=True)
