@@ -54,7 +54,7 @@ class ShardSnapshots:
         Raises:
             NotFoundError: `snapshot_not_found`.
             ConflictError: `too_many_snapshots`; nothing changed.
-            DeadlineExceededError: nothing changed that outlives an hour.
+            DeadlineExceededError: nothing changed that outlives the round of garbage collection an hour later.
         """
         while True:
             if pin is None:

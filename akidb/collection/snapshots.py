@@ -147,7 +147,7 @@ class Snapshots:
         Raises:
             NotFoundError: `snapshot_not_found`.
             ConflictError: `too_many_snapshots`.
-            DeadlineExceededError: nothing changed that outlives an hour.
+            DeadlineExceededError: nothing changed that outlives the round of garbage collection an hour later.
         """
         pins: Mapping[int, Pin] = {} if name is None else await self._whole(name, STRONG, deadline)
         return await together([part.lend(borrower, pins.get(n), deadline) for n, part in enumerate(self._parts)])

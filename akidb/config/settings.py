@@ -110,7 +110,8 @@ class Storage:
     gc_interval_secs: int = setting(
         21_600,
         "Time between two rounds of garbage collection in a bucket. Folds and merges have that long for their work, "
-        "and what nothing names is deleted two to three rounds later. 0: never by itself.",
+        "and what nothing names is deleted two to three rounds later. On a folder, of looks for clones that are gone. "
+        "0: never by itself.",
         low=0, high=2_592_000, unit="s",
     )  # fmt: skip
     verify_interval_days: int = setting(
