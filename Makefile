@@ -29,7 +29,7 @@ test-fast:
 
 # pytest last: its closing line is the run's.
 test-ci: lint lint-cpp test-cpp test-sanitizers fuzz test-arm
-	$(PYTEST)
+	$(PYTEST) -n $(JOBS) --dist worksteal
 
 test-s3: ## the tests against real S3 servers (builds them at first use; needs Go)
 	@scripts/setup.sh test

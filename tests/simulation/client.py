@@ -205,7 +205,7 @@ class Client:
         noted.ended = self._loop.time()
         if noted.outcome == "done" and deleted:
             noted.deleted = deleted[0]
-        if noted.outcome == "done" and keyed:
+        if noted.outcome == "done" and keyed and noted.lsn:  # of what several tries did in parts nobody told a position
             self._sent.append((noted, call, mark))
         return noted.lsn
 
