@@ -14,12 +14,11 @@ import hmac
 from uuid import UUID
 
 import aiohttp
-import msgspec
 from yarl import URL
 
 from akidb.api.codes import CODES
 from akidb.api.errors import CONTENT_TYPE as PROBLEM_TYPE
-from akidb.client.problems import error_of
+from akidb.client.problems import code_of, error_of
 from akidb.collection.forwarding import JUDGED
 from akidb.config import Settings
 from akidb.database import Database
@@ -43,7 +42,9 @@ ANSWER_SECS = 0.5
 """How much longer than the node itself has its answer is waited for: it tells more than none."""
 
 _PURPOSE = b"akidb forwarded batch 1 "
-_OF_THE_BATCH = JUDGED | {"not_taken", "deadline_exceeded", "outcome_unknown", "storage_full", "collection_not_found"}
+_OF_THE_BATCH = JUDGED | {
+    "not_taken", "deadline_exceeded", "outcome_unknown", "storage_full", "collection_not_found", "warming",
+}  # fmt: skip
 """What a node may answer that is well, and takes the next one."""
 
 
@@ -66,10 +67,6 @@ def signed_digest(token: str, header: str) -> str | None:
     expected = signature(token, digest) if digest.isascii() else ""
     sent = header.encode("utf-8", "surrogateescape")
     return digest if hmac.compare_digest(sent, expected.encode()) and expected else None
-
-
-class _Problem(msgspec.Struct):
-    code: str = ""
 
 
 class HttpPeers:
@@ -125,11 +122,7 @@ class HttpPeers:
 def _refusal(answer: aiohttp.ClientResponse, body: bytes) -> AkiDBError:
     """What another answer than success says. Only a node's own problem document says that nothing was done."""
     told = error_of(answer.status, body, call=f"POST {answer.url}", retry_after=None)
-    try:
-        code = msgspec.json.decode(body, type=_Problem).code
-    except msgspec.DecodeError:
-        code = ""
-    ours = answer.content_type == PROBLEM_TYPE and code in CODES  # gateways send problem documents as well
+    ours = answer.content_type == PROBLEM_TYPE and code_of(body) in CODES  # gateways send problem documents as well
     if not ours or answer.status == 500 or isinstance(told, CorruptionError):  # damage may be met once the slot is won
         return DeadlineExceededError(f"status {answer.status}: {told}", code="outcome_unknown")
     return told

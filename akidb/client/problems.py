@@ -86,6 +86,14 @@ def error_of(status: int, body: bytes, *, call: str, retry_after: str | None) ->
     return kind(message, code=problem.code, faults=faults)
 
 
+def code_of(body: bytes) -> str | None:
+    """The code that a problem document tells; None where it tells none, or is none."""
+    try:
+        return msgspec.json.decode(body, type=_Problem).code
+    except msgspec.DecodeError:
+        return None
+
+
 def _kind(status: int, code: str | None) -> type[AkiDBError]:
     return _BY_CODE.get(code or "") or _BY_STATUS.get(status, AkiDBError)
 

@@ -83,4 +83,4 @@ class Caching:
             await asyncio.gather(self._fetching, return_exceptions=True)
         if self._cache is not None and self._shards[0].known.sealed:  # dropped: nobody would ever unpin it
             with contextlib.suppress(AkiDBError):
-                await self._cache.unpin([shard.prefix for shard in self._shards])
+                await self._cache.unpin(self._prefixes)

@@ -163,7 +163,7 @@ class Collection(Writes):
         self, prepared: PreparedSearch, consistency: Consistency | None = None
     ) -> list[list[ScoredPoint]] | None:
         """The answers from segments in the bucket, by ranged reads, while they are not on this machine; None where they
-        are, or where these queries need them here: those with a filter, exact ones, many or large ones.
+        are, or where these queries need them here: under a filter that many points match, exact, many or large ones.
 
         Raises as `search`, and CorruptionError.
         """
@@ -296,7 +296,7 @@ class Collection(Writes):
         self._refuse_closed()
         return await self._kept.create(name, self._write_deadline(timeout_ms))
 
-    async def lend(self, borrower: UUID, as_of: str | None = None, *, timeout_ms: int | None = None) -> list[Head]:
+    async def lend(self, borrower: UUID, as_of: str | None) -> list[Head]:
         """Keeps for a clone, collection `borrower`, the points as they are now, or those of a snapshot; returns of each
         shard what the clone's HEAD begins with.
 
@@ -305,7 +305,7 @@ class Collection(Writes):
             ConflictError: `too_many_snapshots`.
         """
         self._refuse_closed()
-        return await self._kept.lend(borrower, as_of, self._write_deadline(timeout_ms))
+        return await self._kept.lend(borrower, as_of, self._write_deadline(None))
 
     async def list_snapshots(self, *, consistency: Consistency | None = None) -> list[SnapshotInfo]:
         """All snapshots, oldest first; after them those that are not complete."""

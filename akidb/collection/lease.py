@@ -17,15 +17,8 @@ from dataclasses import replace
 from uuid import UUID
 
 from akidb.errors import AkiDBError, CorruptionError
-from akidb.storage.held import NOBODY, Held, decode_lease, encode_lease
+from akidb.storage.held import EXPIRY_SECS, NOBODY, RELEASE_SECS, RENEW_SECS, Held, decode_lease, encode_lease
 from akidb.storage.object_store import ObjectStore, Status
-
-EXPIRY_SECS = 60.0
-RENEW_SECS = 15.0
-"""Three renewals may be lost before another node takes it over."""
-
-RELEASE_SECS = 2.0
-"""How long letting go may hold up who did the work."""
 
 
 class Lease:

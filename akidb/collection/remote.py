@@ -8,12 +8,13 @@ ids besides, which `akidb.query.sparse` reads.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -170,14 +171,10 @@ class RemoteShard:
     async def _opened(self, follow: Callable[[], Awaitable[None]]) -> tuple[Snapshot, set[str], list[SparseSegment]]:
         """What is here, the ids that it hides in the segments that are not, and these."""
         head = self.head
-        following = asyncio.ensure_future(follow())
-        try:
+        async with _beside(follow()) as following:
             opened = await asyncio.gather(*(self._segment(ref) for ref in head.segments))
             sparse = await asyncio.gather(*(self._sparse_of(each) for each in opened if each is not None))
             await following
-        finally:
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
         if self.head is not head:
             return await self._opened(_nothing)
         return self.state.snapshot(), self._hidden.copy(), sparse
@@ -188,10 +185,7 @@ class RemoteShard:
         return live.part()
 
     async def _sparse_of(self, segment: RemoteSegment) -> SparseSegment:
-        task = self._sparse.get(segment.ref)
-        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
-            task = self._sparse[segment.ref] = asyncio.create_task(SparseSegment.open(self._store, segment))
-        return await asyncio.shield(task)
+        return await _once(self._sparse, segment.ref, lambda: SparseSegment.open(self._store, segment))
 
     async def _search(
         self,
@@ -201,20 +195,16 @@ class RemoteShard:
         run: Runner,
     ) -> list[list[ScoredPoint]] | None:
         head = self.head
-        following = asyncio.ensure_future(follow())
+        async with _beside(follow()) as following:
 
-        async def hidden() -> set[str]:
-            await following
-            return self._hidden
+            async def hidden() -> set[str]:
+                await following
+                return self._hidden
 
-        try:
             opened = await asyncio.gather(*(self._segment(ref) for ref in head.segments))
             segments = [segment for segment in opened if segment is not None]
             found = await search_remote(self._store, segments, queries, self.spec, hidden=hidden, run=run)
             await following
-        finally:
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
         if self.head is not head:  # another node folded meanwhile: its segments have what was the tail
             return await self._search(queries, _nothing, deadline, run)
         tail = await run(partial(execute, self.state.snapshot(), queries, deadline=deadline))
@@ -222,10 +212,7 @@ class RemoteShard:
 
     async def _segment(self, ref: SegmentRef) -> RemoteSegment | None:
         """None for one that is here, and then among the state's."""
-        task = self._segments.get(ref)
-        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
-            task = self._segments[ref] = asyncio.create_task(self._open_segment(ref))
-        return await asyncio.shield(task)
+        return await _once(self._segments, ref, lambda: self._open_segment(ref))
 
     async def _open_segment(self, ref: SegmentRef) -> RemoteSegment | None:
         if not ref.coarse_bytes or await self._store.has_local(ref.key):
@@ -308,6 +295,27 @@ class RemoteShard:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _once(
+    tasks: dict[SegmentRef, asyncio.Task[T]], ref: SegmentRef, begin: Callable[[], Coroutine[Any, Any, T]]
+) -> T:
+    """The result for `ref`, of a task that all who want it share; begun again where it failed."""
+    task = tasks.get(ref)
+    if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+        task = tasks[ref] = asyncio.create_task(begin())
+    return await asyncio.shield(task)
+
+
+@contextlib.asynccontextmanager
+async def _beside(work: Awaitable[None]) -> AsyncIterator[asyncio.Future[None]]:
+    """Does work while the context lasts."""
+    working = asyncio.ensure_future(work)
+    try:
+        yield working
+    finally:
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
 
 
 def _is_remote(task: asyncio.Task[RemoteSegment | None]) -> bool:

@@ -144,7 +144,10 @@ class Shard:
     ) -> Snapshot | None:
         """A snapshot to `get` these points of, or, of None, to count in, read by ranges; None as `search_remote`."""
         run = partial(self.workers.run, self.workers.search)
-        ask = lambda remote, follow: remote.snapshot(ids, follow, run=run, with_vector=with_vector)  # noqa: E731
+
+        def ask(remote: RemoteShard, follow: Callable[[], Awaitable[None]]) -> Awaitable[Snapshot | None]:
+            return remote.snapshot(ids, follow, run=run, with_vector=with_vector)
+
         return await self._ask_remote(ask, consistency, deadline, wanted)
 
     async def _ask_remote(
@@ -160,10 +163,12 @@ class Shard:
         self._refuse_sealed()
         self._note_read(consistency)
 
+        def position() -> tuple[Lsn, float]:
+            return remote.state.applied, remote.caught_up
+
         async def follow() -> None:
             if consistency.mode == "eventual" and remote.caught_up == -math.inf:
                 await remote.follow()  # what this node has is nothing yet
-            position = lambda: (remote.state.applied, remote.caught_up)  # noqa: E731
             await self._reach(consistency, wanted, deadline, position, remote.follow)
 
         with span("search_remote", collection__name=self.spec.name, segments=len(remote.head.segments)):

@@ -48,19 +48,20 @@ def _cluster_contradictions(settings: Settings, sources: Mapping[str, str]) -> I
     if token is not None and len(token) < CLUSTER_TOKEN_MIN_LENGTH:
         source = sources.get("cluster.token", "cluster.token")
         yield f"{source} can be guessed, expected at least {CLUSTER_TOKEN_MIN_LENGTH} characters"
-    if address is not None and not _is_node_address(address):
+    if address is not None and not is_node_address(address):
         source = sources.get("cluster.node_address", "cluster.node_address")
         yield f"{source} is no address of a node, expected http://host:port or https://host:port, nothing after it"
 
 
-def _is_node_address(address: str) -> bool:
+def is_node_address(address: str) -> bool:
+    """Whether it is an http(s) URL of a host, perhaps with a port, and nothing else."""
     try:
         parts = urlsplit(address)
-        parts.port  # noqa: B018  raises where it is no number
+        named = bool(parts.hostname) and parts.port != 0  # asking for the port raises where it is no number
     except ValueError:
         return False
     bare = not (parts.username or parts.password or parts.query or parts.fragment or parts.path.strip("/"))
-    return parts.scheme in ("http", "https") and bool(parts.hostname) and bare
+    return parts.scheme in ("http", "https") and named and bare
 
 
 def _storage_contradictions(settings: Settings, sources: Mapping[str, str]) -> Iterator[str]:

@@ -17,6 +17,19 @@ from akidb.errors import CorruptionError
 from akidb.types import CollectionSpec, IndexParams, Lsn, Metric
 from akidb.wal import Entry, Slot
 
+TENANT = UUID(int=0)
+"""The one there is so far."""
+
+
+def catalogue_prefix(tenant: UUID) -> str:
+    """What the keys of the catalogue's log and HEAD begin with."""
+    return f"t/{tenant}/cat"
+
+
+def shard_prefix(tenant: UUID, collection: UUID, number: int) -> str:
+    """What the keys of a shard's objects begin with."""
+    return f"t/{tenant}/c/{collection}/{number:04x}"
+
 
 class Created(msgspec.Struct, tag="create", tag_field="op"):
     """A collection came to be; each shard's HEAD was put before this record."""

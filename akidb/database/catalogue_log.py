@@ -11,7 +11,7 @@ from uuid import UUID
 from akidb.codec.frame import KIND_CATALOGUE_HEAD, KIND_CATALOGUE_SLOT
 from akidb.collection.requests import DoneError, Request
 from akidb.config import Settings
-from akidb.database.catalogue import Asked, Catalogue
+from akidb.database.catalogue import Asked, Catalogue, catalogue_prefix
 from akidb.errors import AkiDBError, ConflictError, DeadlineExceededError, NotFoundError, UnavailableError
 from akidb.manifest import HeadStore
 from akidb.storage.object_store import ObjectStore
@@ -26,7 +26,7 @@ class CatalogueLog:
     """`catalogue` is its state, as far as it was followed."""
 
     def __init__(self, store: ObjectStore, tenant: UUID, settings: Settings) -> None:
-        prefix = f"t/{tenant}/cat"
+        prefix = catalogue_prefix(tenant)
         self.catalogue = Catalogue()
         self._location = store.location
         self._heads = HeadStore(store, prefix, tenant, kind=KIND_CATALOGUE_HEAD, retry=settings.storage.manifest_retry)

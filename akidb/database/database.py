@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 from akidb.collection import Collection, Peers, Shard, Workers, shard_uuid
 from akidb.collection.requests import Request
 from akidb.config import Settings
-from akidb.database.catalogue import Altered, Asked, Created, Dropped, Dropping, record
+from akidb.database.catalogue import TENANT, Altered, Asked, Created, Dropped, Dropping, record, shard_prefix
 from akidb.database.catalogue_log import CatalogueLog
 from akidb.database.format import ensure_format
 from akidb.database.garbage import Garbage, Round
@@ -34,8 +34,6 @@ from akidb.manifest import Head, HeadStore
 from akidb.storage.object_store import ObjectStore
 from akidb.types import INDEX_FIELDS, STRONG, CollectionSpec, IndexParams
 from akidb.wal import Entry
-
-TENANT = UUID(int=0)
 
 
 class Database:
@@ -422,7 +420,7 @@ class Database:
         return shards
 
     def _prefix(self, uuid: UUID, shard: int) -> str:
-        return f"t/{TENANT}/c/{uuid}/{shard:04x}"
+        return shard_prefix(TENANT, uuid, shard)
 
     # The catalogue's log
 

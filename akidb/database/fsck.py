@@ -17,7 +17,7 @@ import numpy as np
 from akidb.codec.frame import KIND_CATALOGUE_HEAD, KIND_CATALOGUE_SLOT, KIND_HEAD
 from akidb.collection import shard_uuid
 from akidb.collection.requests import open_requests
-from akidb.database.catalogue import Catalogue
+from akidb.database.catalogue import TENANT, Catalogue, catalogue_prefix, shard_prefix
 from akidb.database.format import ensure_format
 from akidb.database.objects import GoneError, compare, lsn_in, place_of
 from akidb.errors import CorruptionError
@@ -33,8 +33,6 @@ AT_ONCE = 16
 
 HEADS_MAX = 4
 """How often a HEAD is read again because it changed while what it names was looked for."""
-
-_TENANT = UUID(int=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +72,7 @@ class Fsck:
         self._shards: dict[str, _Shard] = {}
         self._names: dict[UUID, str] = {}
         self._sizes: dict[str, int] = {}
+        self._told: set[str] = set()
         self.checked = Checked()
 
     async def run(self) -> AsyncIterator[Fault]:
@@ -100,22 +99,23 @@ class Fsck:
 
     def _is_new(self, fault: Fault) -> bool:
         """Whether its object was not told of before; notes it."""
-        if any(fault.key == each.key for each in self.checked.faults):
+        if fault.key in self._told:
             return False
+        self._told.add(fault.key)
         self.checked.faults.append(fault)
         return True
 
     async def _read_catalogue(self) -> None:
         """Which collections there are, as far as its log can be read; its faults are told with those of all objects."""
-        found, prefix = Catalogue(), f"t/{_TENANT}/cat"
-        self._shards[prefix] = _Shard(prefix, _TENANT, None)
+        found, prefix = Catalogue(), catalogue_prefix(TENANT)
+        self._shards[prefix] = _Shard(prefix, TENANT, None)
         with suppress(CorruptionError):
-            async for slot in Log(self._store, prefix, _TENANT, kind=KIND_CATALOGUE_SLOT).read_from(1):
+            async for slot in Log(self._store, prefix, TENANT, kind=KIND_CATALOGUE_SLOT).read_from(1):
                 await found.apply(slot)
         for name, created in found.collections.items():
             self._names[created.uuid] = name
             for number in range(created.shard_count):
-                prefix = f"t/{_TENANT}/c/{created.uuid}/{number:04x}"
+                prefix = shard_prefix(TENANT, created.uuid, number)
                 self._shards[prefix] = _Shard(prefix, shard_uuid(created.uuid, number), created.uuid)
 
     async def _object(self, info: ObjectInfo) -> Fault | None:

@@ -19,6 +19,7 @@ from xxhash import xxh3_64_intdigest, xxh3_128_hexdigest
 
 from akidb.codec import decode, encode
 from akidb.codec.frame import KIND_NODE, Buffer
+from akidb.config.rules import is_node_address
 from akidb.errors import AkiDBError, CorruptionError
 from akidb.storage.object_store import ObjectInfo, ObjectStore
 from akidb.telemetry.metrics import METRICS
@@ -160,6 +161,9 @@ def decode_node(body: Buffer, *, name: str) -> str:
     """The address. Raises CorruptionError naming the object."""
     frame = decode(body, kind=KIND_NODE, name=name)
     try:
-        return bytes(frame.sections[_ADDRESS]).decode()
+        address = bytes(frame.sections[_ADDRESS]).decode()
     except (KeyError, UnicodeDecodeError) as error:
         raise CorruptionError(f"object {name}: it tells no address: {error}") from error
+    if not is_node_address(address):
+        raise CorruptionError(f"object {name}: {address!r:.80} is no address of a node")
+    return address

@@ -14,7 +14,6 @@ from typing import Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from akidb.codec.frame import crc32c
 from akidb.errors import CorruptionError
 from akidb.index import scan
 from akidb.index.arguments import MetricWord
@@ -42,7 +41,9 @@ QUERIES_MAX = 16
 RECALL = 0.95
 """Share of the nearest whose lists are read where the query does not say."""
 
-_AT_ONCE = 48
+AT_ONCE = 48
+"""Ranges of a segment that are asked for at a time."""
+
 _RUN_BYTES_MAX = 1 << 20
 READS_MAX = 3
 _EXTRA_SHARE, _EXTRA_MIN = 0.5, 8
@@ -138,7 +139,7 @@ class _Reader:
         self._store = store
         self._segments = segments
         self._spec = spec
-        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._slots = asyncio.Semaphore(AT_ONCE)
         self._lists: dict[_List, RowList] = {}
         self._blocks: dict[tuple[int, int], bytes] = {}
         self._payloads: dict[tuple[int, int], bytes] = {}
@@ -241,8 +242,7 @@ class _Reader:
         segment = self._segments[number]
 
         def decode(data: bytes) -> bytes:
-            if crc32c(data) != segment.directory.block_crcs[block]:
-                raise CorruptionError(f"object {segment.ref.key}: block {block} of region vectors fails its checksum")
+            segment.directory.check_block(block, data, name=segment.ref.key)
             return data
 
         self._blocks[number, block] = await self._read(segment, segment.directory.block_of(block), decode)

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
-from akidb.codec.frame import HEADER, KIND_SEGMENT, Directory, crc32c, read_directory, unlike_checksum
+from akidb.codec.frame import HEADER, KIND_SEGMENT, Directory, read_directory
 from akidb.errors import CorruptionError, StorageFullError
 from akidb.index import MappedFile
-from akidb.query.remote import READS_MAX, RemoteSegment, checked_range
+from akidb.query.remote import AT_ONCE, READS_MAX, RemoteSegment, checked_range
 from akidb.segment import Rows, Segment, decode_block
 from akidb.storage.object_store import ObjectStore
 
@@ -25,8 +25,6 @@ T = TypeVar("T")
 
 _PIECES = (("meta", "idorder"), ("norms", "lsns"), ("payblk", "fields"))
 """First and last region of what is read at once: they lie side by side. Norms are there under cosine."""
-
-_AT_ONCE = 48
 
 
 class SparseSegment:
@@ -37,7 +35,7 @@ class SparseSegment:
         self.live = remote.live
         self._store = store
         self._directory = remote.directory
-        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._slots = asyncio.Semaphore(AT_ONCE)
         self._loaded: set[tuple[int, int]] = set()
 
     @classmethod
@@ -82,7 +80,8 @@ class SparseSegment:
         wanted: dict[tuple[int, int], Callable[[bytes], object]] = {}
         if vectors:
             for block in {block for row in rows.tolist() for block in self._directory.blocks_of(row)}:
-                wanted[self._directory.block_of(block)] = partial(self._check_vectors, block)
+                check = partial(self._directory.check_block, block, name=self.ref.key)
+                wanted[self._directory.block_of(block)] = check
         if payloads:
             for start, end, raw_bytes in self.segment.payload_blocks(rows):
                 place = self._directory.payloads_at + start, self._directory.payloads_at + end
@@ -98,10 +97,6 @@ class SparseSegment:
             data = await checked_range(self._store, self.ref.key, place, checked)
         await self._fill(place[0], data)
         self._loaded.add(place)
-
-    def _check_vectors(self, block: int, data: bytes) -> None:
-        if crc32c(data) != self._directory.block_crcs[block]:
-            raise unlike_checksum(self.ref.key, "vectors")
 
     def _check_payloads(self, raw_bytes: int, data: bytes) -> None:
         try:

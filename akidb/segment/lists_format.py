@@ -108,6 +108,11 @@ class ListDirectory:
         start, size = number * BLOCK_BYTES, 4 * self.rows * self.dim
         return self.vectors_at + start, self.vectors_at + min(start + BLOCK_BYTES, size)
 
+    def check_block(self, number: int, data: Buffer, *, name: str) -> None:
+        """Compares block `number` of the vectors of object `name` with its checksum. Raises CorruptionError."""
+        if crc32c(data) != self.block_crcs[number]:
+            raise CorruptionError(f"object {name}: block {number} of region vectors fails its checksum")
+
     def blocks_of(self, row: int) -> range:
         """The blocks that hold a row's vector."""
         start, size = 4 * self.dim * row, 4 * self.dim

@@ -11,6 +11,15 @@ from akidb.codec.frame import KIND_LEASE, Buffer
 from akidb.errors import CorruptionError
 
 NOBODY = UUID(int=0)
+
+EXPIRY_SECS = 60.0
+"""How long others see a lease unchanged, by their own clock, before they take it."""
+
+RENEW_SECS = 15.0
+"""Three renewals may be lost before that."""
+
+RELEASE_SECS = 2.0
+"""How long letting go may hold up its owner."""
 _LEASE = struct.Struct("<16sQQ")
 
 

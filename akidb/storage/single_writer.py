@@ -20,7 +20,7 @@ from uuid import UUID, uuid4
 from weakref import WeakValueDictionary
 
 from akidb.errors import AkiDBError, ConfigurationError, UnavailableError
-from akidb.storage.held import NOBODY, Held, decode_lease, encode_lease
+from akidb.storage.held import EXPIRY_SECS, NOBODY, RELEASE_SECS, RENEW_SECS, Held, decode_lease, encode_lease
 from akidb.storage.keys import WRITER_KEY
 from akidb.storage.object_store import Body, ObjectStore, Reply, Status
 from akidb.storage.probe import require_conditional_puts
@@ -28,12 +28,12 @@ from akidb.storage.wrapper import StoreWrapper
 
 log = logging.getLogger(__name__)
 
-EXPIRY_SECS, RENEW_SECS, LOOK_SECS = 60.0, 15.0, 5.0
+LOOK_SECS = 5.0
+"""Pauses between looks at a lease that is waited for."""
 
 SETTLE_SECS = 2.0
 """How long a put of the lease may be on its way: the last of several that come at once wins."""
 
-RELEASE_SECS = 2.0
 _STORE = UUID(int=0)
 
 

@@ -12,15 +12,13 @@ import os
 import platform
 import tempfile
 import time
-from typing import Any
-
-import numpy as np
 
 import akidb
 from akidb.config import Settings
 from akidb.config.settings import Storage
 from akidb.telemetry.metrics import METRICS
 from bench.data import Vectors, clustered
+from bench.merge.latency import figures
 
 
 def verified_bytes() -> float:
@@ -56,13 +54,6 @@ def search(where: str, queries: Vectors, per_second: float, secs: float, days: i
             latencies.append((time.perf_counter() - due) * 1000)
             due = max(due + 1 / per_second, time.perf_counter())
         return latencies, verified_bytes() - before
-
-
-def figures(latencies: list[float]) -> dict[str, Any]:
-    values = np.percentile(latencies, [50, 95, 99])
-    return {"searches": len(latencies)} | {
-        name: round(float(value), 3) for name, value in zip(("p50_ms", "p95_ms", "p99_ms"), values, strict=True)
-    }
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from uuid import uuid4
@@ -11,12 +12,16 @@ import numpy as np
 import pytest
 from aiohttp import web
 
+from akidb.api import peers
 from akidb.api.peers import HEADER, PATH, HttpPeers, signature, signed_digest
+from akidb.collection import Collection
 from akidb.collection.forwarding import Forwarded
 from akidb.config.settings import Auth, Cluster
+from akidb.database import Database
 from akidb.database.members import Members
 from akidb.errors import AkiDBError, ConflictError
 from akidb.storage.memory import MemoryStore
+from akidb.types import CollectionSpec, Metric
 from akidb.wal import CHAIN_START, Batch, Slot, Upsert, encode_slot
 from tests.api.conftest import Client, settings, start
 from tests.servers import free_port
@@ -38,15 +43,15 @@ async def node() -> AsyncIterator[Client]:
 @pytest.fixture
 async def other() -> AsyncIterator[HttpPeers]:
     members = Members(MemoryStore(), "http://127.0.0.1:2")
-    peers = HttpPeers(members, TOKEN)
-    yield peers
-    await peers.close()
+    made = HttpPeers(members, TOKEN)
+    yield made
+    await made.close()
 
 
-async def message(node: Client, *, if_absent: bool = False) -> bytes:
+async def message(node: Client, *, if_absent: bool = False, of: Collection | None = None) -> bytes:
     database = node.service.database
     assert database is not None
-    shard = (await database.collection("c")).shards[0]
+    shard = (of or await database.collection("c")).shards[0]
     batch = Batch(uuid4(), [Upsert(["p"], np.ones((1, 2), np.float32), [b'{"n":1}'])])
     slot, _ = encode_slot(Slot(shard.applied, shard.uuid, uuid4(), CHAIN_START, [batch]))
     asked = {"ids": ["p"], "expected": bytes(8), "word": "if_absent", "positions": None, "present": False}
@@ -171,6 +176,50 @@ async def test_what_a_stranger_answers_is_told_apart(
     finally:
         await runner.cleanup()
     assert asked == [PATH]
+
+
+async def test_a_node_that_stands_still_holds_up_nothing_that_is_sent_to_others(
+    other: HttpPeers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "CONNECTIONS_MAX", 1)
+    released, arrived = asyncio.Event(), asyncio.Event()
+
+    async def answer(request: web.Request) -> web.Response:
+        await request.read()
+        if request.host.endswith(str(still)):
+            arrived.set()
+            await released.wait()
+        return web.Response(body=b"done")
+
+    app = web.Application()
+    app.router.add_post(PATH, answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    still, well = free_port(), free_port()
+    for port in (still, well):
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+    waiting = asyncio.create_task(other.send(f"http://127.0.0.1:{still}", b"x", 60.0))
+    await arrived.wait()
+    assert await other.send(f"http://127.0.0.1:{well}", b"x", 60.0) == b"done"
+    assert not waiting.done()
+    released.set()
+    assert await waiting == b"done"
+    await runner.cleanup()
+
+
+async def test_a_collection_that_was_made_anew_elsewhere_is_found(node: Client) -> None:
+    """What has the name here at hand is another collection than the one that the batch is for."""
+    database = node.service.database
+    assert database is not None
+    elsewhere = await Database.open(database._store, settings())
+    await elsewhere.drop_collection("c")
+    made = await elsewhere.create_collection(CollectionSpec("c", 2, Metric.COSINE))
+    body = await message(node, of=made)
+    signed = signature(TOKEN, hashlib.sha256(body).hexdigest())
+    assert (await node.call("POST", PATH, raw=body, X_AkiDB_Cluster=signed)).status == 200
+    assert await made.count() == 1
+    for collection in elsewhere.at_hand:
+        await collection.close()
 
 
 async def test_nothing_at_the_address_means_that_nothing_happened(other: HttpPeers) -> None:

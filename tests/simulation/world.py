@@ -17,7 +17,7 @@ import numpy as np
 
 from akidb import query
 from akidb.collection import Collection
-from akidb.database.database import TENANT
+from akidb.database.catalogue import TENANT, catalogue_prefix
 from akidb.errors import DeadlineExceededError, NotFoundError, UnavailableError
 from akidb.query import SearchQuery
 from akidb.storage import probe
@@ -85,7 +85,7 @@ def simulate(seed: int, *, forwarding: bool = False, clones: bool = False) -> Re
         finally:
             loop.run_until_complete(world.end())
         history, bucket = world.history, world.bucket
-        Oracle(bucket, f"t/{TENANT}/cat", TENANT).judge(history)
+        Oracle(bucket, catalogue_prefix(TENANT), TENANT).judge(history)
         swaps.judge(made, bucket)
         return Report(
             seed,

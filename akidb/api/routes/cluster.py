@@ -24,7 +24,10 @@ async def put_batch(request: web.Request) -> web.Response:
     if not hmac.compare_digest(digest, await digest_of(body)):
         raise refuse("unauthorized", (), f"the body is not the one that {HEADER} was made for")
     message = await service.parse(body, lambda: decode_forwarded(body))
-    collection = await service.require().collection(message.collection, at_hand=True)
+    database = service.require()
+    collection = await database.collection(message.collection, at_hand=True)
+    if all(shard.uuid != message.shard for shard in collection.shards):  # dropped and made anew, perhaps
+        collection = await database.collection(message.collection)
 
     def wanted() -> bool:
         return request.transport is not None and not request.transport.is_closing()

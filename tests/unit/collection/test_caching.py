@@ -123,6 +123,16 @@ async def test_a_dropped_collection_is_not_kept(memory: MemoryStore, tmp_path: P
     await database.close()
 
 
+async def test_a_dropped_clone_keeps_nothing_of_what_it_was_made_from(memory: MemoryStore, tmp_path: Path) -> None:
+    database, _ = await _opened(Ranged(memory), tmp_path, 64 << 20)
+    clone = await database.clone_collection("p", "trial")
+    assert (await clone.pin()).pinned
+    assert [path for path in _files(tmp_path) if path.name == "pinned"]
+    await database.drop_collection("trial")
+    assert not [path for path in _files(tmp_path) if path.name == "pinned"]
+    await database.close()
+
+
 async def test_on_a_store_of_this_machine_all_is_here(memory: MemoryStore) -> None:
     database = await Database.open(memory, SETTINGS)
     collection = await database.collection("p")

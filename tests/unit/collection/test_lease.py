@@ -16,20 +16,11 @@ from akidb.database import Database
 from akidb.errors import CorruptionError
 from akidb.storage.memory import MemoryStore
 from akidb.types import CollectionSpec, IndexParams, Metric
+from tests.unit.clock import Clock
 from tests.unit.collection.faults import DIM, SETTINGS, FaultyStore, Oracle
 
 SHARD = uuid4()
 KEY = "p/lease/fold"
-
-
-class Clock:
-    """A node's own clock, which nobody else looks at."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -24,7 +24,6 @@ from akidb.errors import (
     ReadOnlyError,
 )
 from akidb.query import SearchQuery
-from akidb.storage.memory import MemoryStore
 from akidb.types import CollectionSpec, Consistency, Metric
 from tests.unit.collection.faults import DIM, SETTINGS, FaultyStore
 
@@ -32,19 +31,6 @@ SHARDS = 3
 SPEC = CollectionSpec("points", DIM, Metric.EUCLIDEAN, shard_count=SHARDS)
 IN_SHARD = {number: [f"{n}" for n in range(30) if route([f"{n}"], SHARDS)[0][0] == number] for number in range(SHARDS)}
 RNG = np.random.default_rng(7)
-
-
-@pytest.fixture
-async def store() -> FaultyStore:
-    return FaultyStore(MemoryStore())
-
-
-@pytest.fixture
-async def database(store: FaultyStore) -> AsyncIterator[Database]:
-    database = await Database.open(store, SETTINGS)
-    yield database
-    store.heal()
-    await database.close()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import numpy as np
@@ -20,25 +19,11 @@ from akidb.errors import (
     ReadOnlyError,
     UnavailableError,
 )
-from akidb.storage.memory import MemoryStore
 from akidb.types import CollectionSpec, Consistency, IndexParams, Metric, Point
 from tests.unit.collection.faults import DIM, SETTINGS, FaultyStore
 
 SPEC = CollectionSpec("points", DIM, Metric.EUCLIDEAN, IndexParams(min_vectors_threshold=50))
 RNG = np.random.default_rng(11)
-
-
-@pytest.fixture
-async def store() -> FaultyStore:
-    return FaultyStore(MemoryStore())
-
-
-@pytest.fixture
-async def database(store: FaultyStore) -> AsyncIterator[Database]:
-    database = await Database.open(store, SETTINGS)
-    yield database
-    store.heal()
-    await database.close()
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator
 
 import numpy as np
 import pytest
@@ -20,19 +19,6 @@ from akidb.types import EVENTUAL, CollectionSpec, Consistency, Metric
 from tests.unit.collection.faults import DIM, SETTINGS, Fault, FaultyStore, Oracle
 
 SPEC = CollectionSpec("points", DIM, Metric.EUCLIDEAN)
-
-
-@pytest.fixture
-async def store() -> FaultyStore:
-    return FaultyStore(MemoryStore())
-
-
-@pytest.fixture
-async def database(store: FaultyStore) -> AsyncIterator[Database]:
-    database = await Database.open(store, SETTINGS)
-    yield database
-    store.heal()
-    await database.close()
 
 
 async def names(store: FaultyStore) -> list[str]:

@@ -58,6 +58,19 @@ async def test_rounds_free_what_folds_and_drops_left() -> None:
     await database.close()
 
 
+async def test_a_look_at_shards_that_are_not_due_is_one_get_each() -> None:
+    store = FaultyStore(can_delete=False)
+    database = await Database.open(store, SETTINGS)
+    await _filled(database)
+    await _filled(database, "others")
+    await database.collect_garbage(interval_secs=0)
+    store.counts.clear()
+    await database.collect_garbage(interval_secs=3600)
+    assert store.counts["get_head"] == 2
+    assert store.counts["list"] == 0
+    await database.close()
+
+
 async def test_snapshots_outlive_rounds() -> None:
     store = FaultyStore(can_delete=False)
     database = await Database.open(store, SETTINGS)

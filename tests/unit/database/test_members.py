@@ -9,22 +9,13 @@ import pytest
 from akidb.codec import encode
 from akidb.codec.frame import KIND_NODE
 from akidb.database import members
-from akidb.database.members import DOUBT_SECS, LOOKS_MAX, Members
-from akidb.errors import UnavailableError
+from akidb.database.members import DOUBT_SECS, LOOKS_MAX, Members, decode_node, encode_node
+from akidb.errors import CorruptionError, UnavailableError
+from tests.unit.clock import Clock
 from tests.unit.storage.faulty import FaultyStore
 
 A, B, C = "http://10.0.0.1:8080", "http://10.0.0.2:8080", "http://10.0.0.3:8080"
 SHARDS = [UUID(int=n << 64) for n in range(300)]
-
-
-class Clock:
-    """A node's own clock."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
 
 
 @pytest.fixture
@@ -127,6 +118,13 @@ async def test_what_is_sent_to_a_node_in_doubt_goes_to_the_next_for_a_while(stor
     assert B not in owners(ours, A)
     clock.now = DOUBT_SECS
     assert owners(ours, A) == before
+
+
+@pytest.mark.parametrize("address", ["http://[::1", "ftp://10.0.0.1", "http://a:b@10.0.0.1", "/etc"])
+def test_what_is_no_address_is_told_as_damage(address: str) -> None:
+    body = encode_node(address, uuid=SHARDS[1])
+    with pytest.raises(CorruptionError, match=r"object nodes/1: .* is no address of a node"):
+        decode_node(body, name="nodes/1")
 
 
 async def test_objects_that_are_none_of_a_node_are_left_out(store: FaultyStore) -> None:
