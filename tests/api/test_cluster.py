@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from uuid import uuid4
 
 import msgspec
@@ -57,6 +58,23 @@ async def message(node: Client, *, if_absent: bool = False, of: Collection | Non
     asked = {"ids": ["p"], "expected": bytes(8), "word": "if_absent", "positions": None, "present": False}
     text = msgspec.msgpack.encode(Forwarded("c", shard.uuid, shard.applied, 1000, slot))
     return msgspec.msgpack.encode(msgspec.msgpack.decode(text) | ({"asked": asked} if if_absent else {}))
+
+
+@asynccontextmanager
+async def answering(
+    answer: Callable[[web.Request], Awaitable[web.Response]], *, ports: int = 1
+) -> AsyncIterator[list[str]]:
+    """What answers like that, at so many addresses."""
+    app = web.Application()
+    app.router.add_route("*", "/{any:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    for _ in range(ports):
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield [f"http://127.0.0.1:{address[1]}" for address in runner.addresses]
+    finally:
+        await runner.cleanup()
 
 
 async def count(node: Client) -> int:
@@ -160,22 +178,30 @@ async def test_what_a_stranger_answers_is_told_apart(
         asked.append(request.path)
         return web.Response(status=status, headers=headers, body=body)
 
-    app = web.Application()
-    app.router.add_route("*", "/{any:.*}", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    host, port = runner.addresses[0][:2]
-    try:
+    async with answering(answer) as (url,):
         if code is None:
-            assert await other.send(f"http://{host}:{port}", b"x", 1.0) == body
+            assert await other.send(url, b"x", 1.0) == body
         else:
             with pytest.raises(AkiDBError) as told:
-                await other.send(f"http://{host}:{port}", b"x", 1.0)
+                await other.send(url, b"x", 1.0)
             assert told.value.code == code
-    finally:
-        await runner.cleanup()
     assert asked == [PATH]
+
+
+@pytest.mark.parametrize(("code", "is_doubted"), [("warming", False), ("not_taken", False), ("closing", True)])
+async def test_who_is_left_alone_for_a_while(
+    code: str, is_doubted: bool, other: HttpPeers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doubted: list[str] = []
+    monkeypatch.setattr(other._members, "doubt", lambda node, why: doubted.append(node))
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.json_response({"code": code}, status=503, content_type="application/problem+json")
+
+    async with answering(answer) as (url,):
+        with pytest.raises(AkiDBError):
+            await other.send(url, b"x", 1.0)
+        assert doubted == [url] * is_doubted
 
 
 async def test_a_node_that_stands_still_holds_up_nothing_that_is_sent_to_others(
@@ -185,26 +211,18 @@ async def test_a_node_that_stands_still_holds_up_nothing_that_is_sent_to_others(
     released, arrived = asyncio.Event(), asyncio.Event()
 
     async def answer(request: web.Request) -> web.Response:
-        await request.read()
-        if request.host.endswith(str(still)):
+        if f"http://{request.host}" == still:
             arrived.set()
             await released.wait()
         return web.Response(body=b"done")
 
-    app = web.Application()
-    app.router.add_post(PATH, answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    still, well = free_port(), free_port()
-    for port in (still, well):
-        await web.TCPSite(runner, "127.0.0.1", port).start()
-    waiting = asyncio.create_task(other.send(f"http://127.0.0.1:{still}", b"x", 60.0))
-    await arrived.wait()
-    assert await other.send(f"http://127.0.0.1:{well}", b"x", 60.0) == b"done"
-    assert not waiting.done()
-    released.set()
-    assert await waiting == b"done"
-    await runner.cleanup()
+    async with answering(answer, ports=2) as (still, well):
+        waiting = asyncio.create_task(other.send(still, b"x", 60.0))
+        await arrived.wait()
+        assert await other.send(well, b"x", 60.0) == b"done"
+        assert not waiting.done()
+        released.set()
+        assert await waiting == b"done"
 
 
 async def test_a_collection_that_was_made_anew_elsewhere_is_found(node: Client) -> None:

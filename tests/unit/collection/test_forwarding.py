@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from uuid import UUID, uuid4
 
 import msgspec
@@ -165,6 +166,18 @@ async def test_the_owner_puts_what_all_nodes_write(nodes: list[Collection], clus
     for node in nodes:
         assert await node.count() == 29
         assert await payload(node, "p1") == b'{"n":1,"m":1}'
+
+
+async def test_a_batch_that_the_owner_would_find_too_large_is_put_here(
+    nodes: list[Collection], cluster: Cluster, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (shard,) = nodes[1].shards
+    small = replace(shard.settings, api=replace(shard.settings.api, body_limit_bytes=1 << 10))
+    monkeypatch.setattr(shard, "settings", small)
+    await nodes[1].upsert(["p"], ONE, [{"text": "x" * 1024}])
+    assert (network.sent, cluster.puts) == (0, {"b": 1})
+    await nodes[1].upsert(["q"], ONE)
+    assert (network.sent, cluster.puts) == (1, {"b": 1, "a": 1})
 
 
 async def test_many_points_with_conditions_arrive_as_they_were_sent(nodes: list[Collection]) -> None:

@@ -19,6 +19,7 @@ from akidb.errors import CorruptionError, DeadlineExceededError, NotFoundError
 from akidb.filter import parse
 from akidb.query import SearchQuery
 from akidb.segment import lists
+from akidb.segment.lists_format import BLOCK_BYTES
 from akidb.storage.memory import MemoryStore
 from akidb.storage.object_store import Reply, Status
 from akidb.storage.wrapper import StoreWrapper
@@ -41,6 +42,8 @@ class Bucket(StoreWrapper):
         self.open = asyncio.Event()
         self.open.set()
         self.damaged = 0
+        self.spoils = range(0)
+        """Places in objects: what is read from them is damaged, however often."""
         self.rounds = 0
         self._waiting: list[asyncio.Event] = []
 
@@ -59,8 +62,8 @@ class Bucket(StoreWrapper):
         reply = await super().get(key, byte_range=byte_range, if_none_match=if_none_match)
         if byte_range is not None:
             self.ranges.append((key, len(reply.body)))
-            if self.damaged:
-                self.damaged -= 1
+            if self.damaged or byte_range[0] in self.spoils:
+                self.damaged -= bool(self.damaged)
                 return replace(reply, body=reply.body[:-1] + bytes([reply.body[-1] ^ 1]))
         return reply
 
@@ -439,6 +442,18 @@ async def test_damage_in_the_store_is_no_answer(cold: Collection, bucket: Bucket
     (ref,) = _shard(cold).known.head.segments
     with pytest.raises(CorruptionError, match=f"object {ref.key}: list"):
         await cold.search([SearchQuery(vectors[7], top_k=1)], timeout_ms=20_000)
+
+
+async def test_damaged_vectors_are_no_answer(cold: Collection, bucket: Bucket, vectors: VectorArray) -> None:
+    await cold.search([SearchQuery(vectors[7], top_k=1)], timeout_ms=20_000)
+    remote = _shard(cold).remote
+    assert remote is not None
+    (segment,) = [task.result() for task in remote._segments.values()]
+    assert segment is not None
+    bucket.spoils = range(segment.directory.vectors_at, segment.directory.block_of(ROWS * DIM * 4 // BLOCK_BYTES)[1])
+    for ask in (cold.search([SearchQuery(vectors[7], top_k=1)], timeout_ms=20_000), cold.get(["id-2000"])):
+        with pytest.raises(CorruptionError, match="of region vectors fails its checksum"):
+            await ask
 
 
 async def test_a_segment_that_another_node_replaced_is_followed(

@@ -100,8 +100,10 @@ def entries(path: Path) -> dict[str, Entry]:
 def flip(path: Path, region: str, seed: int) -> Callable[[], None]:
     """Flips a bit where the file lies; returns what flips it back."""
     rng, entry = random.Random(seed), entries(path)[region]
-    place, bit = entry.offset + rng.randrange(entry.size), 1 << rng.randrange(8)
+    return flip_at(path, entry.offset + rng.randrange(entry.size), 1 << rng.randrange(8))
 
+
+def flip_at(path: Path, place: int, bit: int) -> Callable[[], None]:
     def turn() -> None:
         with path.open("r+b") as file:
             file.seek(place)
@@ -220,6 +222,43 @@ async def test_nothing_is_written_anew_from_a_flipped_bit(seed: int, region: str
             assert (point.vector.tobytes(), point.payload or {}) == wanted, f"{region}: point {point.id}"
         assert await anew.count() == ROWS + 3 - sum(wanted is None for wanted in told.values())
     assert refused, "nothing met the bit"
+
+
+def flip_vector_of(id_: str, collection: Collection, path: Path) -> Callable[[], None]:
+    """Flips a bit of a point's vector where the file lies; returns what flips it back."""
+    (segment,) = collection.shards[0].state.segments
+    place = entries(path)["vectors"].offset + 4 * DIM * int(segment.reader.find([id_])[0])
+    return flip_at(path, place, 1)
+
+
+async def test_a_fold_takes_no_flipped_vector_over_with_a_patch(tmp_path: Path) -> None:
+    key = await filled(LocalStore(tmp_path))
+    async with opened(LocalStore(tmp_path), QUIET) as (_, collection):
+        put_back = flip_vector_of("1", collection, tmp_path / key)
+        await collection.patch("1", {"n": 9})
+        with pytest.raises(CorruptionError, match="region vectors"):
+            await collection.writers[0].maintenance.fold()
+        put_back()
+
+
+async def test_no_graph_is_built_of_a_flipped_vector_that_is_whole_when_it_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = await filled(LocalStore(tmp_path))
+    async with opened(LocalStore(tmp_path), QUIET) as (database, collection):
+        shard, maintenance = collection.shards[0], collection.writers[0].maintenance
+        await database.alter_index("points", {"m": 6})
+        put_back, build = flip_vector_of("1", collection, tmp_path / key), maintenance._graph
+
+        async def build_and_heal(*how: object) -> object:
+            graph = await build(*how)
+            put_back()
+            return graph
+
+        monkeypatch.setattr(maintenance, "_graph", build_and_heal)
+        with pytest.raises(CorruptionError, match="section vectors fails its checksum"):
+            await maintenance.build(shard.state.segments[0])
+        put_back()
 
 
 async def cached(bucket: Bucket, folder: Path, key: str) -> Path:

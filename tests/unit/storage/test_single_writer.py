@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from akidb.errors import ConfigurationError, UnavailableError
 from akidb.storage import probe, single_writer
 from akidb.storage.breaking import writes_refused
 from akidb.storage.factory import as_judged, over_network
-from akidb.storage.held import NOBODY, Held, decode_lease
+from akidb.storage.held import NOBODY, Held, decode_lease, encode_lease
 from akidb.storage.keys import WRITER_KEY
 from akidb.storage.memory import MemoryStore
 from akidb.storage.object_store import Body, Reply, Status
@@ -110,6 +111,32 @@ async def test_conditions_hold_within_the_process(bucket: Careless) -> None:
     assert [reply.ok for reply in swaps].count(True) == 1
     assert (await store.put_if_match("k", b"late", held.etag or "")).status is Status.CONDITION_FAILED
     assert (await store.put_if_match("none", b"x", held.etag or "")).status is Status.NOT_FOUND
+    await store.close()
+
+
+async def test_who_waited_longer_than_a_lease_asks_again_whether_it_has_it(
+    bucket: Careless, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SingleWriterStore(bucket)
+    await store.put("other", b"x")
+    head, looking, going_on = bucket.head, asyncio.Event(), asyncio.Event()
+
+    async def slow(key: str) -> Reply:
+        looking.set()
+        await going_on.wait()
+        return await head(key)
+
+    monkeypatch.setattr(bucket, "head", slow)
+    first = asyncio.ensure_future(store.put_if_absent("k", b"first"))
+    await looking.wait()
+    second = asyncio.ensure_future(store.put_if_absent("k", b"second"))
+    await asyncio.sleep(0)
+    clock.now += 2 * EXPIRY_SECS
+    await bucket.inner.put(WRITER_KEY, encode_lease(Held(uuid4(), 9, 9), shard=NOBODY))
+    going_on.set()
+    await first  # it had asked, and nothing fences it
+    with pytest.raises(UnavailableError, match="another process writes"):
+        await second
     await store.close()
 
 

@@ -20,6 +20,7 @@ from akidb.manifest import Head
 from akidb.storage.breaking import CIRCUIT_OPEN
 from akidb.storage.object_store import Reply, Status
 from akidb.wal import Entry, collect, queue
+from akidb.wal.tail import Put
 from tests.unit.stores import FaultyStore
 from tests.unit.wal.nodes import Node, until
 
@@ -53,6 +54,22 @@ async def test_what_fails_once_the_slot_is_won_undoes_nothing(monkeypatch: pytes
         await node.say("a")
     assert caught.value.code == "outcome_unknown"
     assert await (await Node.start(store)).heard() == [b"a"]
+
+
+async def test_a_slot_that_may_be_a_second_creation_is_not_told_as_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = await Node.start(FaultyStore(can_delete=False))
+
+    async def doubtful(lsn: int, body: bytes) -> Put:
+        return Put.DOUBTFUL
+
+    async def away() -> None:
+        raise UnavailableError("the store is away")
+
+    monkeypatch.setattr(node.appender._tail, "put", doubtful)
+    monkeypatch.setattr(node.appender._tail, "reload", away)
+    with pytest.raises(DeadlineExceededError) as caught:
+        await node.say("a")
+    assert caught.value.code == "outcome_unknown"
 
 
 async def test_a_hidden_repeat_that_refuses_its_own_success_counts_as_success() -> None:
