@@ -40,7 +40,7 @@ def fsck(where: str | None, as_json: bool, config: str | None) -> None:
     if as_json:
         click.echo(json.dumps({"store": location, **asdict(checked)}, indent=1))
     elif checked.faults:
-        click.echo(f"{len(checked.faults)} objects are damaged or missing, {checked.objects:,} are sound")
+        click.echo(f"damaged or missing: {len(checked.faults):,}; sound: {checked.objects:,}")
     else:
         click.echo(f"all {checked.objects:,} objects are sound ({checked.bytes:,} bytes)")
     sys.exit(EXIT_DAMAGED if checked.faults else 0)
