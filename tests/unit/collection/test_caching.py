@@ -20,8 +20,8 @@ from akidb.storage.cache_folder import CacheFolder
 from akidb.storage.file_cache import FileCachedStore
 from akidb.storage.memory import MemoryStore
 from akidb.types import CacheState, CollectionSpec, IndexParams, VectorArray
+from tests.unit.collection.far import Bucket
 from tests.unit.collection.faults import SETTINGS
-from tests.unit.collection.test_remote import Bucket
 
 ROWS, DIM = 20_000, 64
 

@@ -133,9 +133,6 @@ async def test_idle_collections_cost_nothing(
         await Oracle().upsert(collection, range(120))
         await collection.wait_indexed()
         await collection.writers[0].maintenance.fold()
-    for _ in range(100):
-        await asyncio.sleep(0)  # so that who was woken by the above sleeps again
-    store.calls.clear()
     loop, turns = asyncio.get_running_loop(), 0
     call_soon, call_at = loop.call_soon, loop.call_at
 
@@ -151,10 +148,15 @@ async def test_idle_collections_cost_nothing(
 
     monkeypatch.setattr(loop, "call_soon", counted)
     monkeypatch.setattr(loop, "call_at", timed)
-    for _ in range(100):
-        await asyncio.sleep(0)
-    assert store.calls == []
-    assert turns == 100, "the event loop has more to do than this test's own turns"
+    at_rest = False
+    for _ in range(50):  # graphs of what was folded last may still be under way
+        store.calls.clear()
+        turns = 0
+        await asyncio.sleep(0.5)  # two turns: of the timer, and of this test
+        at_rest = turns == 2 and not store.calls
+        if at_rest:
+            break
+    assert at_rest, f"{turns} turns of the event loop and {len(store.calls)} requests in half a second"
 
 
 async def test_writers_wait_for_the_fold_of_a_long_tail_within_their_deadline(
