@@ -1,9 +1,12 @@
 """How a node speaks to others of its store: who they are, and batches sent to them over HTTP.
 
-Who sends a batch shows that it knows the cluster's token without telling it: a header has the SHA-256 of the body and,
-keyed with the token, the HMAC of that (RFC 2104). So who listens learns no secret, and who sends a batch a second time
-does nothing that was done: it is in the log already, or made too long ago. One that was refused may be done by that,
-and answers are not signed: where others can listen or answer, addresses are to be https.
+Who sends a batch shows that it knows the cluster's token without telling it: a header has the SHA-256 of the body, a
+nonce and, keyed with the token, the HMAC of both (RFC 2104). Who answers shows it as well, by the HMAC of that header,
+the status and the body. An answer without it is taken for none: whoever gave it, the batch may be written or not.
+
+So who listens learns no secret, who answers in a node's place acknowledges and refuses nothing, and who sends a batch a
+second time does nothing that was done: it is in the log already, or made too long ago. One that was refused may be done
+by that, and what is sent can be read: where others can listen, addresses are to be https.
 """
 
 from __future__ import annotations
@@ -11,13 +14,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import secrets
 from uuid import UUID
 
 import aiohttp
 from yarl import URL
 
 from akidb.api.codes import CODES
-from akidb.api.errors import CONTENT_TYPE as PROBLEM_TYPE
 from akidb.client.problems import code_of, error_of
 from akidb.collection.forwarding import JUDGED
 from akidb.config import Settings
@@ -41,7 +44,7 @@ CONNECT_SECS = 1.0
 ANSWER_SECS = 0.5
 """How much longer than the node itself has its answer is waited for: it tells more than none."""
 
-_PURPOSE = b"akidb forwarded batch 1 "
+_BATCH, _ANSWER = "akidb-forwarded-batch-1", "akidb-answer-to-forwarded-batch-1"
 _OF_THE_BATCH = JUDGED | {
     "not_taken", "deadline_exceeded", "outcome_unknown", "storage_full", "collection_not_found", "warming",
 }  # fmt: skip
@@ -55,18 +58,26 @@ async def digest_of(body: bytes) -> str:
     return await asyncio.to_thread(lambda: hashlib.sha256(body).hexdigest())
 
 
-def signature(token: str, digest: str) -> str:
-    """What HEADER holds for a body of this digest."""
-    code = hmac.new(token.encode("utf-8", "surrogateescape"), _PURPOSE + digest.encode(), hashlib.sha256)
-    return f"{digest}.{code.hexdigest()}"
+def signature(token: str, digest: str, nonce: str) -> str:
+    """What HEADER holds for a body of this digest. Without a `nonce` of its own, one's answer were another's."""
+    return f"{digest}.{nonce}.{_code(token, _BATCH, digest, nonce)}"
 
 
 def signed_digest(token: str, header: str) -> str | None:
     """The digest that somebody who knows the token put into the header; None if nobody did."""
-    digest = header.partition(".")[0]
-    expected = signature(token, digest) if digest.isascii() else ""
-    sent = header.encode("utf-8", "surrogateescape")
-    return digest if hmac.compare_digest(sent, expected.encode()) and expected else None
+    digest, _, rest = header.partition(".")
+    expected = signature(token, digest, rest.partition(".")[0]) if header.isascii() else ""
+    return digest if expected and hmac.compare_digest(header, expected) else None
+
+
+def answer_signature(token: str, asked: str, status: int, body: bytes) -> str:
+    """What HEADER of an answer holds; `asked` is the request's."""
+    return _code(token, _ANSWER, asked, str(status), hashlib.sha256(body).hexdigest())
+
+
+def _code(token: str, *words: str) -> str:
+    """Of words without spaces: no two lists of them are the same text."""
+    return hmac.new(token.encode("utf-8", "surrogateescape"), " ".join(words).encode(), hashlib.sha256).hexdigest()
 
 
 class HttpPeers:
@@ -86,7 +97,8 @@ class HttpPeers:
 
     async def send(self, node: str, body: bytes, timeout_secs: float) -> bytes:
         """As Peers.send; a node that does not take the batch for a reason of its own is left alone for a while."""
-        headers = {HEADER: signature(self._token, await digest_of(body)), "Content-Type": CONTENT_TYPE}
+        signed = signature(self._token, await digest_of(body), secrets.token_hex(16))
+        headers = {HEADER: signed, "Content-Type": CONTENT_TYPE}
         if request_id.get() is not None:
             headers["X-Request-ID"] = request_id.get() or ""
         total_secs = timeout_secs + min(ANSWER_SECS, timeout_secs / 2)
@@ -106,13 +118,21 @@ class HttpPeers:
         except (aiohttp.ClientError, OSError) as error:  # asyncio's TimeoutError is an OSError
             failed = DeadlineExceededError(f"no answer: {str(error) or type(error).__name__}", code="outcome_unknown")
         else:
-            if answer.status == 200:
+            if not self._is_of_a_node(signed, answer, received):
+                told = f"an answer of status {answer.status} that nobody signed who has this cluster.token"
+                failed = DeadlineExceededError(told, code="outcome_unknown")
+            elif answer.status == 200:
                 return received
-            failed = _refusal(answer, received)
-            if failed.code in _OF_THE_BATCH:
-                raise failed
+            else:
+                failed = _refusal(answer, received)
+                if failed.code in _OF_THE_BATCH:
+                    raise failed
         self._members.doubt(node, failed)
         raise failed
+
+    def _is_of_a_node(self, signed: str, answer: aiohttp.ClientResponse, body: bytes) -> bool:
+        told = answer.headers.get(HEADER, "")
+        return told.isascii() and hmac.compare_digest(told, answer_signature(self._token, signed, answer.status, body))
 
     async def close(self) -> None:
         if self._session is not None:
@@ -120,10 +140,10 @@ class HttpPeers:
 
 
 def _refusal(answer: aiohttp.ClientResponse, body: bytes) -> AkiDBError:
-    """What another answer than success says. Only a node's own problem document says that nothing was done."""
+    """What a node's other answer than success says. A code of a newer node's, not known here, may mean anything."""
     told = error_of(answer.status, body, call=f"POST {answer.url}", retry_after=None)
-    ours = answer.content_type == PROBLEM_TYPE and code_of(body) in CODES  # gateways send problem documents as well
-    if not ours or answer.status == 500 or isinstance(told, CorruptionError):  # damage may be met once the slot is won
+    unknown = answer.status == 500 or isinstance(told, CorruptionError)  # damage may be met once the slot is won
+    if unknown or code_of(body) not in CODES:
         return DeadlineExceededError(f"status {answer.status}: {told}", code="outcome_unknown")
     return told
 

@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from akidb.api import peers
-from akidb.api.peers import HEADER, PATH, HttpPeers, signature, signed_digest
+from akidb.api.peers import HEADER, PATH, HttpPeers, answer_signature, signature, signed_digest
 from akidb.collection import Collection
 from akidb.collection.forwarding import Forwarded
 from akidb.config.settings import Auth, Cluster
@@ -30,6 +30,8 @@ from tests.servers import free_port
 TOKEN = "a-token-of-the-cluster"
 CLUSTER = Cluster(node_address="http://127.0.0.1:1", token=TOKEN)
 KEY = "k" * 20
+NONCE = "0" * 32
+PROBLEM = {"Content-Type": "application/problem+json"}
 
 
 @pytest.fixture
@@ -60,12 +62,23 @@ async def message(node: Client, *, if_absent: bool = False, of: Collection | Non
     return msgspec.msgpack.encode(msgspec.msgpack.decode(text) | ({"asked": asked} if if_absent else {}))
 
 
+def sign(body: bytes, *, token: str = TOKEN) -> str:
+    return signature(token, hashlib.sha256(body).hexdigest(), NONCE)
+
+
 @asynccontextmanager
 async def answering(
-    answer: Callable[[web.Request], Awaitable[web.Response]], *, ports: int = 1
+    answer: Callable[[web.Request], Awaitable[web.Response]], *, ports: int = 1, token: str | None = TOKEN
 ) -> AsyncIterator[list[str]]:
-    """What answers like that, at so many addresses."""
+    """What answers like that, at so many addresses, signed by `token`."""
+
+    async def signed(request: web.Request, response: web.StreamResponse) -> None:
+        if token is not None and isinstance(response, web.Response):
+            body = response.body if isinstance(response.body, bytes) else b""
+            response.headers[HEADER] = answer_signature(token, request.headers[HEADER], response.status, body)
+
     app = web.Application()
+    app.on_response_prepare.append(signed)
     app.router.add_route("*", "/{any:.*}", answer)
     runner = web.AppRunner(app)
     await runner.setup()
@@ -93,18 +106,19 @@ async def test_a_batch_of_a_node_is_put_and_answered(node: Client, other: HttpPe
 async def test_who_does_not_know_the_token_is_refused_before_the_body_is_read(node: Client) -> None:
     body = await message(node)
     digest = hashlib.sha256(body).hexdigest()
-    good = signature(TOKEN, digest)
+    good = sign(body)
     another = hashlib.sha256(b"another body").hexdigest()
     headers: list[dict[str, str]] = [
         {},
         {HEADER: ""},
         {HEADER: TOKEN},
         {HEADER: digest},
-        {HEADER: signature("another-token-entirely", digest)},
+        {HEADER: sign(body, token="another-token-entirely")},
         {HEADER: good[:-1]},
         {HEADER: good.upper()},
         {HEADER: f"{another}.{good.partition('.')[2]}"},
-        {HEADER: signature(TOKEN, another)},  # of another body
+        {HEADER: good.replace(NONCE, "1" * 32)},
+        {HEADER: sign(b"another body")},
         {"X-API-Key": KEY},
         {"Authorization": f"Bearer {TOKEN}"},
         {"X-Forwarded-For": "127.0.0.1", "X-AkiDB-Internal": "true"},
@@ -113,6 +127,7 @@ async def test_who_does_not_know_the_token_is_refused_before_the_body_is_read(no
         answer = await node.call("POST", PATH, raw=body, **{name.replace("-", "_"): v for name, v in sent.items()})
         assert (answer.status, answer.code) == (401, "unauthorized"), sent
         assert TOKEN not in str(answer.body)
+        assert HEADER not in answer.headers  # nothing is signed for who does not know the token
     large = b"x" * (node.service.settings.api.body_limit_bytes + 1)
     assert (await node.call("POST", PATH, raw=large)).status == 401
     assert await count(node) == 0
@@ -121,14 +136,14 @@ async def test_who_does_not_know_the_token_is_refused_before_the_body_is_read(no
 
 async def test_the_clusters_token_is_no_api_key(node: Client) -> None:
     body = b"{}"
-    signed = signature(TOKEN, hashlib.sha256(body).hexdigest())
+    signed = sign(body)
     for path in ("/collections", "/collections/c/count"):
         assert (await node.call("POST", path, raw=body, X_AkiDB_Cluster=signed)).status == 401
 
 
 async def test_a_batch_sent_again_by_a_listener_changes_nothing(node: Client) -> None:
     body = await message(node)
-    signed = signature(TOKEN, hashlib.sha256(body).hexdigest())
+    signed = sign(body)
     for _ in range(3):
         answer = await node.call("POST", PATH, raw=body, X_AkiDB_Cluster=signed)
         assert (answer.status, msgspec.msgpack.decode(answer.body)["lsn"]) == (200, 1)
@@ -139,7 +154,7 @@ async def test_a_batch_sent_again_by_a_listener_changes_nothing(node: Client) ->
 
 async def test_signed_noise_is_refused(node: Client) -> None:
     for body in (b"", b"noise", b"\x80", b"{}", (await message(node))[:-1]):
-        signed = signature(TOKEN, hashlib.sha256(body).hexdigest())
+        signed = sign(body)
         assert (await node.call("POST", PATH, raw=body, X_AkiDB_Cluster=signed)).status in (422, 503), body
     assert await count(node) == 0
 
@@ -149,8 +164,9 @@ async def test_without_a_token_there_is_no_such_route(filled: Client) -> None:
 
 
 def test_signatures() -> None:
-    assert signed_digest(TOKEN, signature(TOKEN, "ab")) == "ab"
-    for header in ("", ".", "ab", "ab.", "\udcff.ab", "é.ab", signature(TOKEN, "ab") + " "):
+    good = signature(TOKEN, "ab", NONCE)
+    assert signed_digest(TOKEN, good) == "ab"
+    for header in ("", ".", "ab", "ab.", "\udcff.ab", "é.ab", "ab..", good + " ", good.replace(".", "..", 1)):
         assert signed_digest(TOKEN, header) is None
 
 
@@ -158,20 +174,19 @@ def test_signatures() -> None:
     ("status", "headers", "body", "code"),
     [
         (307, {"Location": "/elsewhere"}, b"", "outcome_unknown"),
-        (200, {}, b"no answer of ours", None),
-        (500, {"Content-Type": "application/problem+json"}, b'{"code": "internal_error"}', "outcome_unknown"),
-        (502, {"Content-Type": "text/html"}, b"a proxy's page", "outcome_unknown"),
-        (504, {"Content-Type": "application/problem+json"}, b'{"title": "Gateway Timeout"}', "outcome_unknown"),
-        (503, {"Content-Type": "application/problem+json"}, b'{"code": "data_corruption"}', "outcome_unknown"),
-        (503, {"Content-Type": "application/problem+json"}, b'{"code": "closing"}', "closing"),
-        (401, {"Content-Type": "application/problem+json"}, b'{"code": "unauthorized"}', "unauthorized"),
-        (404, {"Content-Type": "application/problem+json"}, b'{"code": "route_not_found"}', "route_not_found"),
+        (200, {}, b"any body", None),
+        (500, PROBLEM, b'{"code": "internal_error"}', "outcome_unknown"),
+        (502, {"Content-Type": "text/html"}, b"a page", "outcome_unknown"),
+        (503, PROBLEM, b'{"code": "data_corruption"}', "outcome_unknown"),
+        (503, PROBLEM, b'{"code": "of_a_newer_version"}', "outcome_unknown"),
+        (503, PROBLEM, b'{"code": "closing"}', "closing"),
+        (412, PROBLEM, b'{"code": "version_mismatch"}', "version_mismatch"),
     ],
 )
-async def test_what_a_stranger_answers_is_told_apart(
+async def test_what_an_answer_means(
     other: HttpPeers, status: int, headers: dict[str, str], body: bytes, code: str | None
 ) -> None:
-    """Only a problem document of a node says that nothing was done; and nothing is sent where an answer leads."""
+    """Unsigned, it is as good as none, whatever it says; and nothing is sent where an answer leads."""
     asked: list[str] = []
 
     async def answer(request: web.Request) -> web.Response:
@@ -182,10 +197,67 @@ async def test_what_a_stranger_answers_is_told_apart(
         if code is None:
             assert await other.send(url, b"x", 1.0) == body
         else:
-            with pytest.raises(AkiDBError) as told:
-                await other.send(url, b"x", 1.0)
-            assert told.value.code == code
-    assert asked == [PATH]
+            assert await refusal(other, url) == code
+    for token in (None, "another-token-entirely"):
+        async with answering(answer, token=token) as (url,):
+            assert await refusal(other, url) == "outcome_unknown"
+    assert asked == [PATH] * 3
+
+
+async def refusal(other: HttpPeers, url: str) -> str:
+    with pytest.raises(AkiDBError) as told:
+        await other.send(url, b"x", 1.0)
+    return told.value.code
+
+
+@pytest.mark.parametrize("altered", ["nothing", "the request", "the status", "the body", "the header"])
+async def test_an_answer_counts_for_the_request_that_it_was_made_for_alone(
+    altered: str, other: HttpPeers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is between keeps a node's answer, and gives it, or part of it, when the same batch is sent again."""
+    doubted: list[str] = []
+    monkeypatch.setattr(other._members, "doubt", lambda node, why: doubted.append(node))
+    status, body, header = 200, b"done", [""]
+
+    async def answer(request: web.Request) -> web.Response:
+        asked = request.headers[HEADER]
+        if altered == "the request":
+            header[0] = header[0] or answer_signature(TOKEN, asked, status, body)
+        else:
+            header[0] = answer_signature(TOKEN, asked, 412 if altered == "the status" else status, body)
+        told = web.Response(status=status, body=b"gone" if altered == "the body" else body)
+        told.headers[HEADER] = header[0][:-1] if altered == "the header" else header[0]
+        return told
+
+    async with answering(answer, token=None) as (url,):
+        if altered in ("nothing", "the request"):
+            assert await other.send(url, b"x", 1.0) == b"done"
+        if altered == "nothing":
+            assert await other.send(url, b"x", 1.0) == b"done"
+        else:
+            assert await refusal(other, url) == "outcome_unknown"
+            assert doubted == [url]
+
+
+@pytest.mark.parametrize("what", ["answer", "refusal"])
+async def test_a_forged_answer_neither_acknowledges_nor_refuses(what: str, node: Client, other: HttpPeers) -> None:
+    """The batch is put here instead, and what was claimed of the log's end is not believed."""
+
+    async def forge(request: web.Request) -> web.Response:
+        if what == "answer":
+            return web.Response(body=msgspec.msgpack.encode({"lsn": 1 << 60, "points": 1}))
+        return web.json_response({"code": "version_mismatch"}, status=412, content_type=PROBLEM["Content-Type"])
+
+    database = node.service.database
+    assert database is not None
+    elsewhere = await Database.open(database._store, settings())
+    elsewhere.peers = other
+    async with answering(forge, token="another-token-entirely") as (url,):
+        other.owner = lambda shard: url  # type: ignore[method-assign]
+        collection = await elsewhere.collection("c")
+        await collection.upsert(["p"], np.ones((1, 2), np.float32), if_absent=True)
+        assert (await count(node), collection.writers[0].known) == (1, 1)
+        await collection.close()
 
 
 @pytest.mark.parametrize(("code", "is_doubted"), [("warming", False), ("not_taken", False), ("closing", True)])
@@ -233,7 +305,7 @@ async def test_a_collection_that_was_made_anew_elsewhere_is_found(node: Client) 
     await elsewhere.drop_collection("c")
     made = await elsewhere.create_collection(CollectionSpec("c", 2, Metric.COSINE))
     body = await message(node, of=made)
-    signed = signature(TOKEN, hashlib.sha256(body).hexdigest())
+    signed = sign(body)
     assert (await node.call("POST", PATH, raw=body, X_AkiDB_Cluster=signed)).status == 200
     assert await made.count() == 1
     for collection in elsewhere.at_hand:
