@@ -109,7 +109,7 @@ class AsyncDatabase(ABC, Generic[C]):
         then on the two have nothing to do with each other: either may be written to and dropped.
 
         Args:
-            as_of: a snapshot of `source`, whose points are taken instead of the present ones.
+            as_of: a snapshot of `source`, or a time as of Consistency, whose points are taken instead of the present.
             idempotency_key: as of `create_collection`.
 
         Raises:

@@ -278,8 +278,8 @@ class Consistency:
 
     strong: all acknowledged by any node before the call. session: at least those that `token` knows of, which a
     collection's `token` or the header X-AkiDB-Token gave. bounded: state no older than `bounded_ms`. eventual: what
-    this node has. `as_of` names a snapshot to read instead of the present points; the mode then says which snapshots
-    must be known.
+    this node has. `as_of` names a snapshot to read instead of the present points, or is a time (RFC 3339, with a zone):
+    the newest snapshot made by then is read. The mode then says which snapshots must be known.
     """
 
     mode: Literal["strong", "session", "bounded", "eventual"] = "strong"
@@ -296,7 +296,7 @@ class Consistency:
         """
         if as_of is not None:
             if not isinstance(as_of, str):
-                msg = f"is {as_of!r:.80}, expected the name of a snapshot"
+                msg = f"is {as_of!r:.80}, expected the name of a snapshot, or a time as text"
                 raise InvalidInputError(f"as_of: {msg}", code="invalid_snapshot", faults=[Fault(("as_of",), msg)])
             return replace(cls.parse(given) or STRONG, as_of=as_of)
         if given is None or isinstance(given, Consistency):

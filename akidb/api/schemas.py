@@ -55,7 +55,9 @@ class Weaker(Struct, forbid_unknown_fields=True, omit_defaults=True):
 ConsistencyObject = Annotated[str, Meta(extra_json_schema={"enum": ["strong", "eventual"]})] | Weaker | None
 
 
-AsOf = Annotated[str | None, Meta(description="Name of a snapshot to read instead of the present points.")]
+AS_OF = "What to {} instead of the present points: a snapshot, by its name or as the newest made by a time (RFC 3339)."
+
+AsOf = Annotated[str | None, Meta(description=AS_OF.format("read"))]
 
 
 # What is asked
@@ -101,7 +103,7 @@ class CloneCollection(Struct, forbid_unknown_fields=True):
     """A collection of this name with the points of the one in the path, or of its snapshot; nothing is copied."""
 
     name: str
-    as_of: Annotated[str | None, Meta(description="Name of a snapshot to clone instead of the present points.")] = None
+    as_of: Annotated[str | None, Meta(description=AS_OF.format("clone"))] = None
 
 
 class CreateSnapshot(Struct, forbid_unknown_fields=True):

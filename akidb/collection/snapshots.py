@@ -134,23 +134,45 @@ class Snapshots:
             )
 
     async def opened(
-        self, name: str, consistency: Consistency, deadline: float, numbers: Sequence[int]
+        self, as_of: str, consistency: Consistency, deadline: float, numbers: Sequence[int]
     ) -> list[Pinned]:
-        """A snapshot for reading these shards. Raises NotFoundError `snapshot_not_found`."""
-        pins = await self._whole(name, consistency, deadline)
+        """A snapshot for reading these shards. Raises NotFoundError `snapshot_not_found`, InvalidInputError."""
+        pins = await self._as_of(as_of, consistency, deadline)
         return await together([self._parts[number].open(pins[number]) for number in numbers])
 
-    async def lend(self, borrower: UUID, name: str | None, deadline: float) -> list[Head]:
-        """Keeps for a clone, collection `borrower`, what a snapshot holds, or without a name the points as they are
-        now; returns of each shard what the clone's HEAD begins with.
+    async def lend(self, borrower: UUID, as_of: str | None, deadline: float) -> list[Head]:
+        """Keeps for a clone, collection `borrower`, what a snapshot holds, or with None the points as they are now;
+        returns of each shard what the clone's HEAD begins with.
 
         Raises:
             NotFoundError: `snapshot_not_found`.
+            InvalidInputError: `invalid_snapshot`.
             ConflictError: `too_many_snapshots`.
             DeadlineExceededError: nothing changed that outlives the round of garbage collection an hour later.
         """
-        pins: Mapping[int, Pin] = {} if name is None else await self._whole(name, STRONG, deadline)
+        pins: Mapping[int, Pin] = {} if as_of is None else await self._as_of(as_of, STRONG, deadline)
         return await together([part.lend(borrower, pins.get(n), deadline) for n, part in enumerate(self._parts)])
+
+    async def _as_of(self, as_of: str, consistency: Consistency, deadline: float) -> Mapping[int, Pin]:
+        """The parts of the snapshot that `as_of` names, or of the newest that was made by the time that it tells.
+
+        What reverts keep is not meant by a time: it was kept later than it was true.
+        """
+        if ":" not in as_of:  # as no name has
+            return await self._whole(as_of, consistency, deadline)
+        until = _seconds_of(as_of)
+        listed = await self._listed(consistency, deadline)
+        made = {  # of one second the later, which is listed after it
+            max(pin.created for pin in having.values()): having
+            for name, having in listed.items()
+            if self._is_whole(having) and not name.startswith(AUTOMATIC)
+        }
+        made.pop(0, None)  # of an unknown time
+        newest = max((created for created in made if created <= until), default=None)
+        if newest is not None:
+            return made[newest]
+        oldest = f"the oldest was made at {_time_of(min(made)).isoformat()}" if made else "there is none with a time"
+        raise self._parts[0].missing(as_of, f", made by then; {oldest}")
 
     async def _whole(self, name: str, consistency: Consistency, deadline: float) -> Mapping[int, Pin]:
         """The parts of a snapshot, by the number of their shard."""
@@ -168,12 +190,17 @@ class Snapshots:
 
     async def list(self, consistency: Consistency, deadline: float) -> list[SnapshotInfo]:
         """All snapshots, oldest first; after them those that are not whole."""
+        listed = await self._listed(consistency, deadline)
+        infos = [_info(name, having, len(self._parts)) for name, having in listed.items()]
+        return sorted(infos, key=lambda info: not info.complete)
+
+    async def _listed(self, consistency: Consistency, deadline: float) -> dict[str, dict[int, Pin]]:
+        """The parts of each snapshot, by its name, in the order of the first shard that has it."""
         listed: dict[str, dict[int, Pin]] = {}
         for number, pins in enumerate(await together([part.pins(consistency, deadline) for part in self._parts])):
             for pin in pins:
                 listed.setdefault(pin.name, {})[number] = pin
-        infos = [_info(name, having, len(self._parts)) for name, having in listed.items()]
-        return sorted(infos, key=lambda info: not info.complete)
+        return listed
 
 
 def _is_whole(having: Mapping[int, Pin], shards: int) -> bool:
@@ -188,9 +215,25 @@ def _lsn(pin: Pin) -> Lsn:
 def _info(name: str, having: Mapping[int, Pin], shards: int) -> SnapshotInfo:
     pins = having.values()
     latest = max(pin.created for pin in pins)
-    created = datetime.fromtimestamp(latest, UTC) if latest else None
+    created = _time_of(latest) if latest else None
     points = sum(pin.points for pin in pins)
     return SnapshotInfo(name, max(pin.lsn for pin in pins), points, created, _is_whole(having, shards))
+
+
+def _time_of(created: int) -> datetime:
+    return datetime.fromtimestamp(created, UTC)
+
+
+def _seconds_of(as_of: str) -> float:
+    """Of a time as RFC 3339 writes it. Raises InvalidInputError `invalid_snapshot`."""
+    try:
+        time = datetime.fromisoformat(as_of)
+    except ValueError:
+        time = None
+    if time is None or time.tzinfo is None:
+        msg = f"is {as_of!r:.80}, expected a snapshot's name, or a time with its zone, such as 2026-01-31T18:00:00Z"
+        raise refuse("invalid_snapshot", ("as_of",), msg)
+    return time.timestamp()
 
 
 def check_name(name: str) -> None:

@@ -151,7 +151,7 @@ class Collection:
         """The `top_k` points nearest to a vector of shape (dim,), or to the stored point `id`, which is left out.
 
         Options: filter (dict), ef_search or target_recall, exact, with_vector, with_payload, score_threshold,
-        timeout_ms = 1000, consistency, as_of (a snapshot's name). Best first.
+        timeout_ms = 1000, consistency, as_of (a snapshot's name, or a time). Best first.
 
         Raises:
             InvalidInputError: wrong dimension, values that are not finite, an unknown option, a bad filter.
@@ -371,7 +371,7 @@ class Connection:
         then on the two have nothing to do with each other: either may be written to and dropped.
 
         Args:
-            as_of: a snapshot of `source`, whose points are taken instead of the present ones.
+            as_of: a snapshot of `source`, or a time as of Consistency, whose points are taken instead of the present.
             idempotency_key: as of `create_collection`.
 
         Raises:

@@ -151,7 +151,7 @@ class Database:
         neither needs it, whatever becomes of the other. From then on they have nothing to do with each other.
 
         Args:
-            as_of: a snapshot of the other, whose points are taken instead of the present ones.
+            as_of: a snapshot of the other, or a time as of Consistency, whose points are taken instead of the present.
             idempotency_key: as of `create_collection`.
 
         Raises:

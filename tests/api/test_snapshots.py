@@ -44,6 +44,9 @@ async def test_a_snapshot_is_made_listed_read_reverted_to_and_dropped(client: Cl
     assert [point and point["vector"] for point in got.body["points"]] == [[1, 0], None]
     assert (await client.get("/collections/c/vectors/a?as_of=first")).body["vector"] == [1, 0]
     assert (await client.get("/collections/c/vectors/c?as_of=first")).status == 404
+    created = made.body["created_at"]
+    assert (await client.get(f"/collections/c/vectors/a?as_of={created}")).body["vector"] == [1, 0]
+    assert (await client.call("POST", "/collections/c/count", {"as_of": created})).body["count"] == 2
 
     done = await client.call("POST", f"{PATH}/first/revert")
     assert (done.status, done.body) == (200, {"collection": "c", "lsn": 3, "before": "before-revert-3"})

@@ -15,7 +15,7 @@ from akidb.errors import ConflictError, InvalidInputError, NotFoundError, Partia
 
 _WITH_VECTOR = Parameter("with_vector", {"type": "boolean", "default": True}, "Whether the vector is in the answer.")
 
-_AS_OF = Parameter("as_of", {"type": "string"}, "Name of a snapshot to read instead of the present points.")
+_AS_OF = Parameter("as_of", {"type": "string"}, schemas.AS_OF.format("read"))
 
 _IF_VERSION = Parameter("if_version", {"type": "integer", "minimum": 0}, "Only if the point has this version.")
 

@@ -105,6 +105,7 @@ async def test_what_is_not_whole_is_told_so_and_can_be_dropped(
     await points.create_snapshot("good")
     await _torn(store, points)
     assert [(made.name, made.complete) for made in await other.list_snapshots()] == [("good", True), ("torn", False)]
+    assert await _all(other, "9999-12-31T00:00:00Z") == await _all(other, "good")
     for node in (points, other):
         with pytest.raises(NotFoundError, match="no snapshot 'torn' that is whole") as caught:
             await _all(node, "torn")

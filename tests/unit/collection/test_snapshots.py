@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -108,6 +110,58 @@ async def test_a_revert_can_be_reverted(points: Collection, other: Collection) -
     again = await other.revert(done.before)
     assert await _all(points) == changed
     assert [made.name for made in await points.list_snapshots()] == ["first", done.before, again.before]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The store's: `now` in seconds, and how RFC 3339 writes it."""
+
+    def told(seconds: float, zone: tzinfo = UTC) -> str:
+        return datetime.fromtimestamp(seconds, zone).isoformat()
+
+    made = SimpleNamespace(now=1_000_000.0, told=told, time=lambda: made.now)
+    monkeypatch.setattr("akidb.storage.memory.time", made)
+    return made
+
+
+async def test_a_time_means_the_newest_snapshot_made_by_then(
+    points: Collection, other: Collection, clock: SimpleNamespace
+) -> None:
+    states = []
+    for n, seconds in enumerate((100.0, 200.9, 300.0)):
+        clock.now = seconds
+        await _fill(points, range(n + 1), f"{n}")
+        await points.create_snapshot(f"s{n}")
+        states.append(await _all(points))
+        clock.now += 50
+        await _fill(points, range(50), "between")
+    clock.now = 400.0
+    done = await points.revert("s0")  # what it kept was true before the time at which it was kept
+    assert (await points.list_snapshots())[-1].name == done.before
+    for seconds, state in ((100, 0), (199, 0), (200, 1), (299.5, 1), (300, 2), (399, 2), (400, 2), (9e9, 2)):
+        assert await _all(other, as_of=clock.told(seconds)) == states[state], seconds
+    assert await _all(other, as_of="1970-01-01T00:03:20Z") == states[1]
+    assert await _all(other, as_of=clock.told(200, timezone(timedelta(hours=-5)))) == states[1]
+    await points.drop_snapshot("s1")
+    assert await _all(other, as_of=clock.told(250)) == states[0]
+
+
+async def test_a_time_before_all_snapshots_is_refused_with_the_oldest(
+    points: Collection, other: Collection, clock: SimpleNamespace
+) -> None:
+    for seconds, oldest in ((100.0, "there is none"), (200.0, "made at 1970-01-01T00:01:40")):
+        with pytest.raises(NotFoundError, match=oldest) as refused:
+            await _all(other, as_of=clock.told(99.9))
+        assert refused.value.code == "snapshot_not_found"
+        clock.now = seconds
+        await points.create_snapshot(f"at-{seconds}")
+
+
+@pytest.mark.parametrize("as_of", ["2026-01-31T18:00:00", "18:00Z", "yesterday 18:00", "a:b", ":"])
+async def test_what_is_no_name_and_no_time_with_a_zone_is_refused(points: Collection, as_of: str) -> None:
+    with pytest.raises(InvalidInputError) as refused:
+        await _all(points, as_of=as_of)
+    assert (refused.value.code, refused.value.faults[0].loc) == ("invalid_snapshot", ("as_of",))
 
 
 async def test_reverts_that_are_not_folded_are_in_the_log(points: Collection, store: FaultyStore) -> None:
