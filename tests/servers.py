@@ -34,7 +34,7 @@ def binary(name: str) -> Path:
     for candidate in (os.environ.get(variable), shutil.which(name), built):
         if candidate and os.access(candidate, os.X_OK):
             return Path(candidate)
-    missing = f"no {name}: run scripts/build-s3-servers.sh, or set {variable} to the binary"
+    missing = f"no {name}: run scripts/build-s3-servers.sh or install it, or set {variable} to the binary"
     if os.environ.get("CI") == "true":
         pytest.fail(missing)
     pytest.skip(missing)
