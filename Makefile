@@ -27,8 +27,11 @@ test-fast:
 	@scripts/setup.sh test
 	$(PYTEST) -m "not slow and not s3"
 
-# pytest last: its closing line is the run's.
-test-ci: lint lint-cpp test-cpp test-sanitizers fuzz test-arm
+# Two at a time, since each has stretches of one thread: an emulated Python, a fuzzer, a type checker. pytest last: its closing line is
+# the run's.
+test-ci:
+	@scripts/setup.sh test lint
+	$(MAKE) --no-print-directory -j2 --output-sync=target lint test-arm-wheel test-sanitizers lint-cpp fuzz test-arm-cpp test-cpp
 	$(PYTEST) -n $(JOBS) --dist worksteal
 
 test-s3: ## the tests against real S3 servers (builds them at first use; needs Go)
