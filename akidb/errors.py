@@ -110,9 +110,18 @@ class StorageFullError(AkiDBError):
 
 
 class CorruptionError(AkiDBError):
-    """Bytes in the store fail their checks; the message names the object (REST: 503 `data_corruption`)."""
+    """Bytes in the store fail their checks (REST: 503 `data_corruption`).
+
+    `key` is the object's, which the message begins with; None where it is not known or the bytes are of no object.
+    """
 
     code = "data_corruption"
+
+    def __init__(
+        self, message: str, *, key: str | None = None, code: str | None = None, faults: Sequence[Fault] = ()
+    ) -> None:
+        super().__init__(message if key is None else f"object {key}: {message}", code=code, faults=faults)
+        self.key = key
 
 
 class ReadOnlyError(AkiDBError):

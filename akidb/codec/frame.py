@@ -163,26 +163,26 @@ def decode(data: Buffer, *, kind: int, name: str, verify: bool | Collection[str]
     for entry in directory.entries:
         body = view[entry.offset : entry.offset + entry.size]
         if verify is True and any(view[end : entry.offset]):
-            raise CorruptionError(f"object {name}: the padding before section {entry.name} is not zero")
+            raise CorruptionError(f"the padding before section {entry.name} is not zero", key=name)
         if (verify if isinstance(verify, bool) else entry.name in verify) and crc32c(body) != entry.crc:
             raise unlike_checksum(name, entry.name)
         sections[entry.name] = body
         end = entry.offset + entry.size
     if verify is True and any(view[end : directory.offset]):
-        raise CorruptionError(f"object {name}: the padding before the directory is not zero")
+        raise CorruptionError("the padding before the directory is not zero", key=name)
     return Frame(directory.kind, directory.uuid, sections, {entry.name: entry.crc for entry in directory.entries})
 
 
 def unlike_checksum(name: str, section: str) -> CorruptionError:
     """Says that a section of an object is not what was put there."""
-    return CorruptionError(f"object {name}: section {section} fails its checksum")
+    return CorruptionError(f"section {section} fails its checksum", key=name)
 
 
 def read_directory(read: Callable[[int, int], Buffer], length: int, *, kind: int, name: str) -> Directory:
     """The directory of an object of `length` bytes, of which `read(start, end)` gives some. Raises as `decode`."""
 
     def bad(what: str) -> CorruptionError:
-        return CorruptionError(f"object {name}: {what}")
+        return CorruptionError(what, key=name)
 
     if length < HEADER.size:
         raise bad(f"{length} bytes are too few for a header")
@@ -194,9 +194,9 @@ def read_directory(read: Callable[[int, int], Buffer], length: int, *, kind: int
         raise bad("the header fails its checksum")
     if major != MAJOR or must & ~_KNOWN:
         raise CorruptionError(
-            f"object {name}: format {major} with features {must:#x} is newer than this AkiDB reads ({MAJOR}); "
-            "upgrade AkiDB",
+            f"format {major} with features {must:#x} is newer than this AkiDB reads ({MAJOR}); upgrade AkiDB",
             code="newer_format",
+            key=name,
         )
     if got_kind != kind:
         raise bad(f"kind is {got_kind}, expected {kind}")

@@ -58,8 +58,9 @@ class Opener:
         opened = LiveSegment(ref, reader, await self.deletes(ref, reader))
         if (reader.uuid, reader.rows, opened.live_rows) != (ref.uuid, ref.rows, ref.live):
             raise CorruptionError(
-                f"object {ref.key}: it is segment {reader.uuid} with {opened.live_rows} of {reader.rows} rows live, "
-                f"HEAD says {ref.uuid} with {ref.live} of {ref.rows}"
+                f"it is segment {reader.uuid} with {opened.live_rows} of {reader.rows} rows live, "
+                f"HEAD says {ref.uuid} with {ref.live} of {ref.rows}",
+                key=ref.key,
             )
         return opened
 
@@ -69,7 +70,7 @@ class Opener:
             return None
         reply = await self._store.get(ref.deletes_key)
         if not reply.ok:
-            raise CorruptionError(f"object {ref.deletes_key}: HEAD names these deletes, the store does not have them")
+            raise CorruptionError("HEAD names these deletes, the store does not have them", key=ref.deletes_key)
         return await asyncio.to_thread(decode_deletes, reply.body, rows=reader.rows, name=ref.deletes_key)
 
     async def reader(self, key: str, *, verify: bool = False) -> Segment:
@@ -104,4 +105,4 @@ class Opener:
                 return opened
         if damage is not None:
             raise damage
-        raise CorruptionError(f"object {key}: HEAD names this segment, the store does not have it")
+        raise CorruptionError("HEAD names this segment, the store does not have it", key=key)

@@ -224,8 +224,9 @@ class RemoteShard:
         directory, live = await asyncio.gather(read_directory(self._store, ref), self._read_deletes(ref))
         if (directory.rows, directory.dim) != (ref.rows, self.spec.dim):
             raise CorruptionError(
-                f"object {ref.key}: its list directory is of {directory.rows} rows of dimension {directory.dim}, HEAD "
-                f"says {ref.rows} of {self.spec.dim}"
+                f"its list directory is of {directory.rows} rows of dimension {directory.dim}, HEAD "
+                f"says {ref.rows} of {self.spec.dim}",
+                key=ref.key,
             )
         return RemoteSegment(ref, directory, live)
 

@@ -136,8 +136,9 @@ def decode_requests(body: Buffer, ref: RequestsRef, *, name: str) -> RequestsObj
     section = frame.sections.get(_SECTION, memoryview(b""))
     if frame.uuid != ref.uuid or len(section) != ref.count * _ROW.itemsize:
         raise CorruptionError(
-            f"object {name}: it is {frame.uuid} with {len(section)} bytes of requests, HEAD says {ref.uuid} with "
-            f"{ref.count} requests of {_ROW.itemsize} bytes"
+            f"it is {frame.uuid} with {len(section)} bytes of requests, HEAD says {ref.uuid} with "
+            f"{ref.count} requests of {_ROW.itemsize} bytes",
+            key=name,
         )
     return RequestsObject(np.frombuffer(section, _ROW))
 
@@ -178,7 +179,7 @@ async def open_requests(
         key = ref.key(prefix)
         reply = await store.get(key)
         if not reply.ok:
-            raise CorruptionError(f"object {key}: HEAD names these requests, the store does not have them")
+            raise CorruptionError("HEAD names these requests, the store does not have them", key=key)
         opened[ref] = decode_requests(reply.body, ref, name=key)
     return opened
 

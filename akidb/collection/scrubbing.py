@@ -64,15 +64,15 @@ class Scrubbing:
         return tuple(sorted({segment.name for segment in opened if segment.damage is not None}))
 
     def doubt(self, error: CorruptionError) -> None:
-        """Has the segment that an error names compared now. Any thread may tell."""
+        """Has the segment that an error is about compared now. Any thread may tell."""
         with contextlib.suppress(RuntimeError):  # the loop ended
-            self._loop.call_soon_threadsafe(self._doubt, str(error))
+            self._loop.call_soon_threadsafe(self._doubt, error.key)
 
-    def _doubt(self, told: str) -> None:
+    def _doubt(self, key: str | None) -> None:
         for shard in self._shards:
             for segment in shard.opener.opened:
                 lately = time.monotonic() - segment.verified_at < DOUBT_SECS
-                if segment.name in told and segment.damage is None and not lately:
+                if segment.name == key and segment.damage is None and not lately:
                     self._doubted.add(segment.name)
                     self._wake.set()
 

@@ -268,7 +268,7 @@ class Shard:
     def damage(self) -> CorruptionError | None:
         """What is wrong with an object that the shard needs, if that is known."""
         found = next((each.damage for each in self.opener.opened if each.damage is not None), None)
-        return self._fetching.damage if found is None else CorruptionError(found)
+        return self._fetching.damage if found is None else found
 
     async def refresh(self) -> None:
         """Looks whether another node changed HEAD, and follows it."""
@@ -345,7 +345,7 @@ class Shard:
                         return None
                 if state.applied == before < known:
                     key = self.log.key(before + 1)
-                    raise CorruptionError(f"object {key}: the slot was applied, now it is missing")
+                    raise CorruptionError("the slot was applied, now it is missing", key=key)
         except CorruptionError:
             newest, _ = await self.heads.read()
             if newest.version == head.version:

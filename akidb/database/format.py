@@ -49,7 +49,7 @@ async def ensure_format(store: ObjectStore, *, create: bool) -> StoreFormat:
         await store.put_if_absent(KEY, encode(KIND_FORMAT, fresh.store, {"format": msgspec.json.encode(fresh)}))
         found = await _read(store, create=create)  # of two nodes that begin at once, both take the one that is there
     if found is None:
-        raise CorruptionError(f"object {KEY} in {store.location} was put and is not there")
+        raise CorruptionError(f"it was put in {store.location} and is not there", key=KEY)
     return found
 
 
@@ -61,7 +61,7 @@ async def _read(store: ObjectStore, *, create: bool) -> StoreFormat | None:
         frame = decode(reply.body, kind=KIND_FORMAT, name=KEY)
         found = msgspec.json.decode(frame.sections["format"], type=StoreFormat)
     except (msgspec.DecodeError, KeyError) as error:
-        raise CorruptionError(f"object {KEY} in {store.location} can't be read: {error}") from error
+        raise CorruptionError(f"it can't be read in {store.location}: {error}", key=KEY) from error
     if found.min_reader > READER or (create and found.min_writer > WRITER):
         raise ConfigurationError(
             f"{store.location} holds format {max(found.min_reader, found.min_writer)}, "

@@ -194,10 +194,10 @@ class Fsck:
     async def _deletes(self, key: str, ref: SegmentRef) -> None:
         reply = await self._store.get(key)
         if not reply.ok:
-            raise CorruptionError(f"object {key}: HEAD names these deletes, the store does not have them")
+            raise CorruptionError("HEAD names these deletes, the store does not have them", key=key)
         live = int(np.count_nonzero(decode_deletes(reply.body, rows=ref.rows, name=key, segment=ref.uuid)))
         if live != ref.live:
-            raise CorruptionError(f"object {key}: it leaves {live} rows, HEAD says {ref.live}")
+            raise CorruptionError(f"it leaves {live} rows, HEAD says {ref.live}", key=key)
 
     async def _size(self, key: str) -> int | None:
         """None: there is no such object. One that was not listed may be younger."""

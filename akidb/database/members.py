@@ -163,7 +163,7 @@ def decode_node(body: Buffer, *, name: str) -> str:
     try:
         address = bytes(frame.sections[_ADDRESS]).decode()
     except (KeyError, UnicodeDecodeError) as error:
-        raise CorruptionError(f"object {name}: it tells no address: {error}") from error
+        raise CorruptionError(f"it tells no address: {error}", key=name) from error
     if not is_node_address(address):
-        raise CorruptionError(f"object {name}: {address!r:.80} is no address of a node")
+        raise CorruptionError(f"{address!r:.80} is no address of a node", key=name)
     return address

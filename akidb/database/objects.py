@@ -113,7 +113,7 @@ async def compare(store: ObjectStore, info: ObjectInfo) -> Slot | None:
         case Place(folder="req"):
             found = decode(body, kind=KIND_REQUESTS, name=key).uuid
             if found != _uuid_in(key):
-                raise CorruptionError(f"object {key}: it is {found}")
+                raise CorruptionError(f"it is {found}", key=key)
         case _:
             raise _foreign(key)
     return None
@@ -128,11 +128,11 @@ async def _compare_segment(store: ObjectStore, info: ObjectInfo, uuid: UUID) -> 
         if not reply.ok:
             raise GoneError
         if len(reply.body) != end - start:
-            raise CorruptionError(f"object {key}: {len(reply.body)} of {end - start} bytes at {start} were there")
+            raise CorruptionError(f"{len(reply.body)} of {end - start} bytes at {start} were there", key=key)
         return reply.body
 
     if info.size < HEADER.size:
-        raise CorruptionError(f"object {key}: {info.size} bytes are too few for a header")
+        raise CorruptionError(f"{info.size} bytes are too few for a header", key=key)
     first, last = await read(0, HEADER.size), await read(tail, info.size)
 
     def cut(start: int, end: int) -> bytes:
@@ -140,7 +140,7 @@ async def _compare_segment(store: ObjectStore, info: ObjectInfo, uuid: UUID) -> 
 
     directory = read_directory(cut, info.size, kind=KIND_SEGMENT, name=key)
     if directory.uuid != uuid:
-        raise CorruptionError(f"object {key}: it is segment {directory.uuid}")
+        raise CorruptionError(f"it is segment {directory.uuid}", key=key)
     for entry in directory.entries:
         crc, end = 0, entry.offset + entry.size
         for start in range(entry.offset, end, RANGE_BYTES):
@@ -167,4 +167,4 @@ def _uuid_in(key: str) -> UUID:
 
 
 def _foreign(key: str) -> CorruptionError:
-    return CorruptionError(f"object {key}: it is none that AkiDB put there")
+    return CorruptionError("it is none that AkiDB put there", key=key)

@@ -116,7 +116,7 @@ def decode_head(body: Buffer, *, shard: UUID, name: str, kind: int = KIND_HEAD) 
             pins=tuple(_decode_pins(frame.sections.get("pins", memoryview(b"")))),
         )
     except (CorruptionError, KeyError, ValueError, struct.error) as error:
-        raise CorruptionError(f"object {name}: {error}") from error
+        raise CorruptionError(str(error), key=name) from error
 
 
 def _decode_pins(section: memoryview) -> Iterator[Pin]:

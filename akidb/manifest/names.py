@@ -23,7 +23,7 @@ def epoch_of(key: str) -> int:
     """The epoch in the key of an object. Raises CorruptionError for a key that no AkiDB makes."""
     epoch, dash, _ = key.rpartition("/")[2].partition("-")
     if not (dash and epoch.isascii() and epoch.isdigit()):
-        raise CorruptionError(f"object {key} is none that AkiDB put there: its name does not begin with an epoch")
+        raise CorruptionError("AkiDB did not put it there: its name does not begin with an epoch", key=key)
     return int(epoch)
 
 

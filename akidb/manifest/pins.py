@@ -50,7 +50,7 @@ class Manifests:
         key = object_key(self._prefix, MANIFESTS, epoch, uuid)
         reply = await self._store.get(key)
         if not reply.ok:
-            raise CorruptionError(f"object {key}: a snapshot is kept in it, the store does not have it")
+            raise CorruptionError("a snapshot is kept in it, the store does not have it", key=key)
         return decode_head(reply.body, shard=self._shard, name=key, kind=KIND_MANIFEST)
 
     async def keys(self, head: Head) -> set[str]:

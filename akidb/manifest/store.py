@@ -75,7 +75,7 @@ class HeadStore:
                 self._since = since
             return seen
         if not reply.ok or reply.etag is None:
-            raise CorruptionError(f"object {self.key}: the store does not have it, though the shard exists")
+            raise CorruptionError("the store does not have it, though the shard exists", key=self.key)
         read = decode_head(reply.body, shard=self._shard, name=self.key, kind=self._kind), reply.etag
         if self._seen is None or self._seen[0].version < read[0].version:
             self._seen, self._since = read, since  # two reads may end in the wrong order
@@ -128,7 +128,7 @@ class HeadStore:
                     self._seen = None if reply.etag is None else (new, reply.etag)  # `_since` stays: garbage only rises
                     return new
                 if reply.status is Status.NOT_FOUND:
-                    raise CorruptionError(f"object {self.key}: the store does not have it any more")
+                    raise CorruptionError("the store does not have it any more", key=self.key)
                 # Refused by a request that repeated one whose answer was lost, it may be our own: the commit id
                 # decides.
                 now, now_etag = await self.read()

@@ -254,7 +254,7 @@ class _Reader:
             try:
                 return decode_block(memoryview(data), unpacked)
             except ValueError as error:
-                raise CorruptionError(f"object {segment.ref.key}: payload block at {place}: {error}") from error
+                raise CorruptionError(f"payload block at {place}: {error}", key=segment.ref.key) from error
 
         start = segment.directory.payloads_at + place
         self._payloads[number, place] = await self._read(segment, (start, start + packed), decode)

@@ -73,7 +73,7 @@ class SparseSegment:
             await self._fill(start, piece)
         self.segment = await asyncio.to_thread(_opened, mapped.data, ref.key)
         if self.segment.uuid != ref.uuid or self.segment.rows != ref.rows:
-            raise CorruptionError(f"object {ref.key}: it is segment {self.segment.uuid} of {self.segment.rows} rows")
+            raise CorruptionError(f"it is segment {self.segment.uuid} of {self.segment.rows} rows", key=ref.key)
 
     async def load(self, rows: Rows, *, vectors: bool, payloads: bool = True) -> None:
         """Brings what these rows have. Raises as `open`."""
@@ -102,7 +102,7 @@ class SparseSegment:
         try:
             decode_block(memoryview(data), raw_bytes)
         except ValueError as error:
-            raise CorruptionError(f"object {self.ref.key}: a payload block: {error}") from error
+            raise CorruptionError(f"a payload block: {error}", key=self.ref.key) from error
 
     async def _range(self, place: tuple[int, int]) -> bytes:
         return await checked_range(self._store, self.ref.key, place, bytes)
@@ -132,7 +132,7 @@ def _ranges(directory: Directory, name: str) -> list[tuple[int, int]]:
         firsts = [entries.get(first, entries[last]) for first, last in _PIECES]
         lasts = [entries[last] for _, last in _PIECES]
     except KeyError as missing:
-        raise CorruptionError(f"object {name}: region {missing} is missing") from missing
+        raise CorruptionError(f"region {missing} is missing", key=name) from missing
     return [(first.offset, last.offset + last.size) for first, last in zip(firsts, lasts, strict=True)]
 
 

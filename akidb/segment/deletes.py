@@ -29,13 +29,13 @@ def decode_deletes(data: bytes, *, rows: int, name: str, segment: UUID | None = 
     """
     frame = decode(data, kind=KIND_DELETES, name=name)
     if segment is not None and frame.uuid != segment:
-        raise CorruptionError(f"object {name}: it belongs to segment {frame.uuid}, expected {segment}")
+        raise CorruptionError(f"it belongs to segment {frame.uuid}, expected {segment}", key=name)
     if _REGION not in frame.sections:
-        raise CorruptionError(f"object {name}: region {_REGION} is missing")
+        raise CorruptionError(f"region {_REGION} is missing", key=name)
     try:
         dead = BitMap.deserialize(bytes(frame.sections[_REGION]))
     except ValueError as error:
-        raise CorruptionError(f"object {name}: its bitmap can't be read: {error}") from error
+        raise CorruptionError(f"its bitmap can't be read: {error}", key=name) from error
     if dead and dead.max() >= rows:
-        raise CorruptionError(f"object {name}: row {dead.max()} is dead, the segment has {rows}")
+        raise CorruptionError(f"row {dead.max()} is dead, the segment has {rows}", key=name)
     return ~to_mask(dead, rows)

@@ -144,7 +144,7 @@ class FieldIndexView:
         return more | found if found else more
 
     def _bad(self, what: str) -> CorruptionError:
-        return CorruptionError(f"object {self._name}: {what}")
+        return CorruptionError(what, key=self._name)
 
 
 class _Items(Sequence[bytes]):

@@ -111,7 +111,7 @@ class ListDirectory:
     def check_block(self, number: int, data: Buffer, *, name: str) -> None:
         """Compares block `number` of the vectors of object `name` with its checksum. Raises CorruptionError."""
         if crc32c(data) != self.block_crcs[number]:
-            raise CorruptionError(f"object {name}: block {number} of region vectors fails its checksum")
+            raise CorruptionError(f"block {number} of region vectors fails its checksum", key=name)
 
     def blocks_of(self, row: int) -> range:
         """The blocks that hold a row's vector."""
@@ -140,7 +140,7 @@ def decode_directory(data: Buffer, *, name: str, segment: UUID) -> ListDirectory
     """The directory at the beginning of `data`, the end of the object `name`. Raises CorruptionError."""
 
     def bad(what: str) -> CorruptionError:
-        return CorruptionError(f"object {name}: region coarse: {what}")
+        return CorruptionError(f"region coarse: {what}", key=name)
 
     if len(data) < _HEADER.size:
         raise bad(f"{len(data)} bytes are too few")
@@ -194,7 +194,7 @@ class RowList:
         """Raises CorruptionError naming the object."""
         start, end = directory.range_of(number)
         if len(data) != end - start or crc32c(data) != directory.table["crc"][number]:
-            raise CorruptionError(f"object {name}: list {number} fails its checksum")
+            raise CorruptionError(f"list {number} fails its checksum", key=name)
         self._data = data
         self._directory = directory
         self._number = number

@@ -7,6 +7,7 @@ import itertools
 import math
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -62,7 +63,7 @@ class _Graph(GraphIndex):
         try:
             yield
         except CorruptionError as error:
-            raise CorruptionError(f"object {self._name}: region graph: {error}") from error
+            raise CorruptionError(f"region graph: {error}", key=self._name) from error
 
 
 class Segment:
@@ -74,7 +75,7 @@ class Segment:
 
     live: Mask | None = None
 
-    damage: str | None = None
+    damage: CorruptionError | None = None
     """What was found wrong with it after it was opened; it is not read any more then."""
 
     lost_ids = False
@@ -144,12 +145,12 @@ class Segment:
             self.verify(ID_REGIONS)
         except CorruptionError:
             self.lost_ids = True
-        self.damage = str(damage)
+        self.damage = damage
 
     def check(self) -> None:
         """Raises CorruptionError if it is known to be damaged."""
         if self.damage is not None:
-            raise CorruptionError(self.damage)
+            raise copy(self.damage)  # each with a traceback of its own
 
     @cached_property
     def fields(self) -> FieldIndexView:
@@ -298,4 +299,4 @@ class Segment:
         return rows.astype(np.int64)
 
     def _bad(self, what: str) -> CorruptionError:
-        return CorruptionError(f"object {self.name}: {what}")
+        return CorruptionError(what, key=self.name)

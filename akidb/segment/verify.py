@@ -41,18 +41,18 @@ def reread(segment: Segment) -> Iterator[int]:
     try:
         yield from _reread(segment, segment.file.fileno())
     except OSError as failed:
-        raise CorruptionError(f"object {segment.name}: it can't be read: {failed.strerror}") from failed
+        raise CorruptionError(f"it can't be read: {failed.strerror}", key=segment.name) from failed
 
 
 def _reread(segment: Segment, descriptor: int) -> Iterator[int]:
     size = os.fstat(descriptor).st_size
     if size != segment.bytes:
-        raise CorruptionError(f"object {segment.name}: it has {size} bytes, it had {segment.bytes} when it was opened")
+        raise CorruptionError(f"it has {size} bytes, it had {segment.bytes} when it was opened", key=segment.name)
     directory = read_directory(
         lambda start, end: _read(descriptor, start, end), size, kind=KIND_SEGMENT, name=segment.name
     )
     if directory.uuid != segment.uuid:
-        raise CorruptionError(f"object {segment.name}: it is segment {directory.uuid}, it was {segment.uuid}")
+        raise CorruptionError(f"it is segment {directory.uuid}, it was {segment.uuid}", key=segment.name)
     told = 0
     for entry in directory.entries:
         crc, end = 0, entry.offset + entry.size

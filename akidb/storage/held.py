@@ -42,6 +42,6 @@ def decode_lease(body: Buffer, *, shard: UUID, name: str) -> Held:
     frame = decode(body, kind=KIND_LEASE, name=name)
     section = frame.sections.get("lease", memoryview(b""))
     if frame.uuid != shard or len(section) != _LEASE.size:
-        raise CorruptionError(f"object {name}: it is of {frame.uuid} with {len(section)} bytes, expected {shard}")
+        raise CorruptionError(f"it is of {frame.uuid} with {len(section)} bytes, expected {shard}", key=name)
     owner, epoch, counter = _LEASE.unpack(section)
     return Held(UUID(bytes=owner), epoch, counter)

@@ -153,5 +153,5 @@ def check_chain(slot: Slot, chain: bytes | None, name: str) -> None:
     """Raises CorruptionError if `slot` was put by a node that had another slot before it (None: not known here)."""
     if chain is not None and slot.prev_hash != chain:
         raise CorruptionError(
-            f"object {name}: it continues a slot of digest {slot.prev_hash.hex()}, the one before it has {chain.hex()}"
+            f"it continues a slot of digest {slot.prev_hash.hex()}, the one before it has {chain.hex()}", key=name
         )

@@ -93,5 +93,5 @@ def decode_slot(body: Buffer, *, lsn: Lsn, shard: UUID, name: str, kind: int = K
         rest = map(decode_operation, operations)
         batches = [Batch(UUID(bytes=uuid), list(islice(rest, size))) for uuid, size, _ in sizes]
     except (CorruptionError, ValueError, struct.error) as error:
-        raise CorruptionError(f"object {name}: {error}") from error
+        raise CorruptionError(str(error), key=name) from error
     return Slot(lsn, shard, UUID(bytes=writer), prev_hash, batches, xxh3_128_digest(body))

@@ -212,8 +212,8 @@ class Tail:
             await self._state.reload()
             if self._state.applied + 1 < head.garbage:
                 raise CorruptionError(
-                    f"object {self._heads.key}: slots below {head.garbage} are gone, but the state that HEAD tells "
-                    f"ends at {self._state.applied}"
+                    f"slots below {head.garbage} are gone, but the state that HEAD tells ends at {self._state.applied}",
+                    key=self._heads.key,
                 )
             return True
 
@@ -226,7 +226,7 @@ class Tail:
         if await self._log.read(end) is not None or self._state.applied >= end or await self._reload_if_gone():
             return True
         raise CorruptionError(
-            f"object {self._log.key(end)}: the slot is missing though later ones are there", code="missing_slot"
+            "the slot is missing though later ones are there", code="missing_slot", key=self._log.key(end)
         )
 
 

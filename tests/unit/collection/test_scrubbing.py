@@ -327,9 +327,27 @@ async def test_a_disk_that_gives_no_bytes_counts_as_damage(tmp_path: Path, monke
 
         monkeypatch.setattr("akidb.segment.verify._read", broken)
         (segment,) = collection.shards[0].opener.opened
-        collection._scrubbing.doubt(CorruptionError(f"object {key}: it looks odd"))
+        collection._scrubbing.doubt(CorruptionError("it looks odd", key=key))
         await until(lambda: segment.damage is not None)
-        assert segment.damage == f"object {key}: it can't be read: Input/output error"
+        assert str(segment.damage) == f"object {key}: it can't be read: Input/output error"
+        with pytest.raises(CorruptionError) as told:
+            segment.check()
+        assert (told.value.key, str(told.value)) == (key, str(segment.damage))
+        assert told.value is not segment.damage  # which another thread may be raising
+
+
+async def test_an_error_of_another_object_puts_none_in_doubt(tmp_path: Path) -> None:
+    """Whatever its message says."""
+    key = await filled(LocalStore(tmp_path))
+    async with opened(LocalStore(tmp_path), QUIET) as (_, collection):
+        scrubbing = collection._scrubbing
+        for error in (CorruptionError(f"it is like {key}", key="another"), CorruptionError(f"object {key}: odd")):
+            scrubbing.doubt(error)
+        await asyncio.sleep(0)
+        assert scrubbing._doubted == set()
+        scrubbing.doubt(CorruptionError("it looks odd", key=key))
+        await asyncio.sleep(0)
+        assert scrubbing._doubted == {key}
 
 
 async def test_each_segment_is_compared_once_and_again_after_the_interval(tmp_path: Path) -> None:
