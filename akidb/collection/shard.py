@@ -76,6 +76,8 @@ class Shard:
         self.last_answer = 0.0
         self.follow_spec: Callable[[], Awaitable[None]] = _nothing
         """Looks whether another node changed the index parameters, and has them taken."""
+        self.release: Callable[[], Awaitable[None]] = _nothing
+        """Takes what HEAD keeps for clones that do not need it any more out of HEAD."""
         self.on_applied: Callable[[Slot], None] = lambda slot: None
         self.on_adopted: Callable[[], None] = lambda: None
         self.on_damage: Callable[[CorruptionError], None] = lambda error: None

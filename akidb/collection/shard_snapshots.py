@@ -8,6 +8,7 @@ rejected: a fold costs at most 64 MiB, and whatever reads a snapshot later needs
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -42,7 +43,8 @@ class ShardSnapshots:
         """
         while True:
             head = await self._folded(deadline)
-            _check_free(head, name)
+            _check_unused(head, name)
+            await self.make_room(name, deadline)
             pin = await self._pin(head, name, whole, partial(_says_the_same, head))
             if pin is not None:
                 return pin
@@ -62,7 +64,7 @@ class ShardSnapshots:
                 holds = partial(_says_the_same, head)
             else:
                 head, holds = await self._kept(pin), partial(_names, pin)
-            self.check_room(borrower.hex)
+            await self.make_room(borrower.hex, deadline)
             if await self._pin(head, borrower.hex, borrower, holds, clone=True) is not None:
                 return head.of_clone()
 
@@ -85,7 +87,8 @@ class ShardSnapshots:
         def pinned(now: Head) -> Head | None:
             if not holds(now) or too_old(now, pin.epoch) or now.sealed:
                 return None
-            _check_free(now, name)
+            _check_unused(now, name)
+            _check_room(now, name)
             return replace(now, pins=(*now.pins, pin))
 
         async with shard.store.lock(shard.prefix, exclusive=False):
@@ -129,9 +132,17 @@ class ShardSnapshots:
             pin = self._shard.state.pin(name)
         return pin
 
-    def check_room(self, name: str) -> None:
-        """Raises ConflictError `too_many_snapshots` unless a snapshot called `name` may be added."""
-        _check_room(self._shard.state.head, name)
+    async def make_room(self, name: str, deadline: float) -> None:
+        """Raises ConflictError `too_many_snapshots` unless a snapshot called `name` may be added, also once what was
+        kept for clones that do not need it any more has gone."""
+        shard = self._shard
+        if not has_room(shard.state.head.pins, name):
+            # What fails there, such as a clone's damaged HEAD, garbage collection tells; here there is no room then.
+            with contextlib.suppress(AkiDBError, TimeoutError):
+                async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                    await shard.release()
+            await shard.refresh()
+        _check_room(shard.state.head, name)
 
     async def open(self, pin: Pin) -> Pinned:
         """A snapshot for reading. Raises CorruptionError, UnavailableError."""
@@ -216,10 +227,9 @@ def _names(pin: Pin, now: Head) -> bool:
     return pin in now.pins
 
 
-def _check_free(head: Head, name: str) -> None:
+def _check_unused(head: Head, name: str) -> None:
     if any(pin.name == name for pin in head.pins):
         raise ConflictError(f"there is a snapshot {name!r} already", code="snapshot_exists")
-    _check_room(head, name)
 
 
 def _check_room(head: Head, name: str) -> None:

@@ -60,7 +60,7 @@ class Snapshots:
             parts = "" if self._is_whole(having) else ", though not whole; drop it first"
             raise ConflictError(f"there is a snapshot {name!r} already{parts}", code="snapshot_exists")
         for part in self._parts:
-            part.check_room(name)
+            await part.make_room(name, deadline)
 
     async def drop(self, name: str, deadline: float) -> None:
         """Forgets a snapshot, whole or not.
@@ -122,7 +122,7 @@ class Snapshots:
     async def _check_before(self, batch: UUID, numbers: set[int], deadline: float) -> None:
         """Raises what speaks against keeping, in these shards, what a revert finds."""
         for number in numbers:
-            self._parts[number].check_room(before_revert(0, UUID(int=0), 2))  # the longest of its kind
+            await self._parts[number].make_room(before_revert(0, UUID(int=0), 2), deadline)  # the longest of its kind
         if len(self._parts) == 1:
             return
         having = await self._having(before_revert(0, batch, len(self._parts)), STRONG, deadline)

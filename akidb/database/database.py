@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -414,8 +415,9 @@ class Database:
             Shard(self._store, shard_uuid(uuid, n), self._prefix(uuid, n), spec, settings, self._workers)
             for n in range(created.shard_count)
         ]
-        for shard in shards:
+        for n, shard in enumerate(shards):
             shard.follow_spec = self._follow_catalogue
+            shard.release = partial(self._garbage.release, uuid, n)
         await asyncio.gather(*(shard.open() for shard in shards))
         return shards
 

@@ -98,6 +98,13 @@ class Garbage:
                 else:
                     yield Round(name, prefix, done)
 
+    async def release(self, collection: UUID, number: int) -> None:
+        """Lets go, before the next round does, what one shard keeps for clones that do not need it any more."""
+        await self._follow()
+        heads = self._head(shard_uuid(collection, number), self._prefix_of(collection, number))
+        seen, _ = await heads.read()
+        await self._release(heads, seen.lent, number, int(heads.date or 0))
+
     async def _collect(
         self, shard: UUID, prefix: str, number: int, interval_secs: float, *, dropped: bool, force: bool
     ) -> Collected:

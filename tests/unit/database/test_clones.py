@@ -271,15 +271,52 @@ async def test_clones_count_as_snapshots_and_are_not_shown(
     database: Database, points: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("akidb.manifest.pins.PINS_MAX", 2)
+    await _fill(points, range(20))
     for name in ("first", "second"):
         await database.clone_collection("points", name)
     assert await points.list_snapshots() == []
     with pytest.raises(ConflictError) as full:
         await database.clone_collection("points", "third")
     assert full.value.code == "too_many_snapshots"
-    await database.drop_collection("first")
-    await database.collect_garbage()
+
+
+async def test_what_is_kept_for_clones_that_are_gone_makes_room_for_others(
+    database: Database, points: Collection, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the next round of garbage collection, whatever needs the room, and on whatever node the clones went."""
+    monkeypatch.setattr("akidb.manifest.pins.PINS_MAX", 2)
+    await _fill(points, range(20))
+    elsewhere = await Database.open(store.inner, SETTINGS)
+    await points.create_snapshot("kept")
+    for name in ("first", "second"):
+        await database.clone_collection("points", name)
+        with pytest.raises(ConflictError) as full:
+            await elsewhere.clone_collection("points", "another")
+        assert full.value.code == "too_many_snapshots", "the clone is there"
+        await elsewhere.drop_collection(name)
+    await points.create_snapshot("third")
+    with pytest.raises(ConflictError):
+        await points.revert("kept")
+    await points.drop_snapshot("third")
     await database.clone_collection("points", "third")
+    await elsewhere.drop_collection("third")
+    assert (await points.revert("kept")).before
+    await elsewhere.close()
+
+
+async def test_there_is_no_room_when_it_can_not_be_told_who_needs_what(
+    database: Database, points: Collection, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("akidb.manifest.pins.PINS_MAX", 1)
+    clone = await database.clone_collection("points", "first")
+    await database.drop_collection("first")
+    key = clone.shards[0].heads.key
+    whole = store.inner._objects.pop(key)
+    with pytest.raises(ConflictError) as full:
+        await points.create_snapshot("second")
+    assert full.value.code == "too_many_snapshots"
+    store.inner._objects[key] = whole
+    await points.create_snapshot("second")
 
 
 async def test_a_fault_at_any_call_loses_nothing(
