@@ -9,7 +9,7 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,6 +66,35 @@ def write_until_step(where: str, settings: Settings, seed: int, first: int, pipe
     pipe.send(("alive", step))
 
 
+CLONING = 5
+"""Operations of a life that clones, each of which `clone_until_step` tells of by its number."""
+
+
+def clone_until_step(where: str, settings: Settings, vector: list[float], pipe: Connection, step: int) -> None:
+    """Makes a snapshot of `points` and a clone, writes `vector` to the origin, clones the snapshot and drops the first
+    clone; ends at the `step`-th half-step."""
+    _die_at(step, Path(where), pipe)
+    asyncio.run(_clone(where, settings, vector, pipe))
+    pipe.send(("alive", step))
+
+
+async def _clone(where: str, settings: Settings, vector: list[float], pipe: Connection) -> None:
+    database = await akidb.connect_async(where, settings=settings)
+    points = await database.collection("points")
+    work: list[Callable[[], Awaitable[object]]] = [
+        lambda: points.create_snapshot("kept"),
+        lambda: database.clone_collection("points", "clone"),
+        lambda: points.upsert(["new"], [vector]),
+        lambda: database.clone_collection("points", "clone-of-kept", as_of="kept"),
+        lambda: database.drop_collection("clone"),
+    ]
+    assert len(work) == CLONING
+    for n, call in enumerate(work):
+        pipe.send(("begin", n))
+        await call()
+        pipe.send(("done", n))
+
+
 def _die_at(step: int, root: Path, pipe: Connection) -> None:
     made, lock = 0, threading.Lock()
 
@@ -98,7 +127,7 @@ def _kind(place: Any, root: Path) -> str:
     if isinstance(place, int):
         place = os.readlink(f"/proc/self/fd/{place}")
     parts = os.path.relpath(place, root).split("/")
-    known = [part for part in parts if part in (".tmp", "cat", "wal", "seg", "del", "req", "head", "format")]
+    known = [part for part in parts if part in (".tmp", "cat", "wal", "seg", "del", "req", "man", "head", "format")]
     return "/".join(known) or "folder"
 
 
