@@ -63,6 +63,10 @@ class CacheFolder:
             found.unlink(missing_ok=True)
         return bool(ranges)
 
+    def has_range(self, name: str, start: int, end: int) -> bool:
+        """Whether `read_range` has a chance: two looks at names, no bytes."""
+        return (self.root / name).exists() or self._range(name, start, end).exists()
+
     def read_range(self, name: str, start: int, end: int) -> bytes | None:
         """The bytes [start, end) of the file, or of a range that was kept as such; None if neither is here."""
         whole = self.find(name)
@@ -87,6 +91,8 @@ class CacheFolder:
         part = path.with_name(f"{path.name}.{threading.get_native_id()}.part")
         try:
             part.write_bytes(data)
+            now = time.time_ns()
+            os.utime(part, ns=(now, now))  # the kernel's own stamp is the same for what is written within 4 ms
             part.replace(path)
         except OSError:
             part.unlink(missing_ok=True)

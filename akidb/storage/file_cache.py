@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from xxhash import xxh3_64_hexdigest, xxh3_128_hexdigest
@@ -21,6 +21,9 @@ _RANGE_BYTES = 8 << 20
 _AT_ONCE = 8
 _TIER, _RANGES = "hot", "ranges"
 _WAIT_SECS = 0.02
+_KEEP_SECS, _UNKEPT_BYTES_MAX = 0.2, 64 << 20
+"""Ranges wait so long, and up to so many bytes, to be written together: a search that reads a hundred is over then."""
+
 _logger = logging.getLogger(__name__)
 
 
@@ -38,7 +41,10 @@ class FileCachedStore(StoreWrapper):
         self._of_store = xxh3_64_hexdigest(inner.location.encode())
         self._metrics = metrics
         self._fetching: dict[str, asyncio.Task[Path | None]] = {}
+        self._unkept: dict[tuple[str, int], tuple[str, bytes]] = {}
+        self._unkept_bytes = 0
         self._keeping: set[asyncio.Task[None]] = set()
+        self._writing = asyncio.Lock()
 
     async def local_path(self, key: str) -> Path | None:
         name = self._name(key)
@@ -60,32 +66,65 @@ class FileCachedStore(StoreWrapper):
         if byte_range is None or not is_segment(key):
             return await super().get(key, byte_range=byte_range, if_none_match=if_none_match)
         name, (start, end) = self._name(key), check_range(byte_range)
-        with contextlib.suppress(OSError):
-            data = await asyncio.to_thread(self._cache.read_range, name, start, end)
-            if data is not None:
-                self._metrics.cache_hits.labels(_RANGES).inc()
-                return Reply(Status.OK, data)
+        data = await self._kept(name, start, end)
+        if data is not None:
+            self._metrics.cache_hits.labels(_RANGES).inc()
+            return Reply(Status.OK, data)
         self._metrics.cache_misses.labels(_RANGES).inc()
         reply = await super().get(key, byte_range=byte_range, if_none_match=if_none_match)
         if reply.ok and len(reply.body) == end - start:
-            keeping = asyncio.create_task(self._keep(key, name, start, reply.body))  # nobody waits for the disk
-            self._keeping.add(keeping)
-            keeping.add_done_callback(self._keeping.discard)
+            self._keep(key, name, start, reply.body)
         return reply
 
-    async def _keep(self, key: str, name: str, start: int, data: bytes) -> None:
-        try:
-            await asyncio.to_thread(self._cache.keep_range, name, start, data)
-        except OSError as failed:
-            _logger.warning("file cache %s took no range of %s (%s)", self._cache.root, key, failed.strerror)
+    async def _kept(self, name: str, start: int, end: int) -> bytes | None:
+        """A thread for each of a hundred ranges that are not here would take longer than a search has."""
+        waiting = self._unkept.get((name, start))
+        if waiting is not None and len(waiting[1]) == end - start:
+            self._unkept[name, start] = self._unkept.pop((name, start))  # what was used last is to be written last
+            return waiting[1]
+        with contextlib.suppress(OSError):
+            if self._cache.has_range(name, start, end):
+                return await asyncio.to_thread(self._cache.read_range, name, start, end)
+        return None
+
+    def _keep(self, key: str, name: str, start: int, data: bytes) -> None:
+        if self._unkept_bytes + len(data) > _UNKEPT_BYTES_MAX or (name, start) in self._unkept:
+            return  # the disk is slower than the store
+        self._unkept[name, start] = key, data
+        self._unkept_bytes += len(data)
+        if not self._keeping:
+            keeping = asyncio.create_task(self._keep_soon())
+            self._keeping.add(keeping)
+            keeping.add_done_callback(self._keeping.discard)
+
+    async def _keep_soon(self) -> None:
+        while self._unkept:
+            await asyncio.sleep(_KEEP_SECS)
+            await self._keep_now()
+
+    async def _keep_now(self) -> None:
+        async with self._writing:
+            unkept, self._unkept, self._unkept_bytes = self._unkept, {}, 0
+            await asyncio.to_thread(self._write_ranges, unkept)
+
+    def _write_ranges(self, unkept: Mapping[tuple[str, int], tuple[str, bytes]]) -> None:
+        for (name, start), (key, data) in unkept.items():
+            try:
+                self._cache.keep_range(name, start, data)
+            except OSError as failed:
+                _logger.warning("file cache %s took no range of %s (%s)", self._cache.root, key, failed.strerror)
+                return
 
     async def has_local(self, key: str) -> bool:
         return self._cache.find(self._name(key)) is not None
 
     async def forget_local(self, key: str) -> None:
+        name = self._name(key)
+        self._unkept = {place: kept for place, kept in self._unkept.items() if place[0] != name}
         with contextlib.suppress(OSError):
-            await asyncio.gather(*self._keeping)
-            if await asyncio.to_thread(self._cache.drop, self._name(key)):
+            async with self._writing:
+                dropped = await asyncio.to_thread(self._cache.drop, name)
+            if dropped:
                 _logger.error("file cache %s: the copy of %s is damaged and dropped", self._cache.root, key)
         await super().forget_local(key)
 
@@ -141,6 +180,7 @@ class FileCachedStore(StoreWrapper):
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._keep_now()
         await super().close()
 
     async def _fetched(self, key: str, name: str) -> Path | None:

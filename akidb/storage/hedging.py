@@ -50,13 +50,15 @@ class HedgingStore(StoreWrapper):
         tasks = {first}
         try:
             await asyncio.wait(tasks, timeout=patience_secs)
-            if not first.done() and self._budget.take():
+            if first.done():
+                return first.result()
+            if self._budget.take():
                 tasks.add(asyncio.create_task(call()))
             return await _first_answer(tasks) or await first
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            late = [task for task in tasks if task.cancel()]
+            if late:
+                await asyncio.gather(*late, return_exceptions=True)
 
 
 async def _first_answer(tasks: set[asyncio.Task[Reply]]) -> Reply | None:

@@ -13,6 +13,7 @@ import secrets
 import threading
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -22,8 +23,9 @@ from akidb.errors import AkiDBError, ConfigurationError, StorageFullError
 from akidb.storage.keys import check_key, check_prefix, check_range, is_segment
 from akidb.storage.object_store import Body, ObjectInfo, Reply, Status
 from akidb.storage.s3_client import S3Options, new_client, send_bodies_at_once
-from akidb.storage.s3_errors import http_time, is_missing_bucket, no_object_lock, refused, status_of, translated
+from akidb.storage.s3_errors import is_missing_bucket, no_object_lock, refused, reply_of, status_of, translated
 from akidb.storage.s3_multipart import MULTIPART_BYTES_MIN, content_md5, upload
+from akidb.storage.s3_ranges import RangedGets
 from akidb.storage.scratch import scratch
 
 _DELETES_MAX = 1000  # per request, by the S3 interface
@@ -39,6 +41,7 @@ class S3Store:
         self._root = f"{prefix}/" if prefix else ""
         self._stack = AsyncExitStack()
         self._client: Any = None
+        self._ranges = RangedGets()
         self._bucket_found = False
         self._connecting = asyncio.Lock()
         self._folder: Path | None = None
@@ -55,13 +58,22 @@ class S3Store:
     async def get(
         self, key: str, *, byte_range: tuple[int, int] | None = None, if_none_match: str | None = None
     ) -> Reply:
-        headers = {}
-        if byte_range is not None:
-            start, end = check_range(byte_range)
-            headers["Range"] = f"bytes={start}-{end - 1}"
+        full_key = self._key(key)
+        parameters = {} if if_none_match is None else {"IfNoneMatch": if_none_match}
+        if byte_range is None:
+            return await self._get(full_key, parameters)
+        start, end = check_range(byte_range)
+        asked = f"bytes={start}-{end - 1}"
         if if_none_match is not None:
-            headers["IfNoneMatch"] = if_none_match
-        answer = await self._request("get_object", self._key(key), headers)
+            return await self._get(full_key, {**parameters, "Range": asked})
+        reply = await self._get_again(full_key, asked)
+        if reply is not None:
+            return reply
+        with self._ranges.asking(full_key, asked):
+            return await self._get(full_key, parameters)
+
+    async def _get(self, full_key: str, parameters: Mapping[str, Any]) -> Reply:
+        answer = await self._request("get_object", full_key, parameters)
         if isinstance(answer, Reply):
             return answer
         try:
@@ -69,8 +81,15 @@ class S3Store:
                 body = await stream.read()
         except Exception as failed:
             raise translated(failed, self._options) from failed
-        _, _, size = answer.get("ContentRange", "").rpartition("/")
-        return _reply(answer, body, int(size or len(body)))
+        return reply_of(answer["ResponseMetadata"]["HTTPHeaders"], body)
+
+    async def _get_again(self, full_key: str, asked: str) -> Reply | None:
+        """A range of an object of which another was read a moment ago; None where that is not known to be good."""
+        try:
+            async with self._limit(0):
+                return await self._ranges.send(full_key, asked)
+        except Exception as failed:
+            raise translated(failed, self._options) from failed
 
     def get_now(
         self, key: str, *, byte_range: tuple[int, int] | None = None, if_none_match: str | None = None
@@ -79,7 +98,9 @@ class S3Store:
 
     async def head(self, key: str) -> Reply:
         answer = await self._request("head_object", self._key(key), {})
-        return answer if isinstance(answer, Reply) else _reply(answer, size=answer["ContentLength"])
+        if isinstance(answer, Reply):
+            return answer
+        return replace(reply_of(answer["ResponseMetadata"]["HTTPHeaders"]), size=answer["ContentLength"])
 
     async def put(self, key: str, body: Body) -> Reply:
         size = body.stat().st_size if isinstance(body, Path) else memoryview(body).nbytes
@@ -106,7 +127,7 @@ class S3Store:
         if self._is_locked(key):
             parameters["ContentMD5"] = await asyncio.to_thread(content_md5, data)
         answer = await self._request("put_object", full_key, parameters, len(data))
-        return answer if isinstance(answer, Reply) else _reply(answer)
+        return answer if isinstance(answer, Reply) else reply_of(answer["ResponseMetadata"]["HTTPHeaders"])
 
     async def list_from(self, prefix: str, start_after: str | None = None) -> AsyncIterator[ObjectInfo]:
         parameters = {"Bucket": self._options.bucket, "Prefix": self._root + check_prefix(prefix)}
@@ -244,6 +265,7 @@ class S3Store:
         except Exception as failed:
             raise translated(failed, self._options) from failed
         send_bodies_at_once(client)
+        self._ranges.watch(client)
         return client
 
     async def _find_bucket(self) -> None:
@@ -296,9 +318,3 @@ class S3Store:
             headers["ObjectLockMode"] = options.retention.mode
             headers["ObjectLockRetainUntilDate"] = datetime.now(UTC) + timedelta(days=options.retention.days)
         return headers
-
-
-def _reply(answer: Mapping[str, Any], body: bytes = b"", size: int = 0) -> Reply:
-    headers = answer["ResponseMetadata"]["HTTPHeaders"]
-    dates = http_time(headers.get("date")), http_time(headers.get("last-modified"))
-    return Reply(Status.OK, body, answer.get("ETag"), size, *dates)

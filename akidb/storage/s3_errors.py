@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -46,10 +48,18 @@ def status_of(failed: Exception) -> Reply | None:
     )
 
 
+def reply_of(headers: Mapping[str, str], body: bytes = b"") -> Reply:
+    """The answer whose status is 2xx, of its headers, their names in small letters, and its body."""
+    _, _, size = headers.get("content-range", "").rpartition("/")
+    dates = http_time(headers.get("date")), http_time(headers.get("last-modified"))
+    return Reply(Status.OK, body, headers.get("etag"), int(size or len(body)), *dates)
+
+
 def is_missing_bucket(failed: Exception) -> bool:
     return _parts(failed)[0] == "NoSuchBucket"
 
 
+@functools.lru_cache(maxsize=64)  # many answers are of one object and of the same second
 def http_time(text: str | None) -> float | None:
     """Seconds since 1970 of an HTTP date; None if there is none or it is garbled."""
     if text is None:

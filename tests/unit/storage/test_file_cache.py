@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import importlib
 import mmap
 import os
 import random
@@ -22,6 +23,7 @@ from akidb.storage.wrapper import StoreWrapper
 from akidb.telemetry.metrics import Metrics
 from tests.unit.storage.faulty import FaultyStore
 
+_MODULE = importlib.import_module("akidb.storage.file_cache")  # the package has a function of that name
 _BODY = random.Random(5).randbytes((17 << 20) + 123)  # three ranges, the last one short
 
 
@@ -263,3 +265,56 @@ async def test_a_cache_that_fails_costs_no_answer(
     assert "file cache" in caplog.text
     assert _files(tmp_path / "cache") == []
     await store.close()
+
+
+_SEGMENT = "c/seg/1"
+
+
+async def test_ranges_are_answered_before_and_after_they_are_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_MODULE, "_KEEP_SECS", 3600.0)  # closing does not wait for it
+    remote = _Remote()
+    await remote.put(_SEGMENT, _BODY)
+    store, metrics = _cached(remote, tmp_path)
+    places = [(start, start + 100) for start in range(0, 3000, 100)]
+    for _ in range(2):
+        for start, end in places:
+            assert (await store.get(_SEGMENT, byte_range=(start, end))).body == _BODY[start:end]
+    assert (await store.get(_SEGMENT, byte_range=(0, 99))).body == _BODY[:99]  # another range that begins there
+    assert remote.gets == len(places) + 1
+    assert not _files(tmp_path)
+    await store.close()
+    assert len(_files(tmp_path)) == len(places)
+    again, _ = _cached(remote, tmp_path)
+    for start, end in places:
+        assert (await again.get(_SEGMENT, byte_range=(start, end))).body == _BODY[start:end]
+    assert remote.gets == len(places) + 1
+    assert metrics.registry.get_sample_value("akidb_cache_hits_total", {"tier": "ranges"}) == len(places)
+    await again.close()
+
+
+async def test_a_range_that_waits_for_the_disk_is_forgotten_with_its_object(tmp_path: Path) -> None:
+    remote = _Remote()
+    await remote.put(_SEGMENT, b"damaged")
+    store, _ = _cached(remote, tmp_path)
+    assert (await store.get(_SEGMENT, byte_range=(0, 7))).body == b"damaged"
+    await remote.put(_SEGMENT, b"as good")
+    await store.forget_local(_SEGMENT)
+    assert (await store.get(_SEGMENT, byte_range=(0, 7))).body == b"as good"
+    await store.close()
+    assert [path.read_bytes() for path in _files(tmp_path)] == [b"as good"]
+
+
+async def test_ranges_that_come_faster_than_the_disk_takes_them_are_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_MODULE, "_UNKEPT_BYTES_MAX", 250)
+    monkeypatch.setattr(_MODULE, "_KEEP_SECS", 3600.0)
+    remote = _Remote()
+    await remote.put(_SEGMENT, _BODY)
+    store, _ = _cached(remote, tmp_path)
+    for start in range(0, 1000, 100):
+        assert (await store.get(_SEGMENT, byte_range=(start, start + 100))).body == _BODY[start : start + 100]
+    await store.close()
+    assert len(_files(tmp_path)) == 2
