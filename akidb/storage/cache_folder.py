@@ -173,7 +173,7 @@ class CacheFolder:
             if self._keeps(path) or (used_at > newest and "-" not in path.suffix):
                 continue
             with contextlib.suppress(OSError):
-                path.unlink()
+                path.unlink(missing_ok=True)  # what another removed meanwhile makes room as well
                 excess -= size
 
     def _keeps(self, path: Path) -> bool:

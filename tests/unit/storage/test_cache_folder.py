@@ -103,6 +103,20 @@ def test_ranges_are_kept_within_the_budget_and_read_back(tmp_path: Path) -> None
     assert not cache.drop("s/one")
 
 
+def test_what_others_removed_counts_as_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads and processes that look at once see the same files: what one removes, the others' room is as well."""
+    cache = CacheFolder(tmp_path, 1000)
+    for n in range(4):
+        cache.keep_range("f", n * 250, bytes(250))
+        os.utime(tmp_path / f"f.{n * 250}-{n * 250 + 250}", (n, n))
+    seen = list(cache._files())
+    cache.keep_range("f", 1000, bytes(250))
+    monkeypatch.setattr(cache, "_files", lambda: iter(seen))
+    cache._evict(250)
+    assert cache.read_range("f", 0, 250) is None
+    assert all(cache.read_range("f", start, start + 250) is not None for start in (250, 500, 750, 1000))
+
+
 def test_a_whole_file_serves_ranges_and_takes_their_place(tmp_path: Path) -> None:
     cache = CacheFolder(tmp_path, 10_000)
     cache.keep_range("s/one", 2, b"xx")
