@@ -19,6 +19,7 @@ from akidb import query
 from akidb.collection.caching import Caching
 from akidb.collection.follower import Follower
 from akidb.collection.forwarding import Peers
+from akidb.collection.history import History
 from akidb.collection.maintenance import Maintenance
 from akidb.collection.outcome import together
 from akidb.collection.points import check_target_recall, check_values, refuse
@@ -67,6 +68,10 @@ class Collection(Writes):
         self._followers = tuple(Follower(shard) for shard in shards) if read_only else ()
         self._kept = Snapshots([writer.snapshots for writer in self.writers])
         self._scrubbing = Scrubbing(shards, 86_400 * self._settings.storage.verify_interval_days)
+        storage, self._history = self._settings.storage, None
+        if storage.snapshot_interval_mins and not read_only:
+            interval_secs, keep_secs = 60 * storage.snapshot_interval_mins, 3600 * storage.snapshot_keep_hours
+            self._history = History(self.spec.name, self._kept, interval_secs, keep_secs)
         self._caching = Caching(shards)
         self._caching.begin()
         self._looked_at_spec = time.monotonic()
@@ -92,8 +97,10 @@ class Collection(Writes):
         errors = (work.last_error for work in self._background())
         return next((error for error in errors if error is not None), None)
 
-    def _background(self) -> Iterator[Maintenance | Follower | Scrubbing]:
+    def _background(self) -> Iterator[Maintenance | Follower | Scrubbing | History]:
         yield self._scrubbing
+        if self._history is not None:
+            yield self._history
         yield from self._followers
         yield from (writer.maintenance for writer in self.writers if writer.maintenance is not None)
 

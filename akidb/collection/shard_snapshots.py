@@ -144,6 +144,17 @@ class ShardSnapshots:
             await shard.refresh()
         _check_room(shard.state.head, name)
 
+    @property
+    def store_time(self) -> float | None:
+        """Seconds of the store's clock when HEAD was last read, None if the store does not tell."""
+        return self._shard.heads.date
+
+    async def is_present(self, pin: Pin, deadline: float) -> bool:
+        """Whether HEAD names the snapshot's objects still: nothing was written since, nor merged. Slots that are about
+        snapshots alone do not change what it names."""
+        head = await self._folded(deadline)
+        return head.object_keys == (await self._shard.heads.manifests.read(pin.uuid, pin.epoch)).object_keys
+
     async def open(self, pin: Pin) -> Pinned:
         """A snapshot for reading. Raises CorruptionError, UnavailableError."""
         return await self._shard.pinned(pin.uuid, pin.epoch)

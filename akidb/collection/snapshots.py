@@ -19,7 +19,7 @@ from akidb.collection.points import refuse
 from akidb.collection.requests import Request
 from akidb.collection.shard_snapshots import ShardSnapshots
 from akidb.errors import ConflictError, InvalidInputError, NotFoundError
-from akidb.manifest import AUTOMATIC, Head, Pin, before_revert
+from akidb.manifest import AUTOMATIC, REGULAR, Head, Pin, before_revert
 from akidb.types import STRONG, Consistency, Lsn, RevertInfo, SnapshotInfo
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -34,7 +34,7 @@ class Snapshots:
     def __init__(self, parts: Sequence[ShardSnapshots]) -> None:
         self._parts = parts
 
-    async def create(self, name: str, deadline: float) -> SnapshotInfo:
+    async def create(self, name: str, deadline: float, *, regular: bool = False) -> SnapshotInfo:
         """Keeps the points as they are, in each shard at one slot which no write acknowledged before this call comes
         after.
 
@@ -44,7 +44,8 @@ class Snapshots:
             DeadlineExceededError: there may be a snapshot of that name now.
             PartialWriteError: not all shards keep their part; it has to be dropped before it can be made.
         """
-        check_name(name)
+        if not regular:
+            check_name(name)
         self._parts[0].refuse_read_only()
         if len(self._parts) > 1:
             await self._refuse_taken(name, deadline)
@@ -61,6 +62,16 @@ class Snapshots:
             raise ConflictError(f"there is a snapshot {name!r} already{parts}", code="snapshot_exists")
         for part in self._parts:
             await part.make_room(name, deadline)
+
+    @property
+    def store_time(self) -> float | None:
+        """Seconds of the store's clock when it was last asked, None if it does not tell."""
+        return self._parts[0].store_time
+
+    async def is_present(self, name: str, deadline: float) -> bool:
+        """Whether the points are those of a snapshot still, as far as that can be told without reading them."""
+        pins = await self._whole(name, STRONG, deadline)
+        return all(await together([self._parts[number].is_present(pin, deadline) for number, pin in pins.items()]))
 
     async def drop(self, name: str, deadline: float) -> None:
         """Forgets a snapshot, whole or not.
@@ -243,3 +254,5 @@ def check_name(name: str) -> None:
         raise refuse("invalid_snapshot", ("name",), msg)
     if name.startswith(AUTOMATIC):
         raise refuse("invalid_snapshot", ("name",), f"is {name!r}; what reverts find is kept under such names")
+    if REGULAR.fullmatch(name):
+        raise refuse("invalid_snapshot", ("name",), f"is {name!r}; those made at regular times have such names")

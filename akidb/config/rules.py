@@ -64,6 +64,10 @@ def is_node_address(address: str) -> bool:
     return parts.scheme in ("http", "https") and named and bare
 
 
+REGULAR_SNAPSHOTS_MAX = 500
+"""Of a collection, which has room for 1,000 of all kinds."""
+
+
 def _storage_contradictions(settings: Settings, sources: Mapping[str, str]) -> Iterator[str]:
     storage = settings.storage
     if storage.s3_endpoint is None and not storage.use_memory_backend:
@@ -84,6 +88,12 @@ def _storage_contradictions(settings: Settings, sources: Mapping[str, str]) -> I
         yield "storage.s3_access_key and storage.s3_secret_key: only one is set, expected both or neither"
     if storage.s3_session_token is not None and storage.s3_access_key is None:
         yield "storage.s3_session_token is set without the keys it belongs to, expected storage.s3_access_key as well"
+    interval, keep = storage.snapshot_interval_mins, storage.snapshot_keep_hours
+    if interval and keep * 60 > interval * REGULAR_SNAPSHOTS_MAX:
+        yield (
+            f"storage.snapshot_interval_mins is {interval} and storage.snapshot_keep_hours {keep}, which makes "
+            f"{keep * 60 // interval} snapshots, expected at most {REGULAR_SNAPSHOTS_MAX}"
+        )
     if storage.s3_kms_key_id is not None and storage.s3_encryption != "sse-kms":
         yield "storage.s3_kms_key_id is set, expected storage.s3_encryption to be sse-kms (AKIDB_S3_ENCRYPTION)"
 

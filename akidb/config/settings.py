@@ -120,6 +120,15 @@ class Storage:
         "they were opened. 0: only what a search stumbled over.",
         low=0, high=365, unit="days",
     )  # fmt: skip
+    snapshot_interval_mins: int = setting(
+        0,
+        "How often a node makes a snapshot of each collection that it has open and that was written to, for reads as "
+        "of a time. 0: never by itself.",
+        low=0, high=10_080, unit="min",
+    )  # fmt: skip
+    snapshot_keep_hours: int = setting(
+        24, "How old these snapshots get before they are dropped.", low=1, high=8760, unit="h"
+    )
     circuit_breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
     retry: Retry = field(default_factory=Retry)
     manifest_retry: ManifestRetry = field(default_factory=ManifestRetry)

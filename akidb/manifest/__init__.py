@@ -11,11 +11,13 @@ from akidb.manifest.names import (
     DELETES,
     EPOCHS_OPEN,
     FOLDERS,
+    REGULAR,
     SEGMENTS,
     before_revert,
     epoch_of,
     object_key,
     part_of,
+    regular,
 )
 from akidb.manifest.pins import Manifests, has_room
 from akidb.manifest.store import HeadStore
@@ -26,6 +28,7 @@ __all__ = [
     "EPOCHS_OPEN",
     "FOLDERS",
     "INVARIANTS",
+    "REGULAR",
     "SEGMENTS",
     "Head",
     "HeadStore",
@@ -41,4 +44,5 @@ __all__ = [
     "has_room",
     "object_key",
     "part_of",
+    "regular",
 ]

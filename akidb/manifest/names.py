@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 from akidb.errors import CorruptionError
@@ -39,4 +41,12 @@ def before_revert(lsn: Lsn, batch: UUID, shards: int) -> str:
 
 
 AUTOMATIC = "before-revert-"
-"""Names of snapshots that AkiDB makes itself begin so, and no others."""
+"""Names of snapshots of what reverts found begin so, and no others."""
+
+REGULAR = re.compile(r"at-\d{8}T\d{6}Z")
+"""Names of snapshots that are made at regular times, and no others."""
+
+
+def regular(now: float) -> str:
+    """Name of the snapshot that is made at this time of the store's clock, in seconds."""
+    return datetime.fromtimestamp(now, UTC).strftime("at-%Y%m%dT%H%M%SZ")

@@ -262,7 +262,7 @@ async def test_what_a_snapshot_keeps_is_not_collected(points: Collection, store:
     assert keys.count("seg") == 1
 
 
-@pytest.mark.parametrize("name", ["", "a b", "../x", "x" * 65, "-x", None, 3, "before-revert-7"])
+@pytest.mark.parametrize("name", ["", "a b", "../x", "x" * 65, "-x", None, 3, "before-revert-7", "at-20260131T180000Z"])
 async def test_a_bad_name_is_refused(points: Collection, name: object) -> None:
     with pytest.raises(InvalidInputError) as caught:
         await points.create_snapshot(name)  # type: ignore[arg-type]

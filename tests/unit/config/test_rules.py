@@ -34,6 +34,7 @@ def read(**environ: str):
         ({"AKIDB_AUTH_ENABLED": "true", "AKIDB_API_KEYS": "short"}, "at least 16 characters"),
         (ALONE | {"AKIDB_WORKERS": "2"}, "api.workers is 2 with storage.conditional_writes single-writer"),
         (ALONE | NODE | TOKEN, "there can't be other nodes"),
+        ({"AKIDB_STORAGE_SNAPSHOT_INTERVAL_MINS": "2"}, "which makes 720 snapshots, expected at most 500"),
         (NODE, "cluster.node_address and cluster.token: only one is set"),
         (TOKEN, "cluster.node_address and cluster.token: only one is set"),
         (NODE | {"AKIDB_CLUSTER_TOKEN": "hush"}, "AKIDB_CLUSTER_TOKEN can be guessed, expected at least 16"),
