@@ -269,9 +269,20 @@ class CollectionDescription(Struct):
     damaged: list[str] = []
 
 
+class UnopenedCollection(Struct):
+    """One that can't be opened while an object that opening needs is damaged; why is a refusal's code and detail."""
+
+    name: str
+    code: str
+    detail: str
+
+
 class CollectionList(Struct):
+    """`count` is that of `collections`; beside them there may be some that can't be opened."""
+
     collections: list[CollectionDescription]
     count: int
+    unopened: list[UnopenedCollection]
 
 
 class IndexAnswer(Struct):

@@ -110,7 +110,9 @@ class RemoteDatabase(AsyncDatabase[RemoteCollection]):
     async def list_collections(self) -> list[str]:
         """Names, sorted."""
         answer = await self._transport.send("GET", "/collections", repeatable=True)
-        return sorted(entry.name for entry in msgspec.json.decode(answer, type=schemas.Listing).collections)
+        listing = msgspec.json.decode(answer, type=schemas.Listing)
+        unopened = [entry.name for entry in listing.unopened]
+        return sorted([*(entry.name for entry in listing.collections), *unopened])
 
     async def drop_collection(self, name: str, *, idempotency_key: str | None = None) -> None:
         """Removes a collection with all its points. Raises NotFoundError."""

@@ -165,8 +165,13 @@ class Reverted(msgspec.Struct):
     before: str
 
 
+class Unopened(msgspec.Struct):
+    name: str
+
+
 class Listing(msgspec.Struct):
     collections: list[CollectionDescription]
+    unopened: list[Unopened] = []
 
 
 def _vector(values: list[float] | None) -> VectorArray | None:

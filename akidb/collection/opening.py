@@ -81,6 +81,7 @@ class Opener:
         """
         whole = verify or not self._store.can_delete
         damage: CorruptionError | None = None
+        fetched = False  # what came from the store just now was damaged
         for _ in range(OPEN_TRIES):
             is_copy = not self._store.can_delete and await self._store.has_local(key)
             path = await self._store.local_path(key)
@@ -92,7 +93,9 @@ class Opener:
             except FileNotFoundError:
                 continue  # evicted from the file cache before it was opened, or collected
             except CorruptionError as found:
-                METRICS.checksum_failures.labels("cache" if is_copy else "store").inc()
+                if is_copy or not fetched:  # of one object once, however often it is tried
+                    METRICS.checksum_failures.labels("cache" if is_copy else "store").inc()
+                fetched = not is_copy
                 if self._store.can_delete:
                     raise  # the file is the object
                 damage = found

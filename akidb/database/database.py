@@ -24,6 +24,7 @@ from akidb.database.validate import validate_spec
 from akidb.errors import (
     AkiDBError,
     ConflictError,
+    CorruptionError,
     DeadlineExceededError,
     Fault,
     InvalidInputError,
@@ -50,6 +51,7 @@ class Database:
         self._catalogue = self._log.catalogue
         self._open: dict[UUID, Collection] = {}
         self._opening: dict[UUID, asyncio.Lock] = {}
+        self._unopened: dict[UUID, CorruptionError] = {}
         self._creating = asyncio.Lock()
         self._workers = Workers.start()
         self._readiness = Readiness(store, self._log, self._open, read_only=read_only)
@@ -253,13 +255,19 @@ class Database:
             await asyncio.gather(opening, return_exceptions=True)  # what fails is told when it is asked for below
 
     async def list_collections(self) -> list[Collection]:
-        """All collections, by name."""
+        """All collections, by name, but for those that are `unopened`: one that is damaged must not hide the others."""
         await self._follow_catalogue()
         found = []
         for _, created in sorted(self._catalogue.collections.items()):
-            with contextlib.suppress(NotFoundError):  # dropped meanwhile
+            with contextlib.suppress(NotFoundError, CorruptionError):  # dropped meanwhile, or damaged
                 found.append(await self._opened(created))
         return found
+
+    @property
+    def unopened(self) -> dict[str, CorruptionError]:
+        """Collections that could not be opened when they were last asked for, by name, and what is damaged of them."""
+        named = ((self._catalogue.named(uuid), damage) for uuid, damage in self._unopened.items())
+        return {created.name: damage for created, damage in named if created is not None}
 
     async def drop_collection(self, name: str, *, idempotency_key: str | None = None) -> None:
         """Seals the collection's logs, then takes its name out of the catalogue.
@@ -357,7 +365,12 @@ class Database:
         lock = self._opening.setdefault(created.uuid, asyncio.Lock())
         async with lock:
             if created.uuid not in self._open:
-                shards = await self._open_shards(created)
+                try:
+                    shards = await self._open_shards(created)
+                except CorruptionError as damage:
+                    self._unopened[created.uuid] = damage
+                    raise
+                self._unopened.pop(created.uuid, None)
                 if self._closed:
                     raise UnavailableError(f"{self.location} was closed meanwhile", code="closing")
                 opened = Collection(created.uuid, shards, read_only=self._read_only, peers=self.peers)
@@ -418,7 +431,11 @@ class Database:
         for n, shard in enumerate(shards):
             shard.follow_spec = self._follow_catalogue
             shard.release = partial(self._garbage.release, uuid, n)
-        await asyncio.gather(*(shard.open() for shard in shards))
+        opened = await asyncio.gather(*(shard.open() for shard in shards), return_exceptions=True)
+        failed = next((each for each in opened if each is not None), None)
+        if failed is not None:
+            await asyncio.gather(*(shard.close() for shard in shards))  # those that opened fetch in the background
+            raise failed
         return shards
 
     def _prefix(self, uuid: UUID, shard: int) -> str:
@@ -462,7 +479,7 @@ class Database:
 
     async def health(self) -> dict[str, str | None]:
         """What is wrong with `storage`, `wal` and `index`, None for each that is operational."""
-        return await self._readiness.health()
+        return await self._readiness.health(self.unopened)
 
     async def close(self) -> None:
         """Decides the writes under way and lets go of threads and the store. What comes later gets UnavailableError."""

@@ -58,9 +58,12 @@ class Readiness:
             message = f"{self._store.location} took no write within {PROBE_TIMEOUT_SECS:g} s"
             raise UnavailableError(message) from late
 
-    async def health(self) -> dict[str, str | None]:
-        """What is wrong with `storage`, `wal` and `index`, None for each that is operational."""
+    async def health(self, unopened: Mapping[str, AkiDBError]) -> dict[str, str | None]:
+        """What is wrong with `storage`, `wal` and `index`, None for each that is operational; `unopened` are
+        collections that can't be opened, by name."""
         storage = None if await self.ready() else str(self._log.last_failure)
         failures = [collection.background_error for collection in self._collections]
-        index = next((str(failure) for failure in failures if failure is not None), None)
+        found = [str(failure) for failure in failures if failure is not None]
+        found += [f"collection {name} can't be opened: {failure}" for name, failure in unopened.items()]
+        index = next(iter(found), None)
         return {"storage": storage, "wal": storage, "index": index}

@@ -19,7 +19,7 @@ async def test_create_describes_what_was_made_and_where(client):
 
 
 async def test_list_is_by_name(client):
-    assert (await client.get("/collections")).body == {"collections": [], "count": 0}
+    assert (await client.get("/collections")).body == {"collections": [], "count": 0, "unopened": []}
     for name in ("b", "a"):
         await client.post("/collections", {"name": name, "vector_dim": 2})
     body = (await client.get("/collections")).body

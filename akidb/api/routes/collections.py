@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from dataclasses import asdict
 
 import msgspec
@@ -20,6 +21,8 @@ from akidb.errors import DeadlineExceededError, NotFoundError
 from akidb.filter import PayloadSchema
 from akidb.session import parse_token
 from akidb.types import CollectionInfo, CollectionSpec, Consistency, IndexParams, Metric
+
+log = logging.getLogger(__name__)
 
 WAIT_MS_MAX = 60_000
 CONSISTENCY = Parameter(
@@ -41,7 +44,11 @@ async def create(request: web.Request) -> web.Response:
     wanted = bodies.decode(_CREATE, await bodies.read(request))
     PayloadSchema.parse(wanted.payload_schema)
     key = request.headers.get(KEY_HEADER)
-    return await _created(await database.create_collection(_spec(wanted, database), idempotency_key=key))
+    made = await database.create_collection(_spec(wanted, database), idempotency_key=key)
+    log.info(
+        "collection %s is made, of %d dimensions and %d shards", wanted.name, wanted.vector_dim, wanted.shard_count
+    )
+    return await _created(made)
 
 
 def _spec(wanted: schemas.CreateCollection, database: Database) -> CollectionSpec:
@@ -71,6 +78,7 @@ async def clone(request: web.Request) -> web.Response:
     wanted = bodies.decode(_CLONE, await bodies.read(request))
     source, key = request.match_info["name"], request.headers.get(KEY_HEADER)
     made = await database.clone_collection(source, wanted.name, as_of=wanted.as_of, idempotency_key=key)
+    log.info("collection %s is made, a clone of %s as of %s", wanted.name, source, wanted.as_of or "now")
     return await _created(made)
 
 
@@ -81,7 +89,8 @@ async def _created(made: Collection) -> web.Response:
 
 async def list_all(request: web.Request) -> web.Response:
     wanted = consistency.of_query(request)
-    collections = await request.app[SERVICE].require().list_collections()
+    database = request.app[SERVICE].require()
+    collections = await database.list_collections()
     found = await asyncio.gather(
         *(collection.info(consistency=_about(collection, wanted)) for collection in collections), return_exceptions=True
     )
@@ -92,7 +101,10 @@ async def list_all(request: web.Request) -> web.Response:
         if isinstance(info, BaseException):
             raise info
         described.append(describe(info))
-    return json_response(schemas.CollectionList(described, len(described)))
+    unopened = [
+        schemas.UnopenedCollection(name, damage.code, str(damage)) for name, damage in sorted(database.unopened.items())
+    ]
+    return json_response(schemas.CollectionList(described, len(described), unopened))
 
 
 def _about(collection: Collection, wanted: Consistency | None) -> Consistency | None:
@@ -117,13 +129,15 @@ async def alter(request: web.Request) -> web.Response:
         name: value for name, value in msgspec.structs.asdict(wanted.index).items() if value is not msgspec.UNSET
     }
     altered = await database.alter_index(request.match_info["name"], changes)
+    log.info("collection %s has its index parameters changed: %s", altered.spec.name, changes)
     info = await altered.info()
     return json_response(describe(info), headers=consistency.token(altered))
 
 
 async def delete(request: web.Request) -> web.Response:
-    key = request.headers.get(KEY_HEADER)
-    await request.app[SERVICE].require().drop_collection(request.match_info["name"], idempotency_key=key)
+    name, key = request.match_info["name"], request.headers.get(KEY_HEADER)
+    await request.app[SERVICE].require().drop_collection(name, idempotency_key=key)
+    log.info("collection %s is dropped", name)
     return web.Response(status=204)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import msgspec
 from aiohttp import web
 
@@ -12,6 +14,8 @@ from akidb.api.routes.collections import CONSISTENCY
 from akidb.api.service import SERVICE
 from akidb.types import SnapshotInfo
 
+log = logging.getLogger(__name__)
+
 _CREATE = msgspec.json.Decoder(schemas.CreateSnapshot)
 
 
@@ -19,6 +23,7 @@ async def create(request: web.Request) -> web.Response:
     wanted = bodies.decode(_CREATE, await bodies.read(request))
     collection = await request.app[SERVICE].collection(request)
     made = await collection.create_snapshot(wanted.name)
+    log.info("snapshot %s of collection %s is made, at slot %d", made.name, collection.spec.name, made.lsn)
     return json_response(_describe(made), status=201, headers=consistency.token(collection))
 
 
@@ -32,14 +37,17 @@ async def list_all(request: web.Request) -> web.Response:
 
 async def drop(request: web.Request) -> web.Response:
     collection = await request.app[SERVICE].collection(request)
-    await collection.drop_snapshot(request.match_info["snapshot"])
+    name = request.match_info["snapshot"]
+    await collection.drop_snapshot(name)
+    log.info("snapshot %s of collection %s is dropped", name, collection.spec.name)
     return web.Response(status=204, headers=consistency.token(collection))
 
 
 async def revert(request: web.Request) -> web.Response:
     collection = await request.app[SERVICE].collection(request)
-    key = request.headers.get(KEY_HEADER)
-    done = await collection.revert(request.match_info["snapshot"], idempotency_key=key)
+    name, key = request.match_info["snapshot"], request.headers.get(KEY_HEADER)
+    done = await collection.revert(name, idempotency_key=key)
+    log.info("collection %s is reverted to snapshot %s, before is %s", collection.spec.name, name, done.before)
     answer = schemas.Reverted(collection.spec.name, done.lsn, done.before)
     return json_response(answer, headers=consistency.token(collection))
 

@@ -1,0 +1,92 @@
+"""A collection that can't be opened, as an object that opening needs is damaged: told, and in nobody else's way."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from akidb.collection import Shard
+from akidb.config.settings import Storage
+from akidb.connection.embedded import EmbeddedDatabase
+from akidb.database import Database
+from akidb.storage import open_store
+from tests.api.conftest import Client, settings, start
+
+
+@pytest.fixture
+async def client(tmp_path: Path) -> AsyncIterator[Client]:
+    async for running in start(settings(storage=Storage(data_dir=str(tmp_path)))):
+        yield running
+
+
+async def _reopened(client: Client) -> Database:
+    old, chosen = client.service.database, client.service.settings
+    assert old is not None
+    await old.close()
+    client.service.database = await Database.open(open_store(chosen), chosen)
+    return client.service.database
+
+
+async def _damaged(client: Client, folder: Path) -> tuple[Path, bytes]:
+    """A segment of collection `bad`, of two shards, which is cut short, and what it was; beside `good`."""
+    for name in ("bad", "good"):
+        await client.post("/collections", {"name": name, "vector_dim": 2, "shard_count": 2})
+        points = [{"id": str(number), "vector": [1, number]} for number in range(8)]
+        await client.post(f"/collections/{name}/vectors", {"vectors": points})
+        if name == "bad":
+            await client.post("/collections/bad/snapshots", {"name": "folds"})
+    return _cut_short(folder)
+
+
+def _cut_short(folder: Path) -> tuple[Path, bytes]:
+    segment, _ = sorted(folder.rglob("seg/*"))
+    whole = segment.read_bytes()
+    segment.write_bytes(whole[:100])
+    return segment, whole
+
+
+async def test_it_is_listed_beside_the_others_and_degrades_health_until_it_is_whole(client, tmp_path):
+    segment, whole = await _damaged(client, tmp_path)
+    await _reopened(client)
+    assert (await client.get("/health")).body["status"] == "healthy"  # nobody asked for it yet
+    listed = await client.get("/collections")
+    assert (listed.status, listed.body["count"]) == (200, 1)
+    assert [each["name"] for each in listed.body["collections"]] == ["good"]
+    (unopened,) = listed.body["unopened"]
+    assert (unopened["name"], unopened["code"]) == ("bad", "data_corruption")
+    assert segment.name in unopened["detail"]
+    health = (await client.get("/health")).body
+    assert health["status"] == "degraded"
+    assert "collection bad can't be opened: object" in health["components"]["index"]["message"]
+    assert (await client.post("/collections/bad/count")).code == "data_corruption"
+    assert (await client.post("/collections/good/count")).body["count"] == 8
+
+    segment.write_bytes(whole)
+    assert (await client.post("/collections/bad/count")).body["count"] == 8
+    assert (await client.get("/health")).body["status"] == "healthy"
+    listed = await client.get("/collections")
+    assert (listed.body["count"], listed.body["unopened"]) == (2, [])
+
+
+async def test_its_name_is_listed_to_python(client, tmp_path):
+    await _damaged(client, tmp_path)
+    database = await _reopened(client)
+    embedded = EmbeddedDatabase(database, replace(client.service.settings))
+    assert await embedded.list_collections() == ["bad", "good"]
+
+
+async def test_its_other_shards_are_closed_again(client, tmp_path, monkeypatch):
+    await _damaged(client, tmp_path)
+    await _reopened(client)
+    closed = []
+
+    async def close(shard: Shard) -> None:
+        closed.append(shard)
+        await whole_close(shard)
+
+    whole_close = Shard.close
+    monkeypatch.setattr(Shard, "close", close)
+    assert (await client.post("/collections/bad/count")).status == 503
+    assert len(closed) % 2 == 0  # opening may be tried more than once for one request
+    assert closed
