@@ -21,10 +21,11 @@ import numpy as np
 import akidb
 from akidb.cli.system import FEATURES_OF_KERNELS, features, synchronised
 from akidb.config import Settings, load
+from akidb.database.format import look_at
 from akidb.errors import AkiDBError
 from akidb.index.arguments import MetricWord
 from akidb.index.space import DTYPES, DTypeWord
-from akidb.storage import as_judged, open_store, require_conditional_puts
+from akidb.storage import as_found, as_judged, open_store, require_conditional_puts
 from akidb.telemetry import logging as logs
 
 EXIT_UNFIT = 1
@@ -196,7 +197,8 @@ def _clock(_: Settings) -> Finding:
 
 
 def _store(settings: Settings) -> Finding:
-    """Three conditional puts on a key of its own; also tells the store's clock from ours."""
+    """What a start would find there, and three conditional puts on a key of its own; also tells the store's clock from
+    ours."""
     folder = Path(settings.storage.data_dir)
     if not settings.storage.s3_endpoint and not settings.storage.use_memory_backend and not folder.exists():
         return Finding(
@@ -206,16 +208,19 @@ def _store(settings: Settings) -> Finding:
 
 
 async def _probe(settings: Settings) -> Finding:
-    store = open_store(as_judged(settings))
+    store = open_store(as_judged(as_found(settings)))
     try:
+        found = await look_at(store)
         began = time.perf_counter()
         await require_conditional_puts(store)
         took_ms = (time.perf_counter() - began) * 1000
         dated = (await store.get("probe/doctor")).date
     finally:
         await store.close()
-    data: dict[str, object] = {"location": store.location, "probe_ms": round(took_ms, 1)}
-    text = f"{store.location} keeps conditional writes (probe {took_ms:.0f} ms; `akidb store check` tries all rules)"
+    data: dict[str, object] = {"location": store.location, "probe_ms": round(took_ms, 1), "is_new": found is None}
+    what = "is empty" if found is None else f"is an AkiDB store of format {found.min_writer}"
+    kept = f"keeps conditional writes (probe {took_ms:.0f} ms; `akidb store check` tries all rules)"
+    text = f"{store.location} {what} and {kept}"
     if dated is None:
         return Finding("store", True, text, data)
     skew = time.time() - dated

@@ -12,7 +12,7 @@ import click
 from akidb.config import load
 from akidb.database.fsck import Checked, Fault, Fsck
 from akidb.errors import AkiDBError
-from akidb.storage import file_cache, open_location, open_store
+from akidb.storage import as_found, file_cache, open_location, open_store
 from akidb.telemetry import logging as logs
 
 EXIT_DAMAGED = 1
@@ -50,7 +50,8 @@ async def _check(where: str | None, as_json: bool, config: str | None) -> tuple[
     found = load(config=config)
     for warning in found.warnings:
         click.echo(f"warning: {warning}", err=True)
-    opened = open_store(found.settings) if where is None else open_location(where, found.settings)
+    settings = as_found(found.settings)
+    opened = open_store(settings) if where is None else open_location(where, settings)
     cache = file_cache(opened)
     run = Fsck(opened if cache is None else cache.inner)  # a cached copy would tell nothing of the store
     if not as_json:

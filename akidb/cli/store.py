@@ -9,9 +9,10 @@ import click
 
 from akidb.config import load
 from akidb.database import Database
+from akidb.database.format import ensure_format
 from akidb.database.garbage import Round
 from akidb.errors import AkiDBError
-from akidb.storage import as_judged, open_location, open_store
+from akidb.storage import as_found, as_judged, open_location, open_store
 from akidb.storage.conformance import RULES, check
 from akidb.telemetry import logging as logs
 
@@ -34,7 +35,8 @@ def store() -> None:
 def check_store(where: str | None, rounds: int, config: str | None) -> None:
     """Try every rule that AkiDB needs a store to keep: conditions, also among racers; reads, ranges, lists, dates.
 
-    Works on objects of its own below probe/, which it deletes. With 20 rounds a bucket receives about 1.3 GB.
+    Works on objects of its own below probe/, which it deletes, and makes the bucket as a start would. With 20 rounds a
+    bucket receives about 1.3 GB.
     """
     logs.configure("warning", "text", stream=sys.stderr)
     try:
@@ -72,10 +74,12 @@ async def _collect(where: str | None, now: bool, force: bool, config: str | None
     found = load(config=config)
     for warning in found.warnings:
         click.echo(f"warning: {warning}", err=True)
-    opened = open_store(found.settings) if where is None else open_location(where, found.settings)
+    settings = as_found(found.settings)
+    opened = open_store(settings) if where is None else open_location(where, settings)
     click.echo(f"store: {opened.location}")
     try:
-        database = await Database.open(opened, found.settings)
+        await ensure_format(opened, create=False)  # a name that is mistyped becomes no store by being cleaned
+        database = await Database.open(opened, settings)
     except BaseException:
         await opened.close()
         raise
@@ -84,7 +88,7 @@ async def _collect(where: str | None, now: bool, force: bool, config: str | None
     finally:
         await database.close()
     for each in rounds:
-        click.echo(f"{each.collection}: {_outcome(each)}")
+        click.echo(f"{each.what}: {_outcome(each)}")
     return not any(each.error or each.done.refused for each in rounds)
 
 
@@ -93,6 +97,8 @@ def _outcome(each: Round) -> str:
         return f"failed: {each.error}"
     if each.done.refused is not None:
         return f"refused: {each.done.detail}"
+    if each.done.due_secs:
+        return f"not due for {each.done.due_secs / 60:,.0f} min, see --now"
     return f"deleted {each.done.objects} objects, {each.done.bytes:,} bytes"
 
 

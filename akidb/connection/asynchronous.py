@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from akidb.config import Settings, from_s3_variables
 from akidb.connection.embedded import EmbeddedCollection, EmbeddedDatabase
 from akidb.database import Database
-from akidb.storage import open_location
+from akidb.storage import as_found, open_location
 
 if TYPE_CHECKING:
     from akidb.client import RemoteCollection, RemoteDatabase
@@ -34,7 +34,7 @@ async def connect_async(
 
         return await RemoteDatabase.connect(text, api_key=api_key, read_only=read_only)
     chosen = settings or (from_s3_variables() if text.startswith("s3://") else Settings())
-    store = open_location(text, chosen)
+    store = open_location(text, as_found(chosen) if read_only else chosen)
     try:
         return EmbeddedDatabase(await Database.open(store, chosen, read_only=read_only), chosen)
     except BaseException:

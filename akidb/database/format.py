@@ -37,11 +37,9 @@ async def ensure_format(store: ObjectStore, *, create: bool) -> StoreFormat:
         NotFoundError: `store_not_found`: there is none and `create` is False.
         CorruptionError: it can't be read.
     """
-    found = await _read(store, create=create)
+    found = await (look_at(store) if create else _read(store, create=False))
     if found is None and not create:
         raise NotFoundError(f"there is no AkiDB database at {store.location}", code="store_not_found")
-    if found is None:
-        found = await _refuse_foreign(store)
     if create and not store.can_delete:  # our own stores keep conditions, a bucket has to show it
         await require_conditional_puts(store)
     if found is None:
@@ -51,6 +49,13 @@ async def ensure_format(store: ObjectStore, *, create: bool) -> StoreFormat:
     if found is None:
         raise CorruptionError(f"it was put in {store.location} and is not there", key=KEY)
     return found
+
+
+async def look_at(store: ObjectStore) -> StoreFormat | None:
+    """What a node that writes would find: FORMAT, or None in a store that is new. Writes nothing. Raises as
+    `ensure_format`."""
+    found = await _read(store, create=True)
+    return await _refuse_foreign(store) if found is None else found
 
 
 async def _read(store: ObjectStore, *, create: bool) -> StoreFormat | None:

@@ -20,7 +20,7 @@ from akidb.database.catalogue import Catalogue
 from akidb.errors import AkiDBError
 from akidb.manifest import Head, HeadStore, Pin
 from akidb.storage.object_store import ObjectStore
-from akidb.wal import Collected, Log, collect, collect_by_epoch
+from akidb.wal import Collected, Log, collect, collect_by_epoch, due_secs
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +33,18 @@ not data."""
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What was done for one shard; `error` is why nothing could be."""
+    """What was done for one shard; `shard` is its number where there are several, `error` why nothing could be."""
 
     collection: str
     prefix: str
     done: Collected
     error: AkiDBError | None = None
+    shard: int | None = None
+
+    @property
+    def what(self) -> str:
+        """The collection as a person reads it, and of several shards which."""
+        return self.collection if self.shard is None else f"{self.collection}, shard {self.shard}"
 
 
 class Garbage:
@@ -88,15 +94,16 @@ class Garbage:
         for uuid, shards, name in living + gone:
             for number in range(shards):
                 shard, prefix = shard_uuid(uuid, number), self._prefix_of(uuid, number)
+                which = number if shards > 1 else None
                 if shard in self._empty:
                     continue
                 try:
                     dropped = shard not in known
                     done = await self._collect(shard, prefix, number, interval_secs, dropped=dropped, force=force)
                 except AkiDBError as failed:
-                    yield Round(name, prefix, Collected(), failed)
+                    yield Round(name, prefix, Collected(), failed, which)
                 else:
-                    yield Round(name, prefix, done)
+                    yield Round(name, prefix, done, shard=which)
 
     async def release(self, collection: UUID, number: int) -> None:
         """Lets go, before the next round does, what one shard keeps for clones that do not need it any more."""
@@ -111,8 +118,8 @@ class Garbage:
         heads, slots = self._head(shard, prefix), Log(self._store, prefix, shard)
         seen, _ = await heads.read()
         now = int(heads.date or 0)
-        if not self._store.can_delete and now - seen.collected < interval_secs:
-            return Collected()
+        if not self._store.can_delete and (wait := due_secs(seen, now, interval_secs)):
+            return Collected(due_secs=wait)
         await self._release(heads, seen.lent, number, now)
         if self._store.can_delete:
             return Collected(await collect(slots, heads, dropped=dropped))
@@ -154,8 +161,8 @@ class Garbage:
 def report(each: Round) -> None:
     """Tells of what was deleted, refused or failed."""
     if each.error is not None:
-        log.warning("garbage of %s was not collected, will retry: %s", each.collection, each.error)
+        log.warning("garbage of %s was not collected, will retry: %s", each.what, each.error)
     elif each.done.refused is not None:
-        log.error("garbage of %s is not collected: %s", each.collection, each.done.detail)
+        log.error("garbage of %s is not collected: %s", each.what, each.done.detail)
     elif each.done.objects:
-        log.info("deleted %d objects (%d bytes) of %s", each.done.objects, each.done.bytes, each.collection)
+        log.info("deleted %d objects (%d bytes) of %s", each.done.objects, each.done.bytes, each.what)

@@ -1,6 +1,6 @@
 """Object stores: one protocol, three stores, wrappers that stack over them."""
 
-from akidb.storage.factory import as_judged, open_location, open_store
+from akidb.storage.factory import as_found, as_judged, open_location, open_store
 from akidb.storage.file_cache import file_cache
 from akidb.storage.instrumented import Outcome, last_outcome
 from akidb.storage.object_store import Body, ObjectInfo, ObjectStore, Reply, Status
@@ -13,6 +13,7 @@ __all__ = [
     "Outcome",
     "Reply",
     "Status",
+    "as_found",
     "as_judged",
     "file_cache",
     "last_outcome",

@@ -121,6 +121,11 @@ def as_judged(settings: Settings) -> Settings:
     return replace(settings, storage=replace(settings.storage, conditional_writes="require"))
 
 
+def as_found(settings: Settings) -> Settings:
+    """The settings of who only looks at a store, or tends one that is there: a bucket that is missing is not made."""
+    return replace(settings, storage=replace(settings.storage, create_bucket=False))
+
+
 def _over_s3(options: S3Options, settings: Settings) -> ObjectStore:
     return over_network(S3Store(options), settings)
 

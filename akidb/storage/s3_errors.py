@@ -100,6 +100,10 @@ def translated(failed: Exception, options: S3Options) -> AkiDBError:
         return ConfigurationError(
             f"{where} shows a certificate that no known authority signed; name yours in AKIDB_S3_CA_FILE"
         )
+    if isinstance(failed, SSLError):
+        return UnavailableError(
+            f"{where} speaks no TLS that fits ({failed}); is it https in AKIDB_S3_ENDPOINT, or http?"
+        )
     if isinstance(failed, ConnectTimeoutError | EndpointConnectionError):
         return UnavailableError(
             f"{where} cannot be reached: {failed}; is AKIDB_S3_ENDPOINT right, is the store running?"
@@ -127,6 +131,8 @@ def refused(code: str, http_status: int, text: str, options: S3Options) -> AkiDB
         return ConfigurationError(
             f"{where}: there is no bucket {options.bucket!r}; create it or correct AKIDB_S3_BUCKET"
         )
+    if code == "InvalidBucketName":
+        return ConfigurationError(f"{where}: {options.bucket!r} can't name a bucket ({text}); correct AKIDB_S3_BUCKET")
     if code in _BAD_KEYS:
         return ConfigurationError(
             f"{where} refused the keys ({code}): check AKIDB_S3_ACCESS_KEY and AKIDB_S3_SECRET_KEY"
@@ -145,6 +151,11 @@ def refused(code: str, http_status: int, text: str, options: S3Options) -> AkiDB
         return InvalidInputError(f"the byte range lies past the object's end ({code})", code="bad_range")
     if http_status == 501:
         return ConfigurationError(f"{where} lacks what AkiDB needs ({code}: {text})")
+    if http_status == 404:
+        return ConfigurationError(
+            f"{where} answered 404 {code} ({text}), as no S3 store does: AKIDB_S3_ENDPOINT should be the scheme, "
+            "host and port of one, and a path only where its documentation says so"
+        )
     if 400 <= http_status < 500 and http_status not in (408, 409, 425, 429) and code not in _BUSY:
         return ConfigurationError(
             f"{where} refused the request ({http_status} {code}: {text}): check the AKIDB_S3_ settings"

@@ -6,7 +6,7 @@ how a write becomes durable.
 
 from akidb.wal.appender import Appender
 from akidb.wal.collect import collect
-from akidb.wal.epochs import Collected, collect_by_epoch
+from akidb.wal.epochs import Collected, collect_by_epoch, due_secs
 from akidb.wal.log import Log
 from akidb.wal.queue import Check
 from akidb.wal.record import Batch, Delete, Entry, Once, Operation, Patch, Revert, Seal, Unpin, Upsert
@@ -34,5 +34,6 @@ __all__ = [
     "collect",
     "collect_by_epoch",
     "decode_slot",
+    "due_secs",
     "encode_slot",
 ]

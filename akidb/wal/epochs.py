@@ -14,6 +14,7 @@ A reader that still goes by an older HEAD may find an object gone; it looks at H
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -31,13 +32,15 @@ REFUSED_SHARE, REFUSED_BYTES_MIN = 0.5, 64 << 20
 @dataclass(frozen=True, slots=True)
 class Collected:
     """What a round deleted, and how many objects are left (None where it did not look); or why it deleted nothing: a
-    word for metrics, and what was seen."""
+    word for metrics, and what was seen; or, where the last round was too short a time ago, in how long the next is due.
+    """
 
     objects: int = 0
     bytes: int = 0
     kept: int | None = None
     refused: str | None = None
     detail: str = ""
+    due_secs: int = 0
 
 
 async def collect_by_epoch(
@@ -56,7 +59,7 @@ async def collect_by_epoch(
     seen, _ = await heads.read()
     now = max(0, int(heads.date or 0))
     if now - seen.collected < interval_secs:
-        return Collected()
+        return Collected(due_secs=due_secs(seen, now, interval_secs))
     head = await heads.swap(lambda head: _raised(head, seen, now))
     if head is None:  # another node's round
         return Collected()
@@ -77,6 +80,11 @@ async def collect_by_epoch(
     METRICS.gc_objects.inc(done.objects)
     METRICS.gc_bytes.inc(done.bytes)
     return done
+
+
+def due_secs(head: Head, now: int, interval_secs: float) -> int:
+    """Seconds until a round is due, by the store's clock."""
+    return max(0, math.ceil(head.collected + interval_secs - now))
 
 
 def _raised(head: Head, seen: Head, now: int) -> Head | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sys
@@ -16,6 +17,7 @@ from akidb.cli import doctor as module
 from akidb.cli import system
 from akidb.cli.akidb import main
 from akidb.storage import probe
+from akidb.storage.keys import FORMAT_KEY
 from akidb.storage.memory import MemoryStore
 from akidb.storage.object_store import Body, Reply
 
@@ -35,7 +37,7 @@ def test_a_machine_that_is_well_is_described(tmp_path: Path) -> None:
     assert "pages of" in lines[2]
     assert str(tmp_path / "data") in lines[3]
     assert " UTC, " in lines[4]
-    assert "keeps conditional writes" in lines[5]
+    assert "is an AkiDB store of format 1 and keeps conditional writes" in lines[5]
 
 
 def test_json_has_the_figures_and_nothing_is_left_behind(tmp_path: Path) -> None:
@@ -61,6 +63,19 @@ def test_a_store_that_ignores_conditions_fails_beside_what_is_well(monkeypatch: 
     assert ran.exit_code == 1
     assert [line[:4] for line in ran.output.splitlines()] == ["ok  "] * 5 + ["FAIL"]
     assert "does not keep conditional writes" in ran.output
+
+
+@pytest.mark.parametrize(
+    ("key", "says"), [(FORMAT_KEY, "object format: 8 bytes are too few"), ("photos/cat.jpg", "other objects, such as")]
+)
+def test_a_store_that_a_start_would_refuse_fails(monkeypatch: pytest.MonkeyPatch, key: str, says: str) -> None:
+    store = MemoryStore()
+    asyncio.run(store.put(key, b"whatever"))
+    monkeypatch.setattr(module, "open_store", lambda settings: store)
+    ran = _run(AKIDB_USE_MEMORY_BACKEND="true")
+    assert ran.exit_code == 1
+    assert "FAIL store: " in ran.output
+    assert says in ran.output
 
 
 def test_a_kernel_that_is_wrong_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

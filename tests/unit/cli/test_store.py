@@ -1,7 +1,8 @@
-"""akidb store check: what it prints and how it exits."""
+"""akidb store check and gc: what they print and how they exit."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -12,16 +13,23 @@ import akidb
 from akidb.cli import store as module
 from akidb.cli.akidb import main
 from akidb.config import Settings
+from akidb.database import Database
 from akidb.storage import open_location
 from akidb.storage.conformance import RULES
 from akidb.storage.memory import MemoryStore
 from akidb.storage.object_store import Body, Reply
+from akidb.types import CollectionSpec, Metric
 from tests.servers import free_port
 
 
 def _run(*arguments: str, **variables: str) -> Result:
     clean = dict.fromkeys(name for name in os.environ if name.startswith("AKIDB_"))
     return CliRunner().invoke(main, ["store", "check", "--rounds", "1", *arguments], env=clean | variables)
+
+
+def _collected(*arguments: str) -> Result:
+    clean = dict.fromkeys(name for name in os.environ if name.startswith("AKIDB_"))
+    return CliRunner().invoke(main, ["store", "gc", *arguments], env=clean)
 
 
 class _Careless(MemoryStore):
@@ -63,14 +71,38 @@ def test_gc_tells_what_it_deleted(tmp_path: Path) -> None:
     where = str(tmp_path / "data")
     with akidb.connect(where) as database:
         database.create_collection("books", 2)
-    clean = dict.fromkeys(name for name in os.environ if name.startswith("AKIDB_"))
-    ran = CliRunner().invoke(main, ["store", "gc", "--store", where], env=clean)
-    assert (ran.exit_code, ran.output.splitlines()) == (0, [f"store: {where}", "books: deleted 0 objects, 0 bytes"])
+        database.create_collection("wide", 2, shard_count=2)
+    ran = _collected("--store", where)
+    nothing = "deleted 0 objects, 0 bytes"
+    told = [f"store: {where}", f"books: {nothing}", f"wide, shard 0: {nothing}", f"wide, shard 1: {nothing}"]
+    assert (ran.exit_code, ran.output.splitlines()) == (0, told)
 
 
-def test_gc_of_no_store_fails(tmp_path: Path) -> None:
+def test_gc_tells_that_a_round_of_a_bucket_is_not_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Bucket(MemoryStore):
+        can_delete = False
+
+        async def close(self) -> None: ...
+
+    store = Bucket()
+
+    async def fill() -> None:
+        database = await Database.open(store, Settings())
+        await database.create_collection(CollectionSpec("books", 2, Metric.COSINE))
+        await database.close()
+
+    asyncio.run(fill())
+    monkeypatch.setattr(module, "open_location", lambda where, settings: store)
+    assert "books: deleted 0 objects, 0 bytes" in _collected("--store", ":memory:").output  # the first is due at once
+    ran = _collected("--store", ":memory:")
+    assert (ran.exit_code, ran.output.splitlines()[1:]) == (0, ["books: not due for 360 min, see --now"])
+    assert "books: deleted 0 objects, 0 bytes" in _collected("--store", ":memory:", "--now").output
+
+
+def test_gc_of_no_store_fails_and_makes_none(tmp_path: Path) -> None:
     (tmp_path / "other").write_text("x")
-    clean = dict.fromkeys(name for name in os.environ if name.startswith("AKIDB_"))
-    ran = CliRunner().invoke(main, ["store", "gc", "--store", str(tmp_path)], env=clean)
-    assert ran.exit_code == module.EXIT_NOT_ASKED
-    assert (tmp_path / "other").read_text() == "x"
+    for where in (tmp_path, tmp_path / "mistyped"):
+        ran = _collected("--store", str(where))
+        assert ran.exit_code == module.EXIT_NOT_ASKED
+        assert str(where) in ran.output
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator
@@ -11,8 +12,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
 import akidb
+from akidb.cli.akidb import main
 from akidb.codec import encode
 from akidb.codec.frame import KIND_FORMAT
 from akidb.config import Settings
@@ -77,6 +80,25 @@ async def test_no_bucket_and_none_is_to_be_made(server: S3Server, bucket: str, t
     assert bucket in str(refused)
     again = await _refusal(f"s3://{bucket}", settings)
     assert "AKIDB_S3_BUCKET" in str(again), "the first try made it"
+
+
+async def test_who_only_looks_makes_no_bucket(server: S3Server, bucket: str, tmp_path: Path) -> None:
+    settings = server.settings(tmp_path)
+    with pytest.raises(ConfigurationError, match=bucket):
+        await akidb.connect_async(f"s3://{bucket}", settings=settings, read_only=True)
+    assert settings.storage.create_bucket
+    storage = settings.storage
+    environ = {
+        "AKIDB_S3_ENDPOINT": storage.s3_endpoint, "AKIDB_S3_ACCESS_KEY": storage.s3_access_key,
+        "AKIDB_S3_SECRET_KEY": storage.s3_secret_key, "AKIDB_CACHE_HOT_PATH": str(tmp_path),
+    }  # fmt: skip
+    for command in (["fsck"], ["store", "gc"]):
+        arguments = [*command, "--store", f"s3://{bucket}"]
+        ran = await asyncio.to_thread(CliRunner().invoke, main, arguments, env=environ)
+        assert ran.exit_code == 2
+        assert f"there is no bucket '{bucket}'" in ran.output
+    unmade = replace(settings, storage=replace(settings.storage, create_bucket=False))
+    assert "there is no bucket" in str(await _refusal(f"s3://{bucket}", unmade))
 
 
 async def test_foreign_objects_below_the_prefix(server: S3Server, bucket: str, tmp_path: Path) -> None:

@@ -144,7 +144,8 @@ async def test_reads_outlive_a_restart_of_the_store(tmp_path: Path) -> None:
     [
         ("XAdminUserNotFound", "AKIDB_S3_ACCESS_KEY and AKIDB_S3_SECRET_KEY"),
         ("NoSuchBucket", "AKIDB_S3_BUCKET"),
-        ("NoSuchRoute", "check the AKIDB_S3_ settings"),
+        ("NoSuchRoute", "AKIDB_S3_ENDPOINT should be"),
+        ("InvalidBucketName", "correct AKIDB_S3_BUCKET"),
     ],
 )
 async def test_not_every_404_is_a_missing_object(code: str, says: str) -> None:
