@@ -141,7 +141,7 @@ class Maintenance:
                 if isinstance(failed, CorruptionError):
                     self._shard.on_damage(failed)
                 if name not in self._errors:
-                    report(f"{name} of collection {self._shard.spec.name}", failed)
+                    report(f"{name} of {_what(self._shard)}", failed)
                 self._errors[name] = as_error(failed)
                 pause = min(max(RETRY_SECS_MIN, pause * 2), RETRY_SECS_MAX)
 
@@ -230,7 +230,7 @@ class Maintenance:
             self._looked_again()
         if folded:
             seconds = time.perf_counter() - began
-            log.info("folded %s up to slot %d in %.2f s", shard.spec.name, shard.state.head.folded - 1, seconds)
+            log.info("folded %s up to slot %d in %.2f s", _what(shard), shard.state.head.folded - 1, seconds)
             await collect_garbage(shard)
 
     def _next_to_build(self) -> LiveSegment | None:
@@ -260,8 +260,8 @@ class Maintenance:
             async with self._committing:
                 added = await add_graph(shard, segment, graph)
         if added:
-            log.info("built the graph of %d points of collection %s in %.2f s",
-                     segment.reader.rows, shard.spec.name, time.perf_counter() - began)  # fmt: skip
+            log.info("built the graph of %d points of %s in %.2f s",
+                     segment.reader.rows, _what(shard), time.perf_counter() - began)  # fmt: skip
             await collect_garbage(shard)
 
     def _count_built(self, done: int, total: int) -> None:
@@ -302,7 +302,7 @@ class Maintenance:
         if merged:
             seconds = time.perf_counter() - began
             METRICS.compaction_seconds.inc(seconds)
-            log.info("merged %d segments of collection %s in %.2f s", len(segments), shard.spec.name, seconds)
+            log.info("merged %d segments of %s in %.2f s", len(segments), _what(shard), seconds)
             await collect_garbage(shard)
 
     def _count_merged(self, done: int, total: int) -> None:
@@ -398,6 +398,13 @@ class Maintenance:
         for task in self._under_way:
             task.cancel()
         await asyncio.gather(*self._under_way, return_exceptions=True)
+
+
+def _what(shard: Shard) -> str:
+    """The collection as a line of the log names it, and of several shards which."""
+    spec = shard.spec
+    number = f", shard {int(shard.prefix.rpartition('/')[2], 16)}" if spec.shard_count > 1 else ""
+    return f"collection {spec.name}{number}"
 
 
 def report(what: str, failed: Exception) -> None:

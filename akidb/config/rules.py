@@ -103,7 +103,12 @@ def remarks(settings: Settings, sources: Mapping[str, str]) -> Iterator[str]:
     storage = settings.storage
     if storage.use_memory_backend and storage.s3_endpoint is not None:
         yield "AKIDB_USE_MEMORY_BACKEND is true, so AKIDB_S3_ENDPOINT is not used and nothing is durable"
-    if storage.conditional_writes == "single-writer":
+    if storage.conditional_writes == "single-writer" and storage.s3_endpoint is None:
+        yield (
+            "storage.conditional_writes is single-writer, which is of buckets: a folder keeps conditions, so that any "
+            "number of processes may write to it"
+        )
+    elif storage.conditional_writes == "single-writer":
         yield (
             "storage.conditional_writes is single-writer: a lease keeps a second process from writing, but nothing "
             "fences a late put; use a store with conditional writes for data that must not be lost"

@@ -100,8 +100,8 @@ class Storage:
     create_bucket: bool = setting(True, "Create the bucket when it is missing.")
     conditional_writes: Literal["require", "single-writer"] = setting(
         "require",
-        "What to do with a bucket that ignores conditional writes: refuse it, or have one process write, by a lease "
-        "that nothing fences.",
+        "What to do with a bucket that ignores conditional writes (a folder keeps them): refuse it, or have one "
+        "process write, by a lease that nothing fences.",
     )
     data_dir: str = setting("./akidb-data", "Folder of the embedded store.", env="AKIDB_DATA_DIR")
     use_memory_backend: bool = setting(
@@ -244,7 +244,10 @@ class Telemetry:
 class Auth:
     enabled: bool = setting(False, "Answer only requests that carry a known API key; health and metrics stay public.")
     api_keys: tuple[str, ...] = setting(
-        (), "Accepted API keys, in the environment separated by commas.", env="AKIDB_API_KEYS", secret=True
+        (),
+        "Accepted API keys of at least 16 characters, in the environment separated by commas.",
+        env="AKIDB_API_KEYS",
+        secret=True,
     )
 
 
@@ -256,7 +259,9 @@ class Cluster:
         "writes go through one; without, each node writes for itself.",
     )
     token: str | None = setting(
-        None, "Secret that all nodes of a store share, by which they know each other.", secret=True
+        None,
+        "Secret of at least 16 characters that all nodes of a store share, by which they know each other.",
+        secret=True,
     )
 
 

@@ -112,6 +112,7 @@ class FileCachedStore(StoreWrapper):
             try:
                 self._cache.keep_range(name, start, data)
             except OSError as failed:
+                self._metrics.cache_failures.inc()
                 _logger.warning("file cache %s took no range of %s (%s)", self._cache.root, key, failed.strerror)
                 return
 
@@ -125,7 +126,7 @@ class FileCachedStore(StoreWrapper):
             async with self._writing:
                 dropped = await asyncio.to_thread(self._cache.drop, name)
             if dropped:
-                _logger.error("file cache %s: the copy of %s is damaged and dropped", self._cache.root, key)
+                _logger.warning("file cache %s: the copy of %s is damaged and dropped", self._cache.root, key)
         await super().forget_local(key)
 
     # Pinning: prefixes are those of a collection's shards, below which all its segments are.
@@ -192,6 +193,7 @@ class FileCachedStore(StoreWrapper):
                 await asyncio.sleep(_WAIT_SECS)  # another process fetches it; its death ends its claim
             return found
         except OSError as failed:
+            self._metrics.cache_failures.inc()
             _logger.warning("file cache %s failed (%s): reading %s past it", self._cache.root, failed.strerror, key)
         return await self.inner.local_path(key)
 

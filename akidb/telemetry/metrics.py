@@ -90,6 +90,9 @@ class Metrics:
         self.slow_queries = counter("akidb_slow_queries_total", "Queries that took longer than query.slow_query_ms.")
         self.cache_hits = counter("akidb_cache_hits_total", "Lookups that a cache answered.", "tier")
         self.cache_misses = counter("akidb_cache_misses_total", "Lookups that a cache could not answer.", "tier")
+        self.cache_failures = counter(
+            "akidb_cache_failures_total", "What the file cache could not take: its disk is full, or can't be written."
+        )
         self.circuit_breaker_state = Gauge(
             "akidb_circuit_breaker_state",
             "0 closed, 1 open, 2 half-open.",

@@ -72,7 +72,8 @@ def test_aws_names_amazon():
         (KEYS | {"AKIDB_S3_ENDPOINT": "http://s3.example.com"}, "unencrypted"),
         (KEYS | {"AKIDB_S3_ENDPOINT": "http://8.8.8.8"}, "unencrypted"),
         (TOKEN | {"AKIDB_CLUSTER_NODE_ADDRESS": "http://8.8.8.8:80"}, "unencrypted"),
-        (ALONE, "nothing fences a late put"),
+        (S3 | ALONE, "nothing fences a late put"),
+        (ALONE, "which is of buckets: a folder keeps conditions"),
     ],
 )
 def test_doubtful_combinations_warn(environ, message):

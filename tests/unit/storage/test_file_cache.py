@@ -257,10 +257,11 @@ async def test_a_cache_that_fails_costs_no_answer(
         (tmp_path / "cache").write_bytes(b"in the way")
     else:
         monkeypatch.setattr(os, step, full)
-    store, _ = _cached(remote, tmp_path / "cache")
+    store, metrics = _cached(remote, tmp_path / "cache")
     path = await store.local_path("a")
     assert path is not None
     assert path.read_bytes() == b"body"
+    assert metrics.registry.get_sample_value("akidb_cache_failures_total") == 1
     assert (tmp_path / "cache") not in path.parents
     assert "file cache" in caplog.text
     assert _files(tmp_path / "cache") == []

@@ -1,8 +1,12 @@
+import re
+from pathlib import Path
+
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from akidb.telemetry.metrics import METRICS, Metrics
 
+DOCUMENT = Path(__file__).parents[3] / "docs/monitoring.md"
 PROMISED = {
     "akidb_api_requests_total": ("counter", {"method", "endpoint", "status"}),
     "akidb_storage_operations_total": ("counter", {"operation", "status"}),
@@ -23,6 +27,7 @@ PROMISED = {
     "akidb_cluster_nodes": ("gauge", set()),
     "akidb_cache_hits_total": ("counter", {"tier"}),
     "akidb_cache_misses_total": ("counter", {"tier"}),
+    "akidb_cache_failures_total": ("counter", set()),
     "akidb_api_request_duration_seconds": ("histogram", {"method", "endpoint"}),
     "akidb_storage_latency_seconds": ("histogram", {"operation"}),
     "akidb_index_search_duration_seconds": ("histogram", set()),
@@ -45,6 +50,13 @@ def test_every_promised_metric_exists_with_its_kind_and_labels(metrics):
         suffix = "_total" if metric._type == "counter" else ""
         found[metric._name + suffix] = (metric._type, set(metric._labelnames))
     assert found == PROMISED
+
+
+def test_every_metric_is_explained_with_its_labels():
+    rows = re.findall(r"^\| `(akidb_\w+)`(?: by ([^|]+?))? \|", DOCUMENT.read_text("utf-8"), re.MULTILINE)
+    assert {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows} == {
+        name: labels for name, (_, labels) in PROMISED.items()
+    }
 
 
 def test_two_sets_do_not_share_values(metrics):
