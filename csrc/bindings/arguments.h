@@ -105,12 +105,6 @@ inline std::size_t length_of(const py::array& array, const char* name) {
   return static_cast<std::size_t>(array.shape(0));
 }
 
-inline Stop stop_after(std::optional<double> seconds) {
-  Stop stop;
-  if (seconds) stop.deadline = Deadline::after_seconds(*seconds);
-  return stop;
-}
-
 // k nearest of each query, as two arrays of shape (queries, k).
 struct Answer {
   Answer(std::size_t queries, std::size_t k)
@@ -165,6 +159,26 @@ class Watch {
   py::object stop_;
   std::exception_ptr raised_;
 };
+
+// Runs work(stop) of a search without the GIL, until `seconds` are over or a signal handler raises (Ctrl-C).
+template <class Work>
+void search_until(std::optional<double> seconds, Work&& work) {
+  class Signals final : public Question {
+   public:
+    explicit Signals(Watch& watch) : watch_(watch) {}
+
+   private:
+    bool may_go_on() override { return watch_(0, 0); }
+
+    Watch& watch_;
+  };
+  Watch watch{py::none(), py::none()};
+  Signals signals(watch);
+  Stop stop;
+  if (seconds) stop.deadline = Deadline::after_seconds(*seconds);
+  stop.question = &signals;
+  watch.run([&](const auto&) { work(stop); });
+}
 
 void bind_distance(py::module_& module);
 void bind_flat(py::module_& module);

@@ -29,14 +29,13 @@ py::tuple scan(const py::array& vectors, const std::string& metric, const py::ar
     request.allowed = reinterpret_cast<const std::uint8_t*>(allowed->data());
   }
   request.threads = threads;
-  request.stop = stop_after(seconds);
   Answer answer(request.query_count, k);
   std::int64_t* ids = answer.ids.mutable_data();
   float* distances = answer.distances.mutable_data();
-  {
-    const py::gil_scoped_release release;
+  search_until(seconds, [&](const Stop& stop) {
+    request.stop = stop;
     flat::search(rows, request, ids, distances);
-  }
+  });
   return answer.tuple();
 }
 

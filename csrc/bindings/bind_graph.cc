@@ -160,16 +160,15 @@ class GraphIndex {
       request.allowed = reinterpret_cast<const std::uint8_t*>(allowed->data());
     }
     request.threads = threads;
-    request.stop = stop_after(seconds);
     Answer answer(request.query_count, k);
     std::int64_t* ids = answer.ids.mutable_data();
     float* distances = answer.distances.mutable_data();
-    {
-      const py::gil_scoped_release release;
+    search_until(seconds, [&](const Stop& stop) {
+      request.stop = stop;
       hnsw::check_vectors(vectors_.type, request.queries, request.query_count, vectors_.dim, info_.metric, "query");
       hnsw::search(view_, vectors_, request, ids, distances);
       name_rows(ids, request.query_count * k);
-    }
+    });
     return answer.tuple();
   }
 

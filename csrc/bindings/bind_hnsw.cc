@@ -53,14 +53,13 @@ py::tuple search(const Index& index, const py::array& queries, std::size_t k, st
   if (allowed_ids) query.allowed_ids = {allowed_ids->data(), length_of(*allowed_ids, "filter")};
   if (id_mask) query.id_mask = {reinterpret_cast<const std::uint8_t*>(id_mask->data()), length_of(*id_mask, "filter")};
   query.threads = threads;
-  query.stop = stop_after(seconds);
   Answer answer(query.query_count, k);
   std::int64_t* ids = answer.ids.mutable_data();
   float* distances = answer.distances.mutable_data();
-  {
-    const py::gil_scoped_release release;
+  search_until(seconds, [&](const Stop& stop) {
+    query.stop = stop;
     index.search(query, ids, distances);
-  }
+  });
   return answer.tuple();
 }
 

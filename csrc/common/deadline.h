@@ -1,8 +1,9 @@
-// When to stop working: a moment in time, a flag that another thread may raise, or both.
+// When to stop working: a moment in time, a flag that another thread may raise, a question, or all of these.
 #pragma once
 
 #include <atomic>
 #include <chrono>
+#include <thread>
 
 #include "common/error.h"
 
@@ -41,16 +42,45 @@ class CancelFlag {
   std::atomic<bool> raised_{false};
 };
 
+// A question that only the thread that made this may ask, such as whether somebody pressed Ctrl-C: asked at most every
+// 50 ms, since asking may mean to wait for a lock.
+class Question {
+ public:
+  Question() = default;
+  Question(const Question&) = delete;
+  Question& operator=(const Question&) = delete;
+  virtual ~Question() = default;
+
+  // False unless it is time to ask, and this is the thread to ask on.
+  bool says_stop() {
+    if (std::this_thread::get_id() != asker_) return false;
+    const Deadline::Clock::time_point now = Deadline::Clock::now();
+    if (now < next_) return false;
+    next_ = now + kPeriod;
+    return !may_go_on();
+  }
+
+ private:
+  static constexpr std::chrono::milliseconds kPeriod{50};
+
+  virtual bool may_go_on() = 0;
+
+  const std::thread::id asker_ = std::this_thread::get_id();
+  Deadline::Clock::time_point next_ = Deadline::Clock::now() + kPeriod;
+};
+
 // What long work polls: every block of a scan, every 256 hops of a graph walk, every batch of a build.
 struct Stop {
   Deadline deadline;
   const CancelFlag* cancel = nullptr;  // not owned; null: cannot be cancelled
+  Question* question = nullptr;        // not owned; null: nobody is asked
 
   bool requested() const noexcept { return (cancel != nullptr && cancel->is_raised()) || deadline.has_passed(); }
 
   // Throws Error of kind kCancelled or kDeadlineExceeded when it is time to stop.
   void check() const {
-    if (cancel != nullptr && cancel->is_raised()) throw Error(ErrorKind::kCancelled, "cancelled by the caller");
+    if ((cancel != nullptr && cancel->is_raised()) || (question != nullptr && question->says_stop()))
+      throw Error(ErrorKind::kCancelled, "cancelled by the caller");
     if (deadline.has_passed())
       throw Error(ErrorKind::kDeadlineExceeded, "the deadline passed before the work was done");
   }
