@@ -58,7 +58,12 @@ class Metric(enum.Enum):
     def square_max(self) -> float:
         """The largest square of a vector's length with which no distance to another overflows float32."""
         most = float(np.finfo(np.float32).max)
-        return most / 4.001 if self is Metric.EUCLIDEAN else most  # two may lie on opposite sides; sums are rounded
+        return most / (4.001 if self is Metric.EUCLIDEAN else 1.01)  # two may lie on opposite sides; sums are rounded
+
+    @property
+    def square_min(self) -> float:
+        """The smallest square of a vector's length whose products with others keep their digits, as a cosine needs."""
+        return 1e-30 if self is Metric.COSINE else 0.0
 
     def scores(self, distances: VectorArray) -> VectorArray:
         """User-facing scores of internal distances, same shape and order."""

@@ -106,8 +106,8 @@ def check_values(array: VectorArray, metric: Metric, loc: tuple[str | int, ...],
             )
         value = array[row, column]
         raise refuse("not_finite", (*loc, first + row, "vector", column), f"is {value}, expected a finite float32")
-    if metric is Metric.COSINE and not squares.all():
-        row = int(np.argmin(squares))
+    if (squares < metric.square_min).any():
+        row = int(np.argmax(squares < metric.square_min))
         raise refuse(
             "zero_vector",
             (*loc, first + row, "vector"),

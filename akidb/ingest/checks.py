@@ -33,14 +33,13 @@ def storable(batch: Batch, metric: Metric) -> Batch:
     """
     with np.errstate(over="ignore", invalid="ignore"):
         squares = np.einsum("ij,ij->i", batch.vectors, batch.vectors)
-    bad = ~(squares <= metric.square_max)  # of NaN as well
-    if metric is Metric.COSINE:
-        bad |= squares == 0
+    short = squares < metric.square_min
+    bad = short | ~(squares <= metric.square_max)  # of NaN as well
     if bad.any():
         zero, unbounded = (
-            "the vector is zero, which has no direction to compare by cosine",
+            "the vector is zero (or too short for float32), which has no direction to compare by cosine",
             "the vector holds a value that is not finite, or its square (or that of a distance) overflows float32",
         )
-        batch = batch.without({int(row): zero if squares[row] == 0 else unbounded for row in np.flatnonzero(bad)})
+        batch = batch.without({int(row): zero if short[row] else unbounded for row in np.flatnonzero(bad)})
     last = {name: row for row, name in enumerate(batch.ids)}
     return batch if len(last) == len(batch.ids) else batch.only(sorted(last.values()))

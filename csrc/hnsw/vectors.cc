@@ -1,6 +1,5 @@
 #include "hnsw/vectors.h"
 
-#include <cmath>
 #include <cstdint>
 #include <string>
 
@@ -40,6 +39,17 @@ const char* fault_of(ElementType type, const void* vector, std::size_t dim) {
   }
 }
 
+// Under cosine; null: nothing. Squares and products of shorter and longer vectors leave the range of float32, and with
+// them the distance.
+const char* fault_of_length(float inverse_norm) {
+  constexpr float kLargest = 1.001e15F;
+  constexpr float kSmallest = 5.43e-20F;
+  if (inverse_norm == 0.0F) return "is zero and has no direction, which cosine needs";
+  if (inverse_norm > kLargest) return "is shorter than 1e-15, of which float32 holds no cosine";
+  if (inverse_norm < kSmallest) return "is longer than 1.84e19, of which float32 holds no cosine";
+  return nullptr;
+}
+
 }  // namespace
 
 void check_vectors(ElementType type, const void* vectors, std::size_t count, std::size_t dim, Metric metric,
@@ -49,10 +59,8 @@ void check_vectors(ElementType type, const void* vectors, std::size_t count, std
     if (const char* fault = fault_of(type, vector, dim))
       throw_invalid(std::string(name) + " " + std::to_string(i) + " " + fault);
     if (metric != Metric::kCosine) continue;
-    const float norm = inverse_norm(type, vector, dim);
-    if (norm == 0.0F || !std::isfinite(norm)) {
-      throw_invalid(std::string(name) + " " + std::to_string(i) + " is zero and has no direction, which cosine needs");
-    }
+    if (const char* fault = fault_of_length(inverse_norm(type, vector, dim)))
+      throw_invalid(std::string(name) + " " + std::to_string(i) + " " + fault);
   }
 }
 

@@ -40,7 +40,8 @@ struct Vectors {
 };
 
 // Error(kInvalidInput) naming the first of `count` vectors that lie close together which holds NaN or infinity or bits
-// past dim or, under cosine, is zero. `name` is what the message calls a vector.
+// past dim or, under cosine, is zero, shorter than 1e-15 or longer than 1.84e19. `name` is what the message calls a
+// vector.
 void check_vectors(ElementType type, const void* vectors, std::size_t count, std::size_t dim, Metric metric,
                    const char* name);
 
