@@ -38,7 +38,7 @@ _BLOCK_BYTES = 1 << 24
 @dataclass(frozen=True, slots=True)
 class Contents:
     """An opened file; the arrays are views of the mapping. ids int64 (n,), vectors (n, width) as space has them,
-    inverse_norms float32 (n,) or, but for cosine, None, graph uint8 (bytes,). `file` is what they lie in.
+    inverse_norms float32 (n,) or, but for cosine, None, graph uint8 (bytes,). `file` is what they lie in, if it is one.
     """
 
     space: Space
@@ -53,19 +53,21 @@ class Contents:
         norms = np.empty(0, np.float32) if self.inverse_norms is None else self.inverse_norms
         return {"ids": self.ids, "vectors": self.vectors, "norms": norms, "graph": self.graph}
 
-    def graph_index(self) -> _native.GraphIndex:
+    def graph_index(self, *, map_vectors: bool = False) -> _native.GraphIndex:
         """Raises CorruptionError where the graph is damaged or of other vectors."""
         space = self.space
+        file = None if self.file is None or map_vectors else (self.file, self.file.place_of(self.vectors))
         return _native.GraphIndex(
             self.vectors, self.graph, space.native_metric, self.inverse_norms, self.ids, dtype=space.dtype,
-            file=None if self.file is None else (self.file, self.file.place_of(self.vectors)),
+            file=file,
         )  # fmt: skip
 
 
 def write(path: str | os.PathLike[str], space: Space, parts: dict[str, npt.NDArray[Any]]) -> None:
-    """Replaces the file at once: a reader, and a crash, sees the old one whole or the new one whole. Raises OSError."""
-    target = Path(path)
-    with _replacing(target) as out:
+    """Replaces the file at once: a reader, and a crash, sees the old one whole or the new one whole. A link to a file
+    is followed. Raises OSError, and InvalidInputError for what is there and is no file, such as a folder or a device.
+    """
+    with _replacing(path) as out:
         sections: list[int] = []
         out.seek(ALIGNMENT)
         for name in SECTIONS:
@@ -89,14 +91,20 @@ def read(path: str | os.PathLike[str], *, verify: bool) -> Contents:
 
     Raises CorruptionError where the file is no index, is truncated or fails a checksum; OSError where it can't be read.
     """
+    return parse(MappedFile(path), verify=verify)
+
+
+def parse(file: MappedFile, *, verify: bool) -> Contents:
+    """What a mapped file holds, which may have changed since it was mapped. Raises CorruptionError."""
 
     def bad(what: str) -> CorruptionError:
-        return CorruptionError(f"index file {os.fspath(path)}: {what}")
+        return CorruptionError(f"index file {file.path}: {what}")
 
-    if os.path.getsize(path) < _HEADERS[VERSION].size:
-        raise bad(f"{os.path.getsize(path)} bytes are too few for a header")
-    file = MappedFile(path)
     data = np.frombuffer(file.data, np.uint8)
+    if os.fstat(file.fileno()).st_size < len(data):  # reading the mapping past its end would end the process
+        raise bad("it was cut short since it was opened")
+    if len(data) < _HEADERS[VERSION].size:
+        raise bad(f"{len(data)} bytes are too few for a header")
     magic, version = struct.unpack_from("<8sI", data[:12].tobytes())
     if magic != MAGIC:
         raise bad("it does not begin with AkiIndex")
@@ -122,6 +130,8 @@ def read(path: str | os.PathLike[str], *, verify: bool) -> Contents:
     sizes = (count * 8, count * space.bytes_per_vector, count * 4 if has_norms else 0)
     if (len(ids), len(vectors), len(norms)) != sizes:
         raise bad("the sizes in its header contradict each other")
+    if verify and (fault := _fault_of_ids(ids.view(np.int64))):
+        raise bad(fault)
     return Contents(
         space,
         ids.view(np.int64),
@@ -130,6 +140,15 @@ def read(path: str | os.PathLike[str], *, verify: bool) -> Contents:
         graph,
         file,
     )
+
+
+def _fault_of_ids(ids: IdArray) -> str | None:
+    """Checksums tell of a damaged disk; a program that writes such a file may be wrong as well."""
+    if len(ids) and ids.min() < 0:
+        return f"it has the id {ids.min()}, which is negative"
+    ascending = np.sort(ids)
+    twice = ascending[1:] == ascending[:-1]
+    return f"it has the id {ascending[1:][twice][0]} twice" if twice.any() else None
 
 
 def _blocks(array: npt.NDArray[Any]) -> Iterator[npt.NDArray[np.uint8]]:
@@ -141,10 +160,14 @@ def _blocks(array: npt.NDArray[Any]) -> Iterator[npt.NDArray[np.uint8]]:
 
 
 @contextlib.contextmanager
-def _replacing(target: Path) -> Iterator[BinaryIO]:
+def _replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    target = Path(os.path.realpath(os.fsdecode(path)))
     if target.is_dir():
         raise InvalidInputError(f"{target} is a folder, expected the name of a file")
-    temporary = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    if target.exists() and not target.is_file():  # os.replace would put a file in the place of /dev/null
+        raise InvalidInputError(f"{target} is a device, pipe or socket, expected the name of a file")
+    # Of a long name a part: with more a file system's limit of 255 bytes would be passed.
+    temporary = target.with_name(f".{target.name[:50]}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
         with open(temporary, "xb") as out:
             yield out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable
 from typing import Any, Self
@@ -124,12 +123,12 @@ class HnswIndex(InSpace):
         progress: Progress | None = None,
     ) -> None:
         """add(vectors) or add(ids, vectors): vectors (n, dim) or (dim,); ids >= 0, by default 0, 1, 2
-        … or on from the largest so far.
+        … or on from the largest in the index.
 
         Adds all or, if it raises, none. progress(done, total) is called on this thread at most every 50 ms; what it
         raises, and Ctrl-C, stops the work. `threads` 0 is one per processor. Raises InvalidInputError for another dim
-        or dtype, NaN, infinity, a zero vector under cosine, and ids that are negative, twice there or in the index
-        already.
+        or dtype, NaN, infinity, a vector of length 0 or beyond 1e-15 to 1.84e19 under cosine, and ids that are
+        negative, twice there or in the index already.
         """
         ids = None if vectors is None else as_ids(ids_or_vectors)
         rows = self._space.rows(ids_or_vectors if vectors is None else vectors, "vectors")
@@ -140,6 +139,8 @@ class HnswIndex(InSpace):
     ) -> None:
         """Replaces the vectors of ids in the index, all or none. Raises as add does, and NotFoundError for an unknown
         id.
+
+        The new ones are added and the old ones removed, and so the graph is mended as by `remove`.
         """
         rows = self._space.rows(vectors, "vectors")
         self._native.update(as_ids(ids), rows, check_integer(threads, "threads", 0, THREADS_MAX), progress)
@@ -148,7 +149,7 @@ class HnswIndex(InSpace):
         """Once it returns no search finds the ids. Raises NotFoundError for an unknown one; then none is removed.
 
         Searches walk through removed nodes until a quarter of all is removed; the call that reaches it mends the graph
-        without them.
+        without them, and is not interrupted.
         """
         self._native.remove(as_ids(ids))
 
@@ -229,7 +230,9 @@ class HnswIndex(InSpace):
         return HnswView(file.Contents(self._space, parts["ids"], vectors, norms, parts["graph"]))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the file at once and durably (fsync); an index of the same name is replaced. Raises OSError."""
+        """Writes the file at once and durably (fsync); a file of the same name is replaced. Raises OSError, and
+        InvalidInputError where the path is a folder or a device.
+        """
         file.write(path, self._space, self._native.parts())
 
     @classmethod
@@ -250,8 +253,7 @@ class HnswIndex(InSpace):
         A sealed index has codes and links in memory and reads the few vectors it compares exactly, about k a search.
         With `map_vectors` all of them become resident in time, and a search saves half a microsecond and more for each.
         """
-        contents = file.read(path, verify=False)
-        return HnswView(dataclasses.replace(contents, file=None) if map_vectors else contents, path)
+        return HnswView(file.read(path, verify=False), map_vectors=map_vectors)
 
     def __reduce__(self) -> tuple[object, ...]:
         refuse_pickle(self)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
+import stat
 import weakref
 
 import numpy as np
@@ -16,9 +18,15 @@ class MappedFile:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._descriptor = os.open(path, os.O_RDONLY)
+        self.path = os.fsdecode(path)
+        self._descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would wait for who writes to it
         weakref.finalize(self, os.close, self._descriptor).atexit = False  # threads may be at work until the end
-        empty = os.fstat(self._descriptor).st_size == 0  # which can't be mapped
+        status = os.fstat(self._descriptor)
+        if stat.S_ISDIR(status.st_mode):  # mmap refuses it without naming it
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), self.path)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "is no regular file", self.path)
+        empty = status.st_size == 0  # which can't be mapped
         if hasattr(os, "posix_fadvise"):  # of reads, which want single rows; what is mapped is still read ahead
             os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_RANDOM)
         self.data = memoryview(b"" if empty else mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ))

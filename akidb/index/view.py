@@ -33,12 +33,20 @@ class HnswView(InSpace):
     Raises CorruptionError where the file is damaged or truncated, OSError.
     """
 
-    def __init__(self, contents: file.Contents, path: str | os.PathLike[str] | None = None) -> None:
+    def __init__(self, contents: file.Contents, *, map_vectors: bool = False) -> None:
         self._contents = contents
-        self._path = path
         self._space = contents.space
-        self._native = contents.graph_index()
-        self.ef_search = 200
+        self._native = contents.graph_index(map_vectors=map_vectors)
+        self._ef_search = 200
+
+    @property
+    def ef_search(self) -> int:
+        """Candidates a search keeps where the call doesn't say."""
+        return self._ef_search
+
+    @ef_search.setter
+    def ef_search(self, value: int) -> None:
+        self._ef_search = check_integer(value, "ef_search", 1, EF_MAX)
 
     @property
     def ids(self) -> IdArray:
@@ -59,6 +67,16 @@ class HnswView(InSpace):
 
     def __len__(self) -> int:
         return len(self._contents.ids)
+
+    def __contains__(self, id: int) -> bool:
+        """Looks at all ids."""
+        return isinstance(id, int | np.integer) and bool((self._contents.ids == id).any())
+
+    def __repr__(self) -> str:
+        return (
+            f"HnswView(dim={self.dim}, metric={self.metric!r}, m={self._native.m}, code_bits={self.code_bits}, "
+            f"dtype={self.dtype!r}) with {len(self)} vectors"
+        )
 
     def search(
         self,
@@ -81,7 +99,7 @@ class HnswView(InSpace):
         ids, distances = self._native.search(
             self._space.rows(queries, "queries"),
             check_integer(k, "k", 1, K_MAX),
-            ef_search=check_integer(self.ef_search if ef_search is None else ef_search, "ef_search", 1, EF_MAX),
+            ef_search=check_integer(self._ef_search if ef_search is None else ef_search, "ef_search", 1, EF_MAX),
             allowed=allowed_rows(self._contents.ids, filter),
             seconds=seconds_of(timeout_ms),
             threads=check_integer(threads, "threads", 0, THREADS_MAX),
@@ -122,9 +140,9 @@ class HnswView(InSpace):
         }
 
     def validate(self) -> dict[str, int]:
-        """Reads and checks all of it. Returns what HnswIndex.validate does; raises CorruptionError."""
-        if self._path is not None:
-            file.read(self._path, verify=True)
+        """Reads and checks all of it, where it lies. Returns what HnswIndex.validate does; raises CorruptionError."""
+        if self._contents.file is not None:
+            file.parse(self._contents.file, verify=True)
         return self._native.validate()
 
     def save(self, path: str | os.PathLike[str]) -> None:

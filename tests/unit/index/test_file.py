@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from akidb import HnswIndex
 from akidb.errors import AkiDBError, CorruptionError, InvalidInputError, NotFoundError
 from akidb.index import GraphIndex, build_graph
+from akidb.index.file import write
 from bench.data import clustered
 
 DATA = clustered(1000, 20, queries=20, seed=2)
@@ -57,6 +59,63 @@ def test_saving_over_a_viewed_file_leaves_the_view_alone(index: HnswIndex, tmp_p
     np.testing.assert_array_equal(view.search(DATA.queries, 5).ids, before)
     assert len(HnswIndex.view(path)) == 400
     assert [each.name for each in tmp_path.iterdir()] == ["vectors.aki"]
+
+
+def test_a_view_validates_the_file_it_has_open(index: HnswIndex, tmp_path: Path) -> None:
+    path = tmp_path / "vectors.aki"
+    index.save(path)
+    view = HnswIndex.view(path)
+    index.save(path)
+    path.write_bytes(b"another file by now")
+    assert view.validate()["nodes"] == 900
+    path.unlink()
+    assert view.validate()["nodes"] == 900
+
+
+@pytest.mark.parametrize("size", [0, 100, 5000, -1])
+def test_a_view_whose_file_was_cut_short_says_so(index: HnswIndex, tmp_path: Path, size: int) -> None:
+    path = tmp_path / "vectors.aki"
+    index.save(path)
+    view = HnswIndex.view(path)
+    os.truncate(path, size % path.stat().st_size)
+    with pytest.raises(CorruptionError, match=r"vectors\.aki: it was cut short"):
+        view.validate()
+
+
+def test_a_view_tells_what_it_is(index: HnswIndex, tmp_path: Path) -> None:
+    index.save(tmp_path / "vectors.aki")
+    view = HnswIndex.view(tmp_path / "vectors.aki")
+    assert repr(view) == f"HnswView(dim=20, metric='{view.metric}', m=8, code_bits=0, dtype='float32') with 900 vectors"
+    assert [each in view for each in (200, np.int32(1998), 100, 201, "200", -1)] == [True, True, *[False] * 4]
+    view.ef_search = 7
+    with pytest.raises(InvalidInputError, match="ef_search is 0"):
+        view.ef_search = 0
+    assert view.stats()["ef_search"] == 7
+
+
+def test_a_link_to_a_file_is_followed(index: HnswIndex, tmp_path: Path) -> None:
+    (tmp_path / "link.aki").symlink_to(tmp_path / "vectors.aki")
+    index.save(tmp_path / "link.aki")
+    assert (tmp_path / "link.aki").is_symlink()
+    assert len(HnswIndex.load(tmp_path / "vectors.aki")) == len(HnswIndex.load(tmp_path / "link.aki")) == 900
+
+
+def test_a_name_may_be_as_long_as_the_file_system_takes(index: HnswIndex, tmp_path: Path) -> None:
+    name = "n" * 255
+    index.save(os.fsencode(tmp_path / name))  # a path of bytes, as for load
+    assert len(HnswIndex.load(tmp_path / name)) == 900
+
+
+def test_ids_that_contradict_each_other_are_noticed(tmp_path: Path) -> None:
+    made = HnswIndex(20, "l2", m=4, ef_construction=30)
+    made.add(DATA.base[:50])
+    parts = made._native.parts()
+    for id_, message in ((-1, "id -1, which is negative"), (8, "id 8 twice")):
+        write(tmp_path / "wrong.aki", made._space, {**parts, "ids": np.where(parts["ids"] == 7, id_, parts["ids"])})
+        with pytest.raises(CorruptionError, match=message):
+            HnswIndex.load(tmp_path / "wrong.aki")
+        with pytest.raises(CorruptionError, match=message):
+            HnswIndex.view(tmp_path / "wrong.aki").validate()
 
 
 def test_an_empty_index_is_saved_too(tmp_path: Path) -> None:
@@ -111,8 +170,20 @@ def test_files_that_are_no_index_are_refused(tmp_path: Path) -> None:
         HnswIndex.load(tmp_path / "text")
     with pytest.raises(FileNotFoundError):
         HnswIndex.view(tmp_path / "missing")
+    for opened in (HnswIndex.load, HnswIndex.view):
+        with pytest.raises(IsADirectoryError, match=str(tmp_path)):
+            opened(tmp_path)
     with pytest.raises(InvalidInputError, match="folder"):
         HnswIndex(3).save(tmp_path)
+
+
+def test_a_pipe_is_neither_replaced_nor_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InvalidInputError, match="device, pipe or socket"):
+        HnswIndex(3).save(tmp_path / "pipe")
+    assert (tmp_path / "pipe").is_fifo()
+    with pytest.raises(OSError, match="is no regular file"):
+        HnswIndex.load(tmp_path / "pipe")
 
 
 def test_a_graph_over_other_vectors_is_refused() -> None:
