@@ -22,9 +22,16 @@ K_MAX = 1 << 20
 THREADS_MAX = 1 << 10
 
 
+def as_array(values: npt.ArrayLike, what: str) -> npt.NDArray[Any]:
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise InvalidInputError(f"{what} are no rectangular array: {error}") from error
+
+
 def as_ids(values: npt.ArrayLike, what: str = "ids") -> IdArray:
     """int64 (n,) of any integers; a single one counts as n = 1."""
-    array = np.atleast_1d(np.asarray(values))
+    array = np.atleast_1d(as_array(values, what))
     if array.size == 0:
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu" or array.ndim != 1:
@@ -40,7 +47,7 @@ def as_filter(values: Filter | None) -> tuple[IdArray | None, Mask | None]:
     """(allowed ids, None), (None, mask over ids) or, without a filter, (None, None)."""
     if values is None:
         return None, None
-    array = np.asarray(values)
+    array = as_array(values, "filter")
     if array.dtype == np.bool_:
         if array.ndim != 1:
             raise InvalidInputError(f"filter is a mask of shape {array.shape}, expected (n,): one value per id")
@@ -75,6 +82,6 @@ def check_recall(value: float) -> float:
 def seconds_of(timeout_ms: float | None) -> float | None:
     if timeout_ms is None:
         return None
-    if not isinstance(timeout_ms, int | float | np.number) or not timeout_ms >= 0:
+    if isinstance(timeout_ms, bool) or not isinstance(timeout_ms, int | float | np.number) or not timeout_ms >= 0:
         raise InvalidInputError(f"timeout_ms is {timeout_ms!r}, expected 0 or more")
     return timeout_ms / 1000

@@ -85,7 +85,7 @@ class FlatIndex(InSpace):
         return self._table.count
 
     def __contains__(self, id: int) -> bool:
-        return id in self._rows
+        return isinstance(id, int | np.integer) and id in self._rows
 
     def __repr__(self) -> str:
         return f"FlatIndex(dim={self.dim}, metric={self.metric!r}, dtype={self.dtype!r}) with {len(self)} vectors"
@@ -95,14 +95,16 @@ class FlatIndex(InSpace):
         rows = self._space.rows(ids_or_vectors if vectors is None else vectors, "vectors")
         self._space.check(rows, "vector")
         with self._writing:
-            if vectors is None:
-                start = int(self._table.ids[: self._table.count].max(initial=-1)) + 1
-                ids = np.arange(start, start + len(rows), dtype=np.int64)
-            else:
-                ids = self._new_ids(as_ids(ids_or_vectors), len(rows))
+            ids = self._next_ids(len(rows)) if vectors is None else self._new_ids(as_ids(ids_or_vectors), len(rows))
             first = self._table.count
             self._table = self._table.extended(ids, rows, self._space)
             self._rows.update(zip(ids.tolist(), range(first, first + len(ids)), strict=True))
+
+    def _next_ids(self, count: int) -> IdArray:
+        largest = int(self._table.ids[: self._table.count].max(initial=-1))
+        if count and largest > np.iinfo(np.int64).max - count:
+            raise InvalidInputError(f"no ids are left after {largest}, the largest: give them")
+        return np.arange(count, dtype=np.int64) + (largest + 1 if count else 0)
 
     def _new_ids(self, ids: IdArray, count: int) -> IdArray:
         _check_ids(ids, count)

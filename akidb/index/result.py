@@ -45,4 +45,5 @@ def ids_of_rows(ids: IdArray, rows: IdArray) -> IdArray:
 
 
 def refuse_pickle(index: object) -> NoReturn:
-    raise TypeError(f"{type(index).__name__} can't be pickled or copied: use save(path), then load(path) or view(path)")
+    way = "save(path), then load(path) or view(path)" if hasattr(index, "save") else "get(ids), and add to another"
+    raise TypeError(f"{type(index).__name__} can't be pickled or copied: use {way}")

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from akidb import _native
 from akidb.errors import InvalidInputError
-from akidb.index.arguments import DIM_MAX, MetricWord, check_integer
+from akidb.index.arguments import DIM_MAX, MetricWord, as_array, check_integer
 from akidb.types import Metric
 
 DTypeWord: TypeAlias = Literal["float32", "float16", "bfloat16", "int8", "uint8", "binary"]
@@ -90,8 +90,8 @@ class Space:
         return np.ascontiguousarray(_CONVERSIONS[self.dtype](array, what))
 
     def check(self, rows: Rows, what: str) -> None:
-        """Raises InvalidInputError naming the first row with NaN, infinity or bits past dim or, under cosine, the first
-        zero row.
+        """Raises InvalidInputError naming the first row with NaN, infinity or bits past dim or, under cosine, of a
+        length of 0 or beyond 1e-15 to 1.84e19.
         """
         _native.check_vectors(rows, self.dim, self.native_metric, what, dtype=self.dtype)
 
@@ -124,7 +124,12 @@ class Space:
 def _metric_word(metric: str | Metric) -> MetricWord:
     if isinstance(metric, str) and metric.lower() == "hamming":
         return "hamming"
-    return Metric.parse(metric).native
+    try:
+        return Metric.parse(metric).native
+    except InvalidInputError as error:
+        raise InvalidInputError(
+            f'metric is {metric!r}, expected "cosine", "l2", "ip" or "hamming"', code=error.code
+        ) from error
 
 
 class InSpace:
@@ -156,10 +161,7 @@ def _dtype_word(dtype: npt.DTypeLike) -> DTypeWord:
 
 
 def _numbers(values: npt.ArrayLike, what: str) -> Rows:
-    try:
-        array = np.asarray(values)
-    except ValueError as error:
-        raise InvalidInputError(f"{what} are no rectangular array: {error}") from error
+    array = as_array(values, what)
     if array.dtype.kind not in "fiub" and not _is_bfloat(array) and array.size > 0:
         raise InvalidInputError(f"{what} have dtype {array.dtype}, expected real numbers")
     return array

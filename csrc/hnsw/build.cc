@@ -98,20 +98,23 @@ void insert_all(Graph& graph, const Vectors& vectors, std::size_t count, std::sp
     if (made->serve(vectors, count)) codes = made->codes();
   }
   Batch batch(graph, vectors, codes ? &*codes : nullptr, threads);
+  const auto report = [&](std::size_t done) {
+    if (!progress(done, joining.size()))
+      throw Error(ErrorKind::kCancelled, "stopped by the caller while building the graph");
+  };
   Clock::time_point next_report = Clock::now() + kProgressPeriod;
   for (std::size_t first = 0; first < joining.size(); first += kBatch) {
     const std::size_t end = std::min(first + kBatch, joining.size());
     const auto pause = [&](std::size_t done) {
       if (!progress || Clock::now() < next_report) return;
       next_report = Clock::now() + kProgressPeriod;
-      if (!progress(first + done, joining.size()))
-        throw Error(ErrorKind::kCancelled, "stopped by the caller while building the graph");
+      report(first + done);
     };
     Batch::HintOf hint_of;
     if (hints) hint_of = [&](std::size_t i) { return hints(first + i, first, end); };
     batch.insert(joining.subspan(first, end - first), hint_of, pause);
   }
-  if (progress && !joining.empty()) progress(joining.size(), joining.size());
+  if (progress && !joining.empty()) report(joining.size());
 }
 
 void build(Graph& graph, const Vectors& vectors, Node first, std::size_t count, unsigned threads,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 #include <string>
 #include <unordered_set>
 
@@ -85,17 +86,17 @@ void Index::update(const Rows& rows, unsigned threads, const Progress& progress)
 
 // Where vectors are replaced the new nodes stay hidden until all are linked, so that no search meets an id twice.
 void Index::append(const Rows& rows, bool replaces, unsigned threads, const Progress& progress) {
+  const std::int64_t largest = largest_id();
+  if (rows.ids == nullptr && rows.count > 0 &&
+      largest > std::numeric_limits<std::int64_t>::max() - static_cast<std::int64_t>(rows.count))
+    throw_invalid("no ids are left after " + std::to_string(largest) + ", the largest: give them");
   reserve(rows.count);
   Store& store = *store_;
   const auto first = static_cast<Node>(store.count);
   const auto end = static_cast<Node>(first + rows.count);
-  std::int64_t next_id = 0;
-  if (rows.ids == nullptr) {
-    for (Node node = 0; node < first; ++node) next_id = std::max(next_id, store.ids[node] + 1);
-  }
   for (Node node = first; node < end; ++node) {
     store.set_vector(node, nth(rows.vectors, node - first));
-    store.ids[node] = rows.ids == nullptr ? next_id + (node - first) : rows.ids[node - first];
+    store.ids[node] = rows.ids == nullptr ? largest + 1 + (node - first) : rows.ids[node - first];
     if (replaces) store.hide(node);
   }
   store.count = end;
@@ -106,15 +107,30 @@ void Index::append(const Rows& rows, bool replaces, unsigned threads, const Prog
     for (Node node = first; !replaces && node < end; ++node) store.hide(node);
     throw;
   }
-  const std::unique_lock lock(mapping_);
-  for (Node node = first; node < end; ++node) {
-    if (replaces) {
-      store.hide(nodes_.find(store.ids[node], store.ids.data()));
-      nodes_.erase(store.ids[node], store.ids.data());
-      store.show(node);
+  {
+    const std::unique_lock lock(mapping_);
+    for (Node node = first; node < end; ++node) {
+      if (replaces) {
+        store.hide(nodes_.find(store.ids[node], store.ids.data()));
+        nodes_.erase(store.ids[node], store.ids.data());
+        store.show(node);
+      }
+      nodes_.insert(node, store.ids.data());
     }
-    nodes_.insert(node, store.ids.data());
   }
+  for (Node node = first; node < end; ++node) largest_id_ = std::max(*largest_id_, store.ids[node]);
+  if (replaces) drop_removed();
+}
+
+// Of those in the index, -1 where there are none. Kept, since looking at all of them would make adding one by one slow.
+std::int64_t Index::largest_id() {
+  if (!largest_id_) {
+    largest_id_ = -1;
+    for (Node node = 0; node < store_->count; ++node) {
+      if (store_->removed[node] == 0) largest_id_ = std::max(*largest_id_, store_->ids[node]);
+    }
+  }
+  return *largest_id_;
 }
 
 // Looking at the whole graph costs as little as a few inserts per thousand nodes; done once per eighth of the nodes.
@@ -128,10 +144,11 @@ void Index::connect_now_and_then(Store& store, std::size_t added) {
 // Room for `count` more nodes. The first rows get exactly the room they need, since a bulk load is often all there
 // ever is.
 void Index::reserve(std::size_t count) {
-  const std::size_t used = store_->count;
+  const std::size_t used = store_->count - store_->removed_count;
   if (count > kNodesMax - used) throw_invalid("an index holds at most " + std::to_string(kNodesMax) + " vectors");
-  if (used + count <= store_->capacity()) return;
-  publish(without_removed(*store_, used == 0 ? count : std::max(used + count, used + used / 2 + 64)));
+  if (store_->count + count <= store_->capacity()) return;
+  const std::size_t roomy = std::min(used + used / 2 + 64, kNodesMax);
+  publish(without_removed(*store_, used == 0 ? count : std::max(used + count, roomy)));
 }
 
 void Index::remove(const std::int64_t* ids, std::size_t count) {
@@ -145,10 +162,17 @@ void Index::remove(const std::int64_t* ids, std::size_t count) {
       if (node == kNoNode) continue;  // named twice in one call
       nodes_.erase(ids[i], store.ids.data());
       store.hide(node);
+      if (ids[i] == largest_id_) largest_id_.reset();
     }
   }
+  drop_removed();
+}
+
+// Once they are many, as they become by removing and by updating.
+void Index::drop_removed() {
+  Store& store = *store_;
   if (store.removed_count < kRemovedMin || store.removed_count * kRemovedShare < store.count) return;
-  // Room for as many as before: who removes often adds as often.
+  // Room for as many as before: who removes or updates often adds as often.
   const bool mostly_empty = nodes_.size() * 2 < store.capacity();
   publish(without_removed(store, mostly_empty ? 0 : store.capacity()));
 }
@@ -284,6 +308,7 @@ void Index::restore(std::size_t count, const std::int64_t* ids, const void* vect
   store->count = count;
   const std::lock_guard writing(writer_);
   publish(std::move(store));
+  largest_id_.reset();
 }
 
 }  // namespace akidb::hnsw

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <shared_mutex>
 #include <span>
 #include <vector>
@@ -30,14 +31,14 @@ class Index {
   Index(const Space& space, const Params& params);
 
   struct Rows {
-    const std::int64_t* ids = nullptr;  // null: continue from the largest id so far, the first being 0
+    const std::int64_t* ids = nullptr;  // null: on from the largest id in the index, the first being 0
     const void* vectors = nullptr;      // count vectors of the index's type, close together
     std::size_t count = 0;
   };
   // Adds all rows or, if it throws, none. Error: kInvalidInput (negative, repeated or existing id; a vector with NaN
   // or infinity; a zero vector under cosine), kCancelled (progress returned false).
   void add(const Rows& rows, unsigned threads, const Progress& progress);
-  // Replaces the vectors of existing ids. Error as add, and kNotFound.
+  // Replaces the vectors of existing ids. Error as add, and kNotFound. What was replaced is removed as by `remove`.
   void update(const Rows& rows, unsigned threads, const Progress& progress);
   // From here on the ids are in no result. Error: kNotFound; then nothing was removed. Links of the graph are repaired
   // once a quarter of the nodes is removed.
@@ -94,6 +95,8 @@ class Index {
   void check_existing(const std::int64_t* ids, std::size_t count) const;
   void append(const Rows& rows, bool replaces, unsigned threads, const Progress& progress);
   void reserve(std::size_t count);
+  void drop_removed();
+  std::int64_t largest_id();
   void connect_now_and_then(Store& store, std::size_t added);
   std::vector<std::uint8_t> allowed_nodes(const Query& query) const;
 
@@ -103,9 +106,10 @@ class Index {
 
   const Space space_;
   const Params params_;
-  std::mutex writer_;                  // held by the one thread that writes
-  std::size_t added_ = 0;              // nodes since all were connected
-  mutable std::shared_mutex mapping_;  // guards store_ (the pointer) and nodes_
+  std::mutex writer_;                       // held by the one thread that writes
+  std::size_t added_ = 0;                   // nodes since all were connected
+  std::optional<std::int64_t> largest_id_;  // nothing: to be looked for
+  mutable std::shared_mutex mapping_;       // guards store_ (the pointer) and nodes_
   std::shared_ptr<Store> store_;
   IdMap nodes_;
 };

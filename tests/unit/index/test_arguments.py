@@ -114,12 +114,54 @@ def test_cosine_refuses_zero_vectors(kind: Any) -> None:
         (["a", "b"], "expected integers"),
         ([[10], [11]], "expected integers"),
         (np.array([1, 2**63], np.uint64), "more than an int64"),
+        ([[1], [1, 2]], "no rectangular array"),
     ],
 )
 def test_ids_that_are_wrong_are_refused(index: Any, ids: Any, message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
         index.add(ids, ROWS[:2])
     assert index.ids.tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("value", [1e-20, 1e-16, 2e19, 3e38])
+def test_cosine_refuses_what_is_too_short_or_too_long_for_its_products(kind: Any, value: float) -> None:
+    made = kind(3, "cosine")
+    with pytest.raises(InvalidInputError, match=r"vector 1 is (shorter|longer) than"):
+        made.add([[1, 0, 0], [0, value, 0]])
+    with pytest.raises(InvalidInputError, match=r"query 0 is (shorter|longer) than"):
+        made.search([value, 0, 0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("value", [2e-15, 1e-8, 1e9, 1.8e19])
+def test_cosine_is_exact_for_the_shortest_and_the_longest_taken(kind: Any, value: float) -> None:
+    made = kind(2, "cosine")
+    made.add(np.array([[value, 0], [0, value], [-value, 0]], np.float32))
+    found = made.search([value, 0], 3)
+    assert found.ids.tolist() == [0, 1, 2]
+    np.testing.assert_allclose(found.distances, [0, 1, 2], atol=1e-6)
+
+
+def test_an_id_that_was_removed_is_not_the_largest_any_more(index: Any) -> None:
+    index.add([8, 9], ROWS[:2])
+    index.remove([9])
+    index.add(ROWS[:1])
+    assert sorted(index.ids.tolist()) == [0, 1, 2, 3, 8, 9]
+
+
+def test_no_id_comes_after_the_largest_int64(index: Any) -> None:
+    index.add([2**63 - 2], ROWS[:1])
+    with pytest.raises(InvalidInputError, match="no ids are left after 9223372036854775806"):
+        index.add(ROWS[:2])
+    index.add(ROWS[:1])
+    with pytest.raises(InvalidInputError, match="no ids are left after 9223372036854775807"):
+        index.add(ROWS[:1])
+    assert sorted(index.ids.tolist()) == [0, 1, 2, 3, 2**63 - 2, 2**63 - 1]
+
+
+def test_in_tells_integers_alone(index: Any) -> None:
+    assert [each in index for each in (3, np.int32(3), 4, -1, 2**70, 3.0, "3", [3])] == [True, True, *[False] * 6]
 
 
 def test_ids_go_on_from_the_largest(index: Any) -> None:
@@ -183,6 +225,8 @@ def test_a_mask_goes_by_id_not_by_position() -> None:
         ({"filter": np.array([2**64 - 1], np.uint64)}, "more than an int64"),
         ({"filter": np.zeros((2, 2), bool)}, "filter is a mask of shape"),
         ({"filter": [0.5]}, "filter have dtype float64"),
+        ({"filter": [[1], [1, 2]]}, "filter are no rectangular array"),
+        ({"timeout_ms": True}, "timeout_ms is True"),
     ],
 )
 def test_search_arguments_out_of_range_are_refused(index: Any, arguments: dict[str, Any], message: str) -> None:
@@ -196,8 +240,8 @@ def test_a_deadline_that_has_passed_stops_the_search(index: Any) -> None:
     assert index.search(ROWS, 1, timeout_ms=60_000).ids.shape == (4, 1)
 
 
-def test_pickling_is_refused_in_favour_of_save(index: Any) -> None:
-    with pytest.raises(TypeError, match="use save"):
+def test_pickling_is_refused_with_a_way_that_there_is(index: Any) -> None:
+    with pytest.raises(TypeError, match="use save" if hasattr(index, "save") else "use get"):
         pickle.dumps(index)
 
 
@@ -207,6 +251,7 @@ def test_pickling_is_refused_in_favour_of_save(index: Any) -> None:
         ({"dim": 0}, "dim is 0"),
         ({"dim": 70_000}, "dim is 70000"),
         ({"metric": "hamming"}, "hamming"),
+        ({"metric": "euclid"}, 'metric is \'euclid\', expected "cosine", "l2", "ip" or "hamming"'),
         ({"m": 1}, "m is 1, expected 2 to 512"),
         ({"m": 513}, "m is 513"),
         ({"ef_construction": 0}, "ef_construction is 0"),

@@ -174,7 +174,7 @@ def test_bits_that_are_none_are_refused(kind: Any, array: Any, message: str) -> 
         ("l2", "binary", "go together"),
         ("l2", "int4", "dtype is 'int4', expected float32, .* or binary"),
         ("l2", np.float64, "expected float32, "),
-        ("manhattan", "int8", "Cosine, Euclidean or Dot"),
+        ("manhattan", "int8", 'metric is .manhattan., expected "cosine"'),
     ],
 )
 def test_spaces_that_there_are_not_are_refused(kind: Any, metric: str, dtype: Any, message: str) -> None:

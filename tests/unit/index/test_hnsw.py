@@ -124,6 +124,35 @@ def test_what_progress_raises_stops_the_build_and_leaves_nothing() -> None:
     assert len(index) == 10
 
 
+def test_what_progress_raises_at_the_end_leaves_nothing() -> None:
+    def stop(done: int, total: int) -> None:
+        if done == total:
+            raise EnoughError
+
+    index = HnswIndex(32, "l2", 8, 50)
+    with pytest.raises(EnoughError):
+        index.add(DATA.base[:100], progress=stop)
+    assert len(index) == 0
+    index.add(DATA.base[:100])
+    with pytest.raises(EnoughError):
+        index.update([3], DATA.base[200:201], progress=stop)
+    np.testing.assert_array_equal(index.get(3), DATA.base[3])
+    assert index.search(DATA.base[3], 1).ids[0] == 3
+
+
+def test_updates_keep_neither_old_vectors_nor_room_for_more() -> None:
+    index = HnswIndex(32, "l2", 8, 50)
+    index.add(DATA.base[:1000])
+    size = index.nbytes
+    for first in range(0, 3000, 500):
+        for ids in (np.arange(1000), np.arange(200), np.arange(7)):
+            index.update(ids, DATA.base[first : first + len(ids)])
+            assert index.validate()["nodes"] <= 1000 * 4 // 3
+    assert index.nbytes <= 2.5 * size
+    np.testing.assert_array_equal(index.get(np.arange(7)), DATA.base[2500:2507])
+    assert (index.search(DATA.base[2700:3500], 1).ids.ravel() == np.arange(200, 1000)).mean() > 0.99
+
+
 def test_ctrl_c_stops_a_build() -> None:
     index = HnswIndex(32, "l2", 32, 1000)
     signal.setitimer(signal.ITIMER_REAL, 0.05)
@@ -140,6 +169,29 @@ def test_ctrl_c_stops_a_build() -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
     assert len(index) % 4000 == 0
+
+
+@pytest.mark.parametrize("kind", ["HnswIndex", "HnswView", "FlatIndex"])
+def test_ctrl_c_stops_a_search(kind: str) -> None:
+    flat = FlatIndex(32, "l2")
+    flat.add(DATA.base)
+    index = {"HnswIndex": built, "HnswView": lambda: built().seal(8), "FlatIndex": lambda: flat}[kind]()
+    reached: list[int] = []
+    many = np.repeat(DATA.queries, 2000, axis=0)
+
+    def interrupt(*_: object) -> None:
+        reached.append(1)
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            index.search(many, threads=1)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+    assert reached == [1]
 
 
 def test_a_stop_event_ends_build_graph() -> None:
