@@ -9,12 +9,20 @@ namespace akidb::hnsw {
 
 namespace {
 
+// Walks miss less and less. Where from one measured ef to the next next to nothing is left that was missed, searches
+// have gone over to comparing everything, at some ef in between: what is found does not rise towards it, but leaps.
+bool leaps(double recall_before, double recall_here) {
+  constexpr double kShareLeft = 0.125;
+  return 1.0 - recall_here < kShareLeft * (1.0 - recall_before);
+}
+
 double ef_on(const Calibration::Curve& recall, const Calibration::Curve& deviation, double target) {
   double before = 0.0;
   for (std::size_t i = 0; i < recall.size(); ++i) {
     const double here = static_cast<double>(recall[i]) - static_cast<double>(deviation[i]);
     if (here >= target) {
-      if (i == 0) return Calibration::kEfs[0];
+      if (i == 0 || leaps(static_cast<double>(recall[i - 1]), static_cast<double>(recall[i])))
+        return Calibration::kEfs[i];
       const double low = std::log(Calibration::kEfs[i - 1]);
       const double high = std::log(Calibration::kEfs[i]);
       return std::exp(low + (high - low) * std::clamp((target - before) / (here - before), 0.0, 1.0));

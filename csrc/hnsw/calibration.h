@@ -17,7 +17,7 @@ struct Calibration {
   std::array<Curve, kKs.size()> deviation{};  // standard errors of `recall`
 
   // The least ef at which recall@k, less its standard error, reaches `target`; between the measured ones by the
-  // logarithm of ef. Where the largest measured one does not reach it, four times that.
+  // logarithm of ef, unless recall leaps there. Where the largest measured one does not reach it, four times that.
   std::size_t ef_for(std::size_t k, double target) const;
 };
 

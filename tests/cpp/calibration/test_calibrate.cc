@@ -134,6 +134,19 @@ TEST(ef_is_read_off_the_curve) {
   CHECK(unsure.ef_for(10, 0.6) > curve.ef_for(10, 0.6));
 }
 
+// As where searches go over from walking to comparing everything at some ef between 192 and 256.
+TEST(a_leap_is_not_read_as_a_slope) {
+  Calibration curve;
+  curve.queries = 200;
+  for (std::size_t i = 0; i < Calibration::kEfs.size(); ++i) {
+    const float found = Calibration::kEfs[i] < 256 ? 0.3F + 0.02F * static_cast<float>(i) : 1.0F;
+    for (Calibration::Curve& recall : curve.recall) recall[i] = found;
+  }
+  CHECK_EQ(std::size_t{256}, curve.ef_for(10, 0.5));
+  CHECK_EQ(std::size_t{256}, curve.ef_for(10, 0.99));
+  CHECK(curve.ef_for(10, 0.35) < 64);
+}
+
 TEST(too_few_vectors_are_not_measured) {
   const std::vector<float> rows = values(999, 3);
   const hnsw::Vectors vectors{ElementType::kFloat32, rows.data(), kDim * sizeof(float), kDim, nullptr, Metric::kL2};

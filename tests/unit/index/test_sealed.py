@@ -239,6 +239,21 @@ def test_a_whole_neighbourhood_may_be_removed() -> None:
     assert np.isin(found, flat.search(query, 10).ids).mean() >= 0.9
 
 
+def test_a_recall_asked_for_is_found_where_walks_fail() -> None:
+    # Of vectors of lengths far apart the short ones are all near a query: walks find few of the nearest, and the search
+    # goes over to comparing all at an ef between two that were measured.
+    rng = np.random.default_rng(3)
+    lengths = 10 ** rng.uniform(-4, 4, (3050, 1))
+    vectors = (rng.standard_normal((3050, 64)) * lengths).astype(np.float32)
+    index, flat = HnswIndex(64, "l2", 8, 60), FlatIndex(64, "l2")
+    index.add(vectors[:3000])
+    flat.add(vectors[:3000])
+    sealed, truth = index.seal(), flat.search(vectors[3000:], 10)
+    for target in (0.5, 0.7, 0.9, 0.99):
+        found = sealed.search(vectors[3000:], 10, target_recall=target)
+        assert np.mean(found.distances <= truth.distances[:, -1:]) >= target - 0.05
+
+
 def test_vectors_read_from_the_file_are_those_of_the_mapping(tmp_path: Path) -> None:
     path, before = tmp_path / "vectors", b"64 bytes of something else first".ljust(64)
     graph = build_graph(DATA.base, "l2", m=8, ef_construction=60, code_bits=4)
