@@ -118,19 +118,21 @@ void Index::append(const Rows& rows, bool replaces, unsigned threads, const Prog
       nodes_.insert(node, store.ids.data());
     }
   }
-  for (Node node = first; node < end; ++node) largest_id_ = std::max(*largest_id_, store.ids[node]);
+  std::int64_t highest = largest;
+  for (Node node = first; node < end; ++node) highest = std::max(highest, store.ids[node]);
+  largest_id_ = highest;
   if (replaces) drop_removed();
 }
 
 // Of those in the index, -1 where there are none. Kept, since looking at all of them would make adding one by one slow.
 std::int64_t Index::largest_id() {
-  if (!largest_id_) {
-    largest_id_ = -1;
-    for (Node node = 0; node < store_->count; ++node) {
-      if (store_->removed[node] == 0) largest_id_ = std::max(*largest_id_, store_->ids[node]);
-    }
+  if (largest_id_) return *largest_id_;
+  std::int64_t largest = -1;
+  for (Node node = 0; node < store_->count; ++node) {
+    if (store_->removed[node] == 0) largest = std::max(largest, store_->ids[node]);
   }
-  return *largest_id_;
+  largest_id_ = largest;
+  return largest;
 }
 
 // Looking at the whole graph costs as little as a few inserts per thousand nodes; done once per eighth of the nodes.

@@ -118,7 +118,7 @@ TEST(a_stopped_add_leaves_nothing_behind) {
 }
 
 // ThreadSanitizer's test: everything at once, with growth and mending of the graph under the searches.
-TEST(searches_go_on_while_others_add_and_remove) {
+TEST(searches_go_on_while_others_add_update_remove_and_seal) {
   Index index({kDim, Metric::kL2}, {6, 30, 1});
   const std::vector<float> vectors = clustered(3000, kDim, 7);
   index.add(rows(range(0, 300), {vectors.begin(), vectors.begin() + 300 * kDim}), 2, {});
@@ -140,9 +140,11 @@ TEST(searches_go_on_while_others_add_and_remove) {
   for (std::int64_t first = 300; first < 3000; first += 100) {
     const auto begin = vectors.begin() + first * static_cast<std::int64_t>(kDim);
     index.add(rows(range(first, 100), {begin, begin + 100 * kDim}), 3, {});
+    index.update(rows(range(first, 50), {begin + 50 * kDim, begin + 100 * kDim}), 3, {});
     const std::int64_t gone = removed_below;
     index.remove(range(gone, 60).data(), 60);
     removed_below = gone + 60;
+    if (first % 900 == 0) CHECK_EQ(index.size(), index.parts().count);
   }
   writing = false;
   for (std::thread& reader : readers) reader.join();
