@@ -34,6 +34,7 @@ from bench.data import Vectors, clustered
 from bench.storage.cold import BOUNDED, NAME, WHERE, ingest, settings_for
 from bench.storage.servers import delayed, minio
 
+KINDS = ("uniform", "zipf")
 TOPICS, NEARNESS = 1000, 0.3
 
 
@@ -109,9 +110,10 @@ async def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
         with delayed(endpoint, given.latency_ms) as far:
             settings = settings_for(far, cache, given.target_mib)
             part = replace(settings, cache=replace(settings.cache, hot_size_gb=given.share * size / (1 << 30)))
-            for name, queries in (("uniform", data.queries), ("zipf", zipf_like(data.base, count, rng))):
-                found[name] = await ask(part, queries, given.warm, traffic)
-                print(name, found[name], flush=True)
+            for kind in given.kinds:
+                queries = data.queries if kind == "uniform" else zipf_like(data.base, count, rng)
+                found[kind] = await ask(part, queries, given.warm, traffic)
+                print(kind, found[kind], flush=True)
     return found
 
 
@@ -119,6 +121,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--dim", type=int, default=384)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="of queries: one at a time is shorter")
     parser.add_argument("--share", type=float, default=0.15, help="of the collection's bytes that the cache may hold")
     parser.add_argument("--warm", type=int, default=1000)
     parser.add_argument("--queries", type=int, default=500)
