@@ -10,7 +10,7 @@ from akidb._native import simd_info
 from akidb.index.flat import FlatIndex
 from akidb.index.graph import GraphIndex, GraphPart, build_graph, inverse_norms, scan
 from akidb.index.hnsw import HnswIndex
-from akidb.index.kmeans import Grid, clusters
+from akidb.index.kmeans import Grid, chained, clusters
 from akidb.index.mapped_file import MappedFile
 from akidb.index.result import SearchResult
 from akidb.index.view import HnswView
@@ -25,6 +25,7 @@ __all__ = [
     "MappedFile",
     "SearchResult",
     "build_graph",
+    "chained",
     "clusters",
     "inverse_norms",
     "scan",

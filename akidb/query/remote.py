@@ -205,13 +205,14 @@ class _Reader:
         places = [(which, self._lists[which]) for which in sorted(wanted)]
         if not places:
             return [[] for _ in batch.positions]
-        vectors = np.concatenate([rows.vectors for _, rows in places])
-        allowed = np.concatenate([self._visible(which, rows, hidden) for which, rows in places])
+        queries = self._comparable(batch.vectors)
+        distances = np.concatenate([rows.distances(queries, self._spec.metric) for _, rows in places], axis=1)
+        distances[:, ~np.concatenate([self._visible(which, rows, hidden) for which, rows in places])] = np.inf
         starts = np.cumsum([0, *(rows.rows for _, rows in places)])
-        found, _ = scan(vectors, self._spec.metric.native, batch.vectors, count, allowed=allowed)
         chosen = []
-        for rows in found:
-            rows = rows[rows >= 0]
+        for near in distances:
+            rows = np.argpartition(near, min(count, len(near)) - 1)[:count]
+            rows = rows[near[rows] < np.inf]
             lists = np.searchsorted(starts, rows, side="right") - 1
             each = zip(lists.tolist(), (rows - starts[lists]).tolist(), strict=True)
             chosen.append([(*places[at][0], row) for at, row in each])

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from akidb.codec.frame import crc32c
-from akidb.index import Grid, clusters
+from akidb.index import Grid, chained, clusters
 from akidb.segment.format import F32, U64, FrameWriter, Meta
 from akidb.segment.lists_format import (
     BLOCK_BYTES,
@@ -103,7 +103,9 @@ def write_lists(out: FrameWriter, uuid: UUID, meta: Meta) -> int:
         home = np.empty(meta.rows, np.int32)
         at = 0
         with out.section("lists") as section:
-            for rows, centre in clusters(meta.rows, source.take, grid, rows_per_cluster=ROWS_PER_LIST):
+            found = list(clusters(meta.rows, source.take, grid, rows_per_cluster=ROWS_PER_LIST))
+            for number in chained(np.array([centre for _, centre in found])).tolist():
+                rows, centre = found[number]
                 home[rows] = len(table)
                 entries = np.zeros(len(rows), ENTRY)
                 entries["row"] = rows

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from akidb.index import Grid, clusters
+from akidb.index import Grid, chained, clusters
 from akidb.index.kmeans import assign, kmeans
 
 
@@ -55,3 +57,13 @@ def test_an_outlier_does_not_spoil_the_grid() -> None:
     numbers = Grid.over(vectors).numbers(vectors)
     assert np.abs(numbers).max() <= 127
     assert np.unique(numbers[1:, 0]).size > 50
+
+
+@pytest.mark.parametrize("count", [1, 2, 60])
+def test_each_centre_is_followed_by_the_nearest_of_those_that_are_left(count: int) -> None:
+    centres = np.random.default_rng(6).integers(-9, 10, (count, 8)).astype(np.float32)
+    order = chained(centres).tolist()
+    assert sorted(order) == list(range(count))
+    for at, (before, after) in enumerate(itertools.pairwise(order)):
+        lengths = np.square(centres[order[at + 1 :]] - centres[before]).sum(axis=1)
+        assert np.square(centres[after] - centres[before]).sum() == lengths.min()
