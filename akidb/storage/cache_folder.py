@@ -76,12 +76,12 @@ class CacheFolder:
         path = self._range(name, start, end)
         with contextlib.suppress(FileNotFoundError):
             data = path.read_bytes()
-            os.utime(path)
+            _used(path, time.time_ns())
             return data
         return None
 
-    def keep_range(self, name: str, start: int, data: bytes) -> None:
-        """Not synced: who reads it checks it."""
+    def keep_range(self, name: str, start: int, data: bytes, used_ns: int | None = None) -> None:
+        """Not synced: who reads it checks it. `used_ns` is when it was used last (time.time_ns), None: now."""
         self._ranges_written += len(data)
         if self._ranges_written > self.bytes_max * _LOOK_SHARE:
             self._evict(self._ranges_written)
@@ -91,8 +91,7 @@ class CacheFolder:
         part = path.with_name(f"{path.name}.{threading.get_native_id()}.part")
         try:
             part.write_bytes(data)
-            now = time.time_ns()
-            os.utime(part, ns=(now, now))  # the kernel's own stamp is the same for what is written within 4 ms
+            _used(part, used_ns or time.time_ns())
             part.replace(path)
         except OSError:
             part.unlink(missing_ok=True)
@@ -192,6 +191,11 @@ class CacheFolder:
 
     def _range(self, name: str, start: int, end: int) -> Path:
         return self.root / f"{name}.{start}-{end}"
+
+
+def _used(path: Path, at_ns: int) -> None:
+    """The kernel's own stamp would be the same for what is used within 4 ms."""
+    os.utime(path, ns=(at_ns, at_ns))
 
 
 def _allocate(descriptor: int, size: int) -> None:

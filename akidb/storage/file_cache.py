@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from xxhash import xxh3_64_hexdigest, xxh3_128_hexdigest
@@ -27,6 +29,15 @@ _KEEP_SECS, _UNKEPT_BYTES_MAX = 0.2, 64 << 20
 _logger = logging.getLogger(__name__)
 
 
+@dataclass(slots=True)
+class _Unkept:
+    """A range that is not on the disk yet; `used_ns` is time.time_ns()."""
+
+    key: str
+    data: bytes
+    used_ns: int
+
+
 class FileCachedStore(StoreWrapper):
     """The store below, whose `local_path` answers from a cache folder.
 
@@ -41,7 +52,7 @@ class FileCachedStore(StoreWrapper):
         self._of_store = xxh3_64_hexdigest(inner.location.encode())
         self._metrics = metrics
         self._fetching: dict[str, asyncio.Task[Path | None]] = {}
-        self._unkept: dict[tuple[str, int], tuple[str, bytes]] = {}
+        self._unkept: dict[tuple[str, int], _Unkept] = {}
         self._unkept_bytes = 0
         self._keeping: set[asyncio.Task[None]] = set()
         self._writing = asyncio.Lock()
@@ -79,9 +90,9 @@ class FileCachedStore(StoreWrapper):
     async def _kept(self, name: str, start: int, end: int) -> bytes | None:
         """A thread for each of a hundred ranges that are not here would take longer than a search has."""
         waiting = self._unkept.get((name, start))
-        if waiting is not None and len(waiting[1]) == end - start:
-            self._unkept[name, start] = self._unkept.pop((name, start))  # what was used last is to be written last
-            return waiting[1]
+        if waiting is not None and len(waiting.data) == end - start:
+            waiting.used_ns = time.time_ns()
+            return waiting.data
         with contextlib.suppress(OSError):
             if self._cache.has_range(name, start, end):
                 return await asyncio.to_thread(self._cache.read_range, name, start, end)
@@ -90,7 +101,7 @@ class FileCachedStore(StoreWrapper):
     def _keep(self, key: str, name: str, start: int, data: bytes) -> None:
         if self._unkept_bytes + len(data) > _UNKEPT_BYTES_MAX or (name, start) in self._unkept:
             return  # the disk is slower than the store
-        self._unkept[name, start] = key, data
+        self._unkept[name, start] = _Unkept(key, data, time.time_ns())
         self._unkept_bytes += len(data)
         if not self._keeping:
             keeping = asyncio.create_task(self._keep_soon())
@@ -107,13 +118,13 @@ class FileCachedStore(StoreWrapper):
             unkept, self._unkept, self._unkept_bytes = self._unkept, {}, 0
             await asyncio.to_thread(self._write_ranges, unkept)
 
-    def _write_ranges(self, unkept: Mapping[tuple[str, int], tuple[str, bytes]]) -> None:
-        for (name, start), (key, data) in unkept.items():
+    def _write_ranges(self, unkept: Mapping[tuple[str, int], _Unkept]) -> None:
+        for (name, start), each in unkept.items():
             try:
-                self._cache.keep_range(name, start, data)
+                self._cache.keep_range(name, start, each.data, each.used_ns)
             except OSError as failed:
                 self._metrics.cache_failures.inc()
-                _logger.warning("file cache %s took no range of %s (%s)", self._cache.root, key, failed.strerror)
+                _logger.warning("file cache %s took no range of %s (%s)", self._cache.root, each.key, failed.strerror)
                 return
 
     async def has_local(self, key: str) -> bool:

@@ -127,3 +127,13 @@ def test_a_whole_file_serves_ranges_and_takes_their_place(tmp_path: Path) -> Non
     cache.finish("s/one", claimed)
     assert [path.name for path in (tmp_path / "s").iterdir()] == ["one"]
     assert cache.read_range("s/one", 2, 4) == b"cd"
+
+
+def test_ranges_go_by_their_last_use_and_not_by_when_they_were_written(tmp_path: Path) -> None:
+    cache = CacheFolder(tmp_path, 1000)
+    cache.keep_range("s/one", 0, bytes(400), 3_000_000_000)
+    cache.keep_range("s/one", 1000, bytes(400), 1_000_000_000)
+    cache.keep_range("s/one", 2000, bytes(400), 2_000_000_000)
+    assert cache.read_range("s/one", 0, 400) == bytes(400)
+    assert cache.read_range("s/one", 1000, 1400) is None
+    assert cache.read_range("s/one", 2000, 2400) == bytes(400)
