@@ -20,6 +20,7 @@ struct Ymm {
   static constexpr int kParts = 1;
   static constexpr int kTotalled = 1;
   static constexpr int kRowsAtOnce = 2;
+  static constexpr int kLoadsAtOnce = 4;
   static constexpr int kTileQueries = 2;
   static constexpr int kPanelRegisters = 2;
   static constexpr int kPanelRows = 6;
@@ -49,6 +50,8 @@ struct Ymm {
 
 struct YmmHalf : Ymm {
   using Element = std::uint16_t;
+  static constexpr int kRowsAtOnce = 4;
+  static constexpr int kLoadsAtOnce = 2;
   AKIDB_INLINE static Reg load(const void* p) {
     return _mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i*>(p)));
   }
@@ -64,6 +67,8 @@ struct YmmBFloat : Ymm {
   using Loaded = __m256i;
   static constexpr int kParts = 2;
   static constexpr int kTotalled = 2;
+  static constexpr int kRowsAtOnce = 4;
+  static constexpr int kLoadsAtOnce = 1;
   static constexpr int kTileQueries = 1;
 
   AKIDB_INLINE static Loaded load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }

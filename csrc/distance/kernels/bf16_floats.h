@@ -13,6 +13,8 @@ namespace {  // NOLINT(misc-anonymous-namespace-in-header): as in floats.h
 struct Bf16BFloat : QuadOfShorts {
   static constexpr int kTotalled = 2;
 
+  using Stored = StoredParts<Bf16BFloat>;
+
   AKIDB_INLINE static bfloat16x8_t bfloats(Loaded x) { return vreinterpretq_bf16_u16(x); }
   template <int kPart>
   AKIDB_INLINE static Reg part(Loaded x) {
@@ -30,8 +32,12 @@ struct Bf16BFloat : QuadOfShorts {
     return bits;
   }
   template <int kPart>
-  AKIDB_INLINE static Reg difference(Loaded a, Loaded b) {
-    return add_products<kPart>(part<kPart>(b), minus_ones(), a);  // b + -1 * a: the row's floats are not kept
+  AKIDB_INLINE static Reg difference(Loaded a, Loaded b) {  // a + -1 * b
+    return add_products<kPart>(part<kPart>(a), minus_ones(), b);
+  }
+  template <int kPart>
+  AKIDB_INLINE static Reg difference(const Stored& a, Loaded b) {
+    return add_products<kPart>(loaded(a.parts[kPart]), minus_ones(), b);
   }
   AKIDB_INLINE static float total(const Reg* r) {
     return vaddvq_f32(vaddq_f32(vzip1q_f32(r[0], r[1]), vzip2q_f32(r[0], r[1])));

@@ -5,9 +5,11 @@
 //
 // A level describes its registers in a struct V per type of element:
 //   Element                  what a vector holds: float, or the 16 bits of a shorter one
-//   Reg, kLanes              a vector register of floats and how many it holds; kSums = 32 / kLanes of them per row
+//   Reg, kLanes              a vector register of floats and how many it holds
 //   kRowsAtOnce              1, 2 or 4: rows of a batch that share one load of the query, as far as registers suffice
 //   kTileQueries             1, 2 or 4: queries of a tile at once, each with four rows; 1: a tile is four batches
+//   kLoadsAtOnce             of a vector of a batch, as far as registers suffice for their sums; the other sums take
+//                            another pass over the vectors. A tile's passes are of one load, a single row's of all.
 //   Loaded, kParts           a register of elements, and how many registers of floats it makes: 1 or 2
 //   load(p), load_tail(p, n) kParts * kLanes elements; n fewer of them and zeros, reading nothing beyond
 //   part<k>(loaded)          part k as floats, exactly
@@ -16,15 +18,17 @@
 //                            than four, then (0 + 1) + (2 + 3)
 // and, where instructions take elements as they are and round the same:
 //   add_products<k>(sum, a, b), difference<k>(a, b): of the parts k of what was loaded
+//   Stored                   a load of the query from which difference() takes parts for several rows
 //
 // Elements of one load may be spread over its two parts as suits the instructions, in turns where total() knows of it:
 // what counts is the order in which values are added.
 //
 // One order of additions for every level, because graphs are built of these distances and a sealed segment must be the
-// same bytes whichever machine builds it: term i goes to partial sum i mod 32, and the 32 are added as a tree, i to
-// i + 16, to i + 8, to i + 4, and the last four as (0 + 1) + (2 + 3). Thirty-two are two sums of AVX-512, four of AVX2,
-// eight of NEON: enough independent chains to hide the latency of an FMA, but for a single row on AVX-512, where memory
-// is slower than the chains anyway. It is also why a batch and a tile equal single calls bit for bit.
+// same bytes whichever machine builds it: term i goes to partial sum i mod n, and the n are added as a tree, i to
+// i + n / 2 and so on to i + 4, and the last four as (0 + 1) + (2 + 3). Of float32 n is 32, two sums of AVX-512, four
+// of AVX2, eight of NEON: enough independent chains to hide the latency of an FMA, but for a single row on AVX-512,
+// where memory is slower than the chains anyway. Elements of 16 bits come twice as fast, and n is 64. It is also why a
+// batch and a tile equal single calls bit for bit.
 #pragma once
 
 #include <cstddef>
@@ -35,20 +39,36 @@
 namespace akidb {
 namespace {  // NOLINT(misc-anonymous-namespace-in-header): meant, as said above
 
-constexpr std::size_t kPartialSums = 32;
+template <class V>
+constexpr std::size_t kPartialSums = sizeof(typename V::Element) == 2 ? 64 : 32;
 
 template <class V>
-constexpr int kSumsOf = static_cast<int>(kPartialSums / V::kLanes);
+constexpr int kSumsOf = static_cast<int>(kPartialSums<V> / V::kLanes);
+
+template <class V>
+constexpr int kLoadsOf = kSumsOf<V> / V::kParts;
+
+template <int>
+struct Loads {};
 
 template <class V>
 struct SquaredL2 {
-  template <int kPart>
-  AKIDB_INLINE static typename V::Reg step(typename V::Reg sum, typename V::Loaded a, typename V::Loaded b) {
+  // What the differences of a query to kRows rows are taken from.
+  template <int kRows>
+  AKIDB_INLINE static auto query(typename V::Loaded x) {
+    if constexpr (kRows > 1 && requires { typename V::Stored; }) {
+      return typename V::Stored(x);
+    } else {
+      return x;
+    }
+  }
+  template <int kPart, class Query>
+  AKIDB_INLINE static typename V::Reg step(typename V::Reg sum, const Query& a, typename V::Loaded b) {
     const typename V::Reg difference = difference_of<kPart>(a, b);
     return V::fma(difference, difference, sum);
   }
-  template <int kPart>
-  AKIDB_INLINE static typename V::Reg difference_of(typename V::Loaded a, typename V::Loaded b) {
+  template <int kPart, class Query>
+  AKIDB_INLINE static typename V::Reg difference_of(const Query& a, typename V::Loaded b) {
     if constexpr (requires { V::template difference<kPart>(a, b); }) {
       return V::template difference<kPart>(a, b);
     } else {
@@ -59,6 +79,10 @@ struct SquaredL2 {
 
 template <class V>
 struct Dot {
+  template <int>
+  AKIDB_INLINE static typename V::Loaded query(typename V::Loaded x) {
+    return x;
+  }
   template <int kPart>
   AKIDB_INLINE static typename V::Reg step(typename V::Reg sum, typename V::Loaded a, typename V::Loaded b) {
     if constexpr (requires { V::template add_products<kPart>(sum, a, b); }) {
@@ -70,8 +94,8 @@ struct Dot {
 };
 
 // Adds the terms of what was loaded to a sum for each part.
-template <class V, class Op>
-AKIDB_INLINE void add_terms(typename V::Reg* sums, typename V::Loaded a, typename V::Loaded b) {
+template <class V, class Op, class Query>
+AKIDB_INLINE void add_terms(typename V::Reg* sums, const Query& a, typename V::Loaded b) {
   sums[0] = Op::template step<0>(sums[0], a, b);
   if constexpr (V::kParts == 2) sums[1] = Op::template step<1>(sums[1], a, b);
 }
@@ -89,71 +113,72 @@ AKIDB_INLINE float total(const typename V::Reg* sums) {
   }
 }
 
-// out[r] = the sum over Op's terms of query and rows[r], for kRows rows in one pass.
-template <class V, class Op, int kRows>
-AKIDB_INLINE void accumulate(const void* query_, const void* const* rows_, std::size_t dim, float* out) {
+// sums[q * kRows + r] = those of loads `first` to `first` + kLoads of every block of partial sums, of a query and a
+// row.
+template <class V, class Op, int kQueries, int kRows, int kLoads>
+AKIDB_INLINE void add_loads(const typename V::Element* const* queries, const typename V::Element* const* rows,
+                            std::size_t dim, std::size_t first,
+                            typename V::Reg (&sums)[kQueries * kRows][kLoads * V::kParts]) {
   using Element = typename V::Element;
-  const auto* query = static_cast<const Element*>(query_);
-  const Element* rows[kRows];
-  AKIDB_UNROLL
-  for (int r = 0; r < kRows; ++r) rows[r] = static_cast<const Element*>(rows_[r]);
-  constexpr int kSums = kSumsOf<V>;
-  constexpr int kParts = V::kParts;
-  constexpr std::size_t kLanes = V::kLanes;
-  constexpr std::size_t kLoad = kParts * kLanes;
-  typename V::Reg sums[kRows][kSums];
-  AKIDB_UNROLL
-  for (int r = 0; r < kRows; ++r) {
-    AKIDB_UNROLL
-    for (int s = 0; s < kSums; ++s) sums[r][s] = V::zero();
-  }
-
-  std::size_t i = 0;
-  for (; i + kPartialSums <= dim; i += kPartialSums) {
-    AKIDB_UNROLL
-    for (int s = 0; s < kSums; s += kParts) {
-      const typename V::Loaded q = V::load(query + i + s * kLanes);
-      AKIDB_UNROLL
-      for (int r = 0; r < kRows; ++r) add_terms<V, Op>(&sums[r][s], q, V::load(rows[r] + i + s * kLanes));
-    }
-  }
-  // What is left: up to kSums / kParts - 1 whole loads, then a part of one, each to its own sums.
-  const std::size_t whole = (dim - i) / kLoad;
-  AKIDB_UNROLL
-  for (int s = 0; s < kSums - kParts; s += kParts) {
-    if (static_cast<std::size_t>(s) == whole * kParts) break;
-    const typename V::Loaded q = V::load(query + i);
-    AKIDB_UNROLL
-    for (int r = 0; r < kRows; ++r) add_terms<V, Op>(&sums[r][s], q, V::load(rows[r] + i));
-    i += kLoad;
-  }
-  if (i < dim) {
-    const typename V::Loaded q = V::load_tail(query + i, dim - i);
-    typename V::Loaded ends[kRows];
-    AKIDB_UNROLL
-    for (int r = 0; r < kRows; ++r) ends[r] = V::load_tail(rows[r] + i, dim - i);
-    AKIDB_UNROLL
-    for (int s = 0; s < kSums; s += kParts) {
-      if (static_cast<std::size_t>(s) != whole * kParts) continue;
-      AKIDB_UNROLL
-      for (int r = 0; r < kRows; ++r) add_terms<V, Op>(&sums[r][s], q, ends[r]);
-    }
-  }
-
-  AKIDB_UNROLL
-  for (int r = 0; r < kRows; ++r) out[r] = total<V, kSums>(sums[r]);
-}
-
-// The same for V::kTileQueries queries and four rows. There are not the registers for all sums of each pair, so the
-// vectors are gone through once for those of each load, and each time its places are visited: as many loads in all.
-template <class V, class Op>
-AKIDB_INLINE void accumulate_tile(const void* const* queries_, const void* const* rows_, std::size_t dim, float* out) {
-  using Element = typename V::Element;
-  constexpr int kQueries = V::kTileQueries;
-  constexpr int kRows = kTileSide;
-  constexpr int kSums = kSumsOf<V>;
   constexpr int kParts = V::kParts;
   constexpr std::size_t kLoad = kParts * V::kLanes;
+  AKIDB_UNROLL
+  for (int pair = 0; pair < kQueries * kRows; ++pair) {
+    AKIDB_UNROLL
+    for (int s = 0; s < kLoads * kParts; ++s) sums[pair][s] = V::zero();
+  }
+  typename V::Loaded query[kQueries];
+  typename V::Loaded row[kRows];
+  const auto load_all = [&](auto&& load) __attribute__((always_inline)) {
+    AKIDB_UNROLL
+    for (int r = 0; r < kRows; ++r) row[r] = load(rows[r]);
+    AKIDB_UNROLL
+    for (int q = 0; q < kQueries; ++q) query[q] = load(queries[q]);
+  };
+  const auto add = [&](int l) __attribute__((always_inline)) {
+    AKIDB_UNROLL
+    for (int q = 0; q < kQueries; ++q) {
+      const auto from = Op::template query<kRows>(query[q]);
+      AKIDB_UNROLL
+      for (int r = 0; r < kRows; ++r) add_terms<V, Op>(&sums[q * kRows + r][l * kParts], from, row[r]);
+    }
+  };
+
+  const std::size_t whole = dim / kPartialSums<V> * kPartialSums<V>;
+  for (std::size_t i = first * kLoad; i < whole; i += kPartialSums<V>) {
+    AKIDB_UNROLL
+    for (int l = 0; l < kLoads; ++l) {
+      load_all([i, l](const Element* p) { return V::load(p + i + l * kLoad); });
+      add(l);
+    }
+  }
+  // What is left: up to kLoadsOf - 1 whole loads, then a part of one, each to its own sums.
+  const std::size_t left = (dim - whole) / kLoad;
+  const std::size_t begin = whole + first * kLoad;
+  AKIDB_UNROLL
+  for (int l = 0; l < kLoads; ++l) {
+    if (first + l >= left) break;
+    load_all([begin, l](const Element* p) { return V::load(p + begin + l * kLoad); });
+    add(l);
+  }
+  const std::size_t end = whole + left * kLoad;
+  if (end < dim && left >= first && left < first + kLoads) {
+    load_all([end, dim](const Element* p) { return V::load_tail(p + end, dim - end); });
+    AKIDB_UNROLL
+    for (int l = 0; l < kLoads; ++l) {
+      if (first + l == left) add(l);
+    }
+  }
+}
+
+// out[q * kRows + r] = the sum over Op's terms of queries[q] and rows[r]. Where there are not the registers for all
+// sums of each pair, the vectors are gone through once for those of kLoads loads, and each time their places are
+// visited: as many loads in all.
+template <class V, class Op, int kQueries, int kRows, int kLoads>
+AKIDB_INLINE void accumulate(const void* const* queries_, const void* const* rows_, std::size_t dim, float* out) {
+  using Element = typename V::Element;
+  constexpr int kPairs = kQueries * kRows;
+  constexpr int kAll = kLoadsOf<V>;
   const Element* queries[kQueries];
   const Element* rows[kRows];
   AKIDB_UNROLL
@@ -161,68 +186,44 @@ AKIDB_INLINE void accumulate_tile(const void* const* queries_, const void* const
   AKIDB_UNROLL
   for (int r = 0; r < kRows; ++r) rows[r] = static_cast<const Element*>(rows_[r]);
 
-  typename V::Reg sums[kQueries][kRows][kSums];
-  const std::size_t whole = dim / kPartialSums * kPartialSums;
-  for (int s = 0; s < kSums; s += kParts) {
-    typename V::Reg sum[kQueries][kRows][kParts];
-    AKIDB_UNROLL
-    for (int q = 0; q < kQueries; ++q) {
+  typename V::Reg sums[kPairs][kSumsOf<V>];
+  if constexpr (kLoads == kAll) {
+    add_loads<V, Op, kQueries, kRows, kAll>(queries, rows, dim, 0, sums);
+  } else {
+    const auto pass = [&]<int kSome>(std::size_t first, Loads<kSome>) __attribute__((always_inline)) {
+      typename V::Reg some[kPairs][kSome * V::kParts];
+      add_loads<V, Op, kQueries, kRows, kSome>(queries, rows, dim, first, some);
       AKIDB_UNROLL
-      for (int r = 0; r < kRows; ++r) {
+      for (int pair = 0; pair < kPairs; ++pair) {
         AKIDB_UNROLL
-        for (int k = 0; k < kParts; ++k) sum[q][r][k] = V::zero();
-      }
-    }
-    const auto add = [&](auto&& load) __attribute__((always_inline)) {
-      typename V::Loaded row[kRows];
-      AKIDB_UNROLL
-      for (int r = 0; r < kRows; ++r) row[r] = load(rows[r]);
-      AKIDB_UNROLL
-      for (int q = 0; q < kQueries; ++q) {
-        const typename V::Loaded query = load(queries[q]);
-        AKIDB_UNROLL
-        for (int r = 0; r < kRows; ++r) add_terms<V, Op>(sum[q][r], query, row[r]);
+        for (int s = 0; s < kSome * V::kParts; ++s) sums[pair][first * V::kParts + s] = some[pair][s];
       }
     };
-    std::size_t i = s * V::kLanes;
-    for (; i < whole; i += kPartialSums) add([i](const Element* p) { return V::load(p + i); });
-    if (i + kLoad <= dim) {
-      add([i](const Element* p) { return V::load(p + i); });
-    } else if (i < dim) {
-      add([i, dim](const Element* p) { return V::load_tail(p + i, dim - i); });
-    }
-    AKIDB_UNROLL
-    for (int q = 0; q < kQueries; ++q) {
-      AKIDB_UNROLL
-      for (int r = 0; r < kRows; ++r) {
-        AKIDB_UNROLL
-        for (int k = 0; k < kParts; ++k) sums[q][r][s + k] = sum[q][r][k];
-      }
-    }
+    constexpr int kRest = kAll % kLoads;
+    for (int first = 0; first < kAll - kRest; first += kLoads) pass(first, Loads<kLoads>());
+    if constexpr (kRest > 0) pass(kAll - kRest, Loads<kRest>());
   }
   AKIDB_UNROLL
-  for (int q = 0; q < kQueries; ++q) {
-    AKIDB_UNROLL
-    for (int r = 0; r < kRows; ++r) out[q * kRows + r] = total<V, kSums>(sums[q][r]);
-  }
+  for (int pair = 0; pair < kPairs; ++pair) out[pair] = total<V, kSumsOf<V>>(sums[pair]);
 }
 
 template <class V, template <class> class Op>
 struct FloatKernel {
   static float single(const void* a, const void* b, std::size_t dim) {
     float out = 0.0F;
-    accumulate<V, Op<V>, 1>(a, &b, dim, &out);
+    accumulate<V, Op<V>, 1, 1, kLoadsOf<V>>(&a, &b, dim, &out);
     return out;
   }
   static void batch4(const void* query, const void* const rows[4], std::size_t dim, float out[4]) {
-    for (int r = 0; r < 4; r += V::kRowsAtOnce) accumulate<V, Op<V>, V::kRowsAtOnce>(query, rows + r, dim, out + r);
+    for (int r = 0; r < 4; r += V::kRowsAtOnce)
+      accumulate<V, Op<V>, 1, V::kRowsAtOnce, V::kLoadsAtOnce>(&query, rows + r, dim, out + r);
   }
   static void tile(const void* const queries[4], const void* const rows[4], std::size_t dim, float out[16]) {
     for (std::size_t q = 0; q < kTileSide; q += V::kTileQueries) {
       if constexpr (V::kTileQueries == 1) {
         batch4(queries[q], rows, dim, out + q * kTileSide);
       } else {
-        accumulate_tile<V, Op<V>>(queries + q, rows, dim, out + q * kTileSide);
+        accumulate<V, Op<V>, V::kTileQueries, kTileSide, 1>(queries + q, rows, dim, out + q * kTileSide);
       }
     }
   }

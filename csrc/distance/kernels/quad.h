@@ -1,5 +1,5 @@
-// Registers of NEON as floats.h wants them. Its eight sums suffice for the four FMA pipes of Neoverse V1 and Apple's
-// cores; thirty-two registers hold those of two rows.
+// Registers of NEON as floats.h wants them. The eight sums of float32 suffice for the four FMA pipes of Neoverse V1 and
+// Apple's cores; thirty-two registers hold those of two rows.
 #pragma once
 
 #include <arm_neon.h>
@@ -20,6 +20,7 @@ struct Quad {
   static constexpr int kParts = 1;
   static constexpr int kTotalled = 1;
   static constexpr int kRowsAtOnce = 2;
+  static constexpr int kLoadsAtOnce = 8;
   static constexpr int kTileQueries = 4;
   static constexpr int kPanelRegisters = 2;
   static constexpr int kPanelRows = 8;
@@ -53,6 +54,8 @@ struct Quad {
 // takes less than it does.
 struct QuadHalf : Quad {
   using Element = std::uint16_t;
+  static constexpr int kRowsAtOnce = 4;
+  static constexpr int kLoadsAtOnce = 4;
   AKIDB_INLINE static Reg widened(uint16x4_t bits) { return vcvt_f32_f16(vreinterpret_f16_u16(bits)); }
   AKIDB_INLINE static Reg load(const Element* p) { return widened(vld1_u16(p)); }
   AKIDB_INLINE static Reg load_tail(const Element* p, std::size_t n) {
@@ -68,6 +71,8 @@ struct QuadOfShorts : Quad {
   using Element = std::uint16_t;
   using Loaded = uint16x8_t;
   static constexpr int kParts = 2;
+  static constexpr int kRowsAtOnce = 4;
+  static constexpr int kLoadsAtOnce = 3;  // four rows have 24 chains: V1 starts four FMLAL in a cycle, each takes five
   static constexpr int kTileQueries = 2;
 
   AKIDB_INLINE static Loaded load(const Element* p) { return vld1q_u16(p); }
@@ -75,6 +80,21 @@ struct QuadOfShorts : Quad {
     const Padded<16> padded(reinterpret_cast<const std::uint8_t*>(p), n * sizeof *p);
     return vreinterpretq_u16_u8(vld1q_u8(padded.bytes));
   }
+};
+
+// A register for what overwrites it, loaded: loads have pipes to themselves, a copy of another register takes one of
+// arithmetic, and compilers copy where they can.
+AKIDB_INLINE float32x4_t loaded(const float32x4_t& from) {
+  float32x4_t r;
+  asm volatile("ldr %q0, %1" : "=w"(r) : "m"(from));
+  return r;
+}
+
+// A load of the query as floats, in memory.
+template <class V>
+struct StoredParts {
+  AKIDB_INLINE explicit StoredParts(uint16x8_t x) : parts{V::template part<0>(x), V::template part<1>(x)} {}
+  float32x4_t parts[2];
 };
 
 // ZIP puts zeros below the elements and has every pipe, SHLL half of them.

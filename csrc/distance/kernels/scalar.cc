@@ -15,6 +15,7 @@ struct Float {
   static constexpr int kParts = 1;
   static constexpr int kTotalled = 4;
   static constexpr int kRowsAtOnce = 1;
+  static constexpr int kLoadsAtOnce = 32;
   static constexpr int kTileQueries = 1;
   static constexpr int kPanelRegisters = 8;
   static constexpr int kPanelRows = 2;
@@ -49,12 +50,14 @@ struct Float {
 
 struct Half : Float {
   using Element = std::uint16_t;
+  static constexpr int kLoadsAtOnce = 64;
   AKIDB_INLINE static Reg load(const Element* p) { return float_of_half(*p); }
   AKIDB_INLINE static Reg load_tail(const Element*, std::size_t) { return 0.0F; }
 };
 
 struct BFloat : Float {
   using Element = std::uint16_t;
+  static constexpr int kLoadsAtOnce = 64;
   AKIDB_INLINE static Reg load(const Element* p) { return float_of_bfloat(*p); }
   AKIDB_INLINE static Reg load_tail(const Element*, std::size_t) { return 0.0F; }
 };

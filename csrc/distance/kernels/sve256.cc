@@ -31,6 +31,7 @@ struct Sve {
   static constexpr int kParts = 1;
   static constexpr int kTotalled = 1;
   static constexpr int kRowsAtOnce = 4;
+  static constexpr int kLoadsAtOnce = 4;
   static constexpr int kTileQueries = 4;
 
   AKIDB_INLINE static Reg zero() { return svdup_n_f32(0.0F); }

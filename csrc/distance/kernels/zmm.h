@@ -1,5 +1,5 @@
-// Registers of AVX-512 as floats.h wants them. Two sums of each of four rows are eight chains, what two FMA pipes need,
-// and one load of the query serves four rows.
+// Registers of AVX-512 as floats.h wants them. Two sums of each of four rows (of elements of 16 bits four) are eight
+// chains, what two FMA pipes need, and one load of the query serves four rows.
 #pragma once
 
 #include <immintrin.h>
@@ -21,6 +21,7 @@ struct Zmm {
   static constexpr int kParts = 1;
   static constexpr int kTotalled = 1;
   static constexpr int kRowsAtOnce = 4;
+  static constexpr int kLoadsAtOnce = 2;
   static constexpr int kTileQueries = 4;
   static constexpr int kPanelRegisters = 2;
   static constexpr int kPanelRows = 12;
@@ -53,6 +54,7 @@ struct Zmm {
 
 struct ZmmHalf : Zmm {
   using Element = std::uint16_t;
+  static constexpr int kLoadsAtOnce = 4;
   AKIDB_INLINE static Reg load(const Element* p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   }
