@@ -19,9 +19,11 @@ class Passing {
   bool everything() const { return !is_filtered_ && removed_ == nullptr; }
   bool operator()(Node node) const { return row_passes(order_.row_of(node)); }
   bool row_passes(std::size_t row) const {
-    if (row >= count_) return false;
-    if (is_filtered_ && (allowed_[row / kBits] >> row % kBits & 1) == 0) return false;
-    return removed_ == nullptr || __atomic_load_n(removed_ + row, __ATOMIC_RELAXED) == 0;
+    return is_allowed(row) && (removed_ == nullptr || __atomic_load_n(removed_ + row, __ATOMIC_RELAXED) == 0);
+  }
+  // Whether or not it is removed, of which a writer may change its mind between two questions.
+  bool is_allowed(std::size_t row) const {
+    return row < count_ && (!is_filtered_ || (allowed_[row / kBits] >> row % kBits & 1) != 0);
   }
   // About how many, 0 only where there are none: who is removed is counted off without a filter only, and that number
   // may run ahead of `count` while a writer is at work.

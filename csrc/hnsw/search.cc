@@ -221,7 +221,7 @@ class Searcher {
   // of one that does not.
   std::int64_t row_of(Node node) const {
     const Node row = vectors_.order.row_of(node);
-    if (request_.allowed != nullptr && !passes_.row_passes(row))
+    if (request_.allowed != nullptr && !passes_.is_allowed(row))
       throw Error(ErrorKind::kCorruption, "the graph's order of nodes is damaged");
     return static_cast<std::int64_t>(row);
   }

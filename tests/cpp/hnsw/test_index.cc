@@ -27,12 +27,15 @@ Index::Rows rows(const std::vector<std::int64_t>& ids, const std::vector<float>&
   return {ids.data(), vectors.data(), ids.size()};
 }
 
-std::vector<std::int64_t> search(const Index& index, const std::vector<float>& queries, std::size_t k) {
+std::vector<std::int64_t> search(const Index& index, const std::vector<float>& queries, std::size_t k,
+                                 const std::vector<std::uint8_t>* mask = nullptr) {
   Index::Query query;
   query.queries = queries.data();
   query.query_count = queries.size() / kDim;
   query.k = k;
   query.ef = 50;
+  query.filtered = mask != nullptr;
+  if (mask != nullptr) query.id_mask = *mask;
   std::vector<std::int64_t> ids(query.query_count * k);
   std::vector<float> distances(ids.size());
   index.search(query, ids.data(), distances.data());
@@ -129,10 +132,14 @@ TEST(searches_go_on_while_others_add_update_remove_and_seal) {
   readers.reserve(3);
   for (unsigned reader = 0; reader < 3; ++reader) {
     readers.emplace_back([&, reader] {
+      const std::vector<std::uint8_t> all(3000, 1);  // a filter that lets all pass, for one of the readers
       for (std::size_t i = reader; writing; i = (i + 7) % 3000) {
         const std::int64_t gone = removed_below;
-        const std::vector<std::int64_t> found = search(index, {&vectors[i * kDim], &vectors[i * kDim] + kDim}, 5);
-        for (const std::int64_t id : found) wrong += id < gone ? 1 : 0;
+        const bool is_filtered = reader == 0;
+        const std::vector<std::int64_t> found = search(index, {&vectors[i * kDim], &vectors[i * kDim] + kDim},
+                                                       is_filtered ? 300 : 5, is_filtered ? &all : nullptr);
+        for (const std::int64_t id : found) wrong += id >= 0 && id < gone ? 1 : 0;
+        wrong += found[0] < 0 ? 1 : 0;
         wrong += index.size() == 0 ? 1 : 0;
       }
     });
