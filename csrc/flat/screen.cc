@@ -2,7 +2,7 @@
 // inverse norm; |x| is the length of x. A product of two vectors takes kPanelDim terms into a sum at most, each rounded
 // twice at the most, and adds as many sums as there are chunks: it errs by g (sum |x_i y_i| + |last term|), g = (2
 // kPanelDim + chunks + 2) u. Kernels of distances err by e times the sum of the magnitudes of their terms, e =
-// (ceil(dim / 32) + 10) u at most (distance/README.md). sum |x_i y_i| <= |x| |y| <= (|x|^2 + |y|^2) / 2.
+// (ceil(dim / 32) + 9) u (distance/README.md). sum |x_i y_i| <= |x| |y| <= (|x|^2 + |y|^2) / 2.
 //
 // Each vector has one element more, which moves the product x.y to where it is on the safe side:
 //
@@ -39,7 +39,7 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 double slack_of(std::size_t dim) {
   const double chunks = std::ceil(static_cast<double>(dim + 1) / static_cast<double>(kPanelDim));
   const double of_product = (2.0 * static_cast<double>(kPanelDim) + chunks + 2.0) * kUnitRoundoff;
-  const double of_kernel = (std::ceil(static_cast<double>(dim) / 32.0) + 10.0) * kUnitRoundoff;
+  const double of_kernel = (std::ceil(static_cast<double>(dim) / 32.0) + 9.0) * kUnitRoundoff;
   return 1.1 * (of_kernel + 2.2 * of_product + 8.0 * kUnitRoundoff);
 }
 

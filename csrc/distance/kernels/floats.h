@@ -25,10 +25,11 @@
 //
 // One order of additions for every level, because graphs are built of these distances and a sealed segment must be the
 // same bytes whichever machine builds it: term i goes to partial sum i mod n, and the n are added as a tree, i to
-// i + n / 2 and so on to i + 4, and the last four as (0 + 1) + (2 + 3). Of float32 n is 32, two sums of AVX-512, four
-// of AVX2, eight of NEON: enough independent chains to hide the latency of an FMA, but for a single row on AVX-512,
-// where memory is slower than the chains anyway. Elements of 16 bits come twice as fast, and n is 64. It is also why a
-// batch and a tile equal single calls bit for bit.
+// i + n / 2 and so on to i + 4, and the last four as (0 + 1) + (2 + 3). n is 32, two sums of AVX-512, four of AVX2,
+// eight of NEON: enough independent chains to hide the latency of an FMA, but for a single row on AVX-512, where memory
+// is slower than the chains anyway, and one of 16 bits on Neoverse V1. With 64 for these, batches, which search spends
+// its time in, took up to half as many instructions again at 128 dimensions. It is also why a batch and a tile equal
+// single calls bit for bit.
 #pragma once
 
 #include <cstddef>
@@ -39,11 +40,10 @@
 namespace akidb {
 namespace {  // NOLINT(misc-anonymous-namespace-in-header): meant, as said above
 
-template <class V>
-constexpr std::size_t kPartialSums = sizeof(typename V::Element) == 2 ? 64 : 32;
+constexpr std::size_t kPartialSums = 32;
 
 template <class V>
-constexpr int kSumsOf = static_cast<int>(kPartialSums<V> / V::kLanes);
+constexpr int kSumsOf = static_cast<int>(kPartialSums / V::kLanes);
 
 template <class V>
 constexpr int kLoadsOf = kSumsOf<V> / V::kParts;
@@ -144,8 +144,8 @@ AKIDB_INLINE void add_loads(const typename V::Element* const* queries, const typ
     }
   };
 
-  const std::size_t whole = dim / kPartialSums<V> * kPartialSums<V>;
-  for (std::size_t i = first * kLoad; i < whole; i += kPartialSums<V>) {
+  const std::size_t whole = dim / kPartialSums * kPartialSums;
+  for (std::size_t i = first * kLoad; i < whole; i += kPartialSums) {
     AKIDB_UNROLL
     for (int l = 0; l < kLoads; ++l) {
       load_all([i, l](const Element* p) { return V::load(p + i + l * kLoad); });
@@ -179,6 +179,7 @@ AKIDB_INLINE void accumulate(const void* const* queries_, const void* const* row
   using Element = typename V::Element;
   constexpr int kPairs = kQueries * kRows;
   constexpr int kAll = kLoadsOf<V>;
+  static_assert(kLoads <= kAll);
   const Element* queries[kQueries];
   const Element* rows[kRows];
   AKIDB_UNROLL

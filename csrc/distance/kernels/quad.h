@@ -1,5 +1,5 @@
-// Registers of NEON as floats.h wants them. The eight sums of float32 suffice for the four FMA pipes of Neoverse V1 and
-// Apple's cores; thirty-two registers hold those of two rows.
+// Registers of NEON as floats.h wants them. Its eight sums suffice for the four FMA pipes of Neoverse V1 and Apple's
+// cores; thirty-two registers hold those of two rows.
 #pragma once
 
 #include <arm_neon.h>
@@ -72,7 +72,7 @@ struct QuadOfShorts : Quad {
   using Loaded = uint16x8_t;
   static constexpr int kParts = 2;
   static constexpr int kRowsAtOnce = 4;
-  static constexpr int kLoadsAtOnce = 3;  // four rows have 24 chains: V1 starts four FMLAL in a cycle, each takes five
+  static constexpr int kLoadsAtOnce = 2;
   static constexpr int kTileQueries = 2;
 
   AKIDB_INLINE static Loaded load(const Element* p) { return vld1q_u16(p); }

@@ -50,14 +50,12 @@ struct Float {
 
 struct Half : Float {
   using Element = std::uint16_t;
-  static constexpr int kLoadsAtOnce = 64;
   AKIDB_INLINE static Reg load(const Element* p) { return float_of_half(*p); }
   AKIDB_INLINE static Reg load_tail(const Element*, std::size_t) { return 0.0F; }
 };
 
 struct BFloat : Float {
   using Element = std::uint16_t;
-  static constexpr int kLoadsAtOnce = 64;
   AKIDB_INLINE static Reg load(const Element* p) { return float_of_bfloat(*p); }
   AKIDB_INLINE static Reg load_tail(const Element*, std::size_t) { return 0.0F; }
 };

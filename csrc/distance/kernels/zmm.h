@@ -1,5 +1,5 @@
-// Registers of AVX-512 as floats.h wants them. Two sums of each of four rows (of elements of 16 bits four) are eight
-// chains, what two FMA pipes need, and one load of the query serves four rows.
+// Registers of AVX-512 as floats.h wants them. Two sums of each of four rows are eight chains, what two FMA pipes need,
+// and one load of the query serves four rows.
 #pragma once
 
 #include <immintrin.h>
@@ -54,7 +54,6 @@ struct Zmm {
 
 struct ZmmHalf : Zmm {
   using Element = std::uint16_t;
-  static constexpr int kLoadsAtOnce = 4;
   AKIDB_INLINE static Reg load(const Element* p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   }
@@ -70,6 +69,7 @@ struct ZmmBFloat : Zmm {
   using Loaded = __m512i;
   static constexpr int kParts = 2;
   static constexpr int kTotalled = 2;
+  static constexpr int kLoadsAtOnce = 1;
   static constexpr int kTileQueries = 2;
 
   AKIDB_INLINE static Loaded load(const Element* p) { return _mm512_loadu_si512(p); }

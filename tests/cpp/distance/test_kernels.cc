@@ -2,9 +2,9 @@
 // stand for.
 //
 // The bound. u = 2^-24. A term of dot carries one rounding (none where it is fused), a term of L2 two of its
-// subtraction, squared, and one more: at most 3u. A term passes through at most ceil(dim / n) additions of its partial
-// sum, then through the tree over the n, log2(n) more. So |error| <= (ceil(dim / n) + 3 + log2(n)) u * sum |term|, to
-// first order; one more u covers the second. n is 32; of elements of 16 bits, which become float32 exactly, 64.
+// subtraction, squared, and one more: at most 3u. A term passes through at most ceil(dim / 32) additions of its partial
+// sum, then through the tree over the 32, 5 more. So |error| <= (ceil(dim / 32) + 3 + 5) u * sum |term|, to first
+// order; one more u covers the second. Elements of 16 bits become float32 exactly, so the same holds for them.
 //
 // Levels that round a multiply-add once agree to the bit. x86-64's scalar one rounds it twice; small integers make
 // every product and sum exact, so there all levels agree.
@@ -100,15 +100,15 @@ void check_near(double expected, float actual, double bound, const char* level, 
 }
 
 // The sum over all elements in the order that every level keeps, to the bit.
-float in_order(ElementType type, Metric metric, const float* a, const float* b, std::size_t dim) {
-  const std::size_t count = type == ElementType::kFloat32 ? 32 : 64;
-  float sums[64] = {};
+float in_order(Metric metric, const float* a, const float* b, std::size_t dim) {
+  constexpr std::size_t kCount = 32;
+  float sums[kCount] = {};
   for (std::size_t i = 0; i < dim; ++i) {
-    float& sum = sums[i % count];
+    float& sum = sums[i % kCount];
     const float difference = a[i] - b[i];
     sum = metric == Metric::kL2 ? std::fma(difference, difference, sum) : std::fma(a[i], b[i], sum);
   }
-  for (std::size_t half = count / 2; half >= 4; half /= 2) {
+  for (std::size_t half = kCount / 2; half >= 4; half /= 2) {
     for (std::size_t i = 0; i < half; ++i) sums[i] += sums[i + half];
   }
   return (sums[0] + sums[1]) + (sums[2] + sums[3]);
@@ -132,7 +132,7 @@ TEST(every_level_is_within_the_bound_and_reads_nothing_beyond) {
         put(type, b, i, normal(random));
       }
       const Reference exact = reference(type, a, b, dim);
-      const std::size_t roundings = type == ElementType::kFloat32 ? (dim + 31) / 32 + 9 : (dim + 63) / 64 + 10;
+      const std::size_t roundings = (dim + 31) / 32 + 9;
       const double factor = static_cast<double>(roundings) * kUnitRoundoff;
       for (const Kernels* level : levels()) {
         check_near(exact.l2, level->l2(type).single(a, b, dim), factor * exact.l2, level->name, "l2", dim);
@@ -245,8 +245,8 @@ TEST(every_level_that_fuses_gives_the_same_bits) {
     decode(type, left.data(), x.size(), x.data());
     decode(type, right.data(), y.size(), y.data());
     for (const std::size_t dim : dims()) {
-      const float l2 = in_order(type, Metric::kL2, x.data(), y.data(), dim);
-      const float dot = in_order(type, Metric::kInnerProduct, x.data(), y.data(), dim);
+      const float l2 = in_order(Metric::kL2, x.data(), y.data(), dim);
+      const float dot = in_order(Metric::kInnerProduct, x.data(), y.data(), dim);
       for (const Kernels* level : levels()) {
         if (level->level == SimdLevel::kScalar && !kScalarFuses) continue;
         CHECK(same_bits(l2, level->l2(type).single(left.data(), right.data(), dim)));
