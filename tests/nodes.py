@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 from tests.servers import free_port
 
 START_SECS_MAX = 60
+PATIENCE_SECS = 60.0
 CLUSTER_TOKEN = "one-token-of-all-nodes"
 
 
@@ -105,6 +106,14 @@ class Process:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+
+
+def until(what: Callable[[], bool]) -> None:
+    """Waits for what nodes will be seen to do."""
+    end = time.monotonic() + PATIENCE_SECS
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 @contextmanager

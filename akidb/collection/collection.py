@@ -27,7 +27,7 @@ from akidb.collection.prepared import PreparedSearch
 from akidb.collection.routing import route
 from akidb.collection.scrubbing import Scrubbing
 from akidb.collection.shard import Shard
-from akidb.collection.snapshots import Snapshots
+from akidb.collection.snapshots import Snapshots, check_name
 from akidb.collection.writes import Writes
 from akidb.errors import AkiDBError, CorruptionError, ReadOnlyError
 from akidb.filter import Filter
@@ -301,6 +301,7 @@ class Collection(Writes):
                 before it can be made.
         """
         self._refuse_closed()
+        check_name(name)
         return await self._kept.create(name, self._write_deadline(timeout_ms))
 
     async def lend(self, borrower: UUID, as_of: str | None) -> list[Head]:

@@ -62,7 +62,7 @@ class History:
                 await self._snapshots.drop(name, deadline)
         if await self._is_due([info for info in made if info.complete], now, deadline):
             try:
-                await self._snapshots.create(regular(now), deadline, regular=True)
+                await self._snapshots.create(regular(now), deadline)
             except ConflictError as refused:
                 if refused.code != "snapshot_exists":  # another node's, of the same second
                     raise

@@ -34,18 +34,15 @@ class Snapshots:
     def __init__(self, parts: Sequence[ShardSnapshots]) -> None:
         self._parts = parts
 
-    async def create(self, name: str, deadline: float, *, regular: bool = False) -> SnapshotInfo:
+    async def create(self, name: str, deadline: float) -> SnapshotInfo:
         """Keeps the points as they are, in each shard at one slot which no write acknowledged before this call comes
-        after.
+        after. Of a name that a user gives `check_name` is asked before.
 
         Raises:
-            InvalidInputError: `invalid_snapshot`: not a name.
             ConflictError: `snapshot_exists`, `too_many_snapshots`; nothing changed.
             DeadlineExceededError: there may be a snapshot of that name now.
             PartialWriteError: not all shards keep their part; it has to be dropped before it can be made.
         """
-        if not regular:
-            check_name(name)
         self._parts[0].refuse_read_only()
         if len(self._parts) > 1:
             await self._refuse_taken(name, deadline)

@@ -7,11 +7,10 @@ import json
 import os
 import subprocess
 import threading
-import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.message import Message
@@ -20,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from tests.nodes import Process
+from tests.nodes import Process, until
 from tests.servers import DIRECT, Minio, S3Server, binary, free_port
 
 pytestmark = [pytest.mark.s3, pytest.mark.slow]
@@ -29,7 +28,6 @@ CONFIGURATION = Path(__file__).parents[2] / "deploy" / "haproxy.cfg"
 DIM = 4
 SHARDS = 4
 SEARCHERS = 4
-PATIENCE_SECS = 60.0
 
 
 @dataclass
@@ -111,13 +109,6 @@ class Traffic:
             status, answer = process.node.call("POST", "/collections/c/vectors/get", {"ids": sorted(self.written)})
             assert status == 200
             assert {point["id"]: point["payload"]["n"] for point in answer["points"]} == self.written
-
-
-def until(what: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE_SECS
-    while not what():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 @contextmanager

@@ -5,20 +5,18 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.nodes import Node, Process
+from tests.nodes import Node, Process, until
 from tests.servers import S3Server
 
 pytestmark = [pytest.mark.s3, pytest.mark.slow]
 
 DIM = 4
-PATIENCE_SECS = 60.0
 
 
 class Nodes:
@@ -58,13 +56,6 @@ class Nodes:
             assert status == 200
             found = {point["id"]: point["payload"]["n"] for point in answer["points"] if point is not None}
             assert found == self.last
-
-
-def until(what: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE_SECS
-    while not what():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 @contextmanager
