@@ -48,9 +48,6 @@ constexpr int kSumsOf = static_cast<int>(kPartialSums / V::kLanes);
 template <class V>
 constexpr int kLoadsOf = kSumsOf<V> / V::kParts;
 
-template <int>
-struct Loads {};
-
 template <class V>
 struct SquaredL2 {
   // What the differences of a query to kRows rows are taken from.
@@ -179,7 +176,7 @@ AKIDB_INLINE void accumulate(const void* const* queries_, const void* const* row
   using Element = typename V::Element;
   constexpr int kPairs = kQueries * kRows;
   constexpr int kAll = kLoadsOf<V>;
-  static_assert(kLoads <= kAll);
+  static_assert(kAll % kLoads == 0);
   const Element* queries[kQueries];
   const Element* rows[kRows];
   AKIDB_UNROLL
@@ -191,18 +188,16 @@ AKIDB_INLINE void accumulate(const void* const* queries_, const void* const* row
   if constexpr (kLoads == kAll) {
     add_loads<V, Op, kQueries, kRows, kAll>(queries, rows, dim, 0, sums);
   } else {
-    const auto pass = [&]<int kSome>(std::size_t first, Loads<kSome>) __attribute__((always_inline)) {
-      typename V::Reg some[kPairs][kSome * V::kParts];
-      add_loads<V, Op, kQueries, kRows, kSome>(queries, rows, dim, first, some);
+    for (std::size_t first = 0; first < kAll; first += kLoads) {
+      typename V::Reg some[kPairs][kLoads * V::kParts];
+      add_loads<V, Op, kQueries, kRows, kLoads>(queries, rows, dim, first, some);
       AKIDB_UNROLL
       for (int pair = 0; pair < kPairs; ++pair) {
         AKIDB_UNROLL
-        for (int s = 0; s < kSome * V::kParts; ++s) sums[pair][first * V::kParts + s] = some[pair][s];
+        for (int s = 0; s < kLoads * V::kParts; ++s)
+          sums[pair][first * V::kParts + static_cast<std::size_t>(s)] = some[pair][s];
       }
-    };
-    constexpr int kRest = kAll % kLoads;
-    for (int first = 0; first < kAll - kRest; first += kLoads) pass(first, Loads<kLoads>());
-    if constexpr (kRest > 0) pass(kAll - kRest, Loads<kRest>());
+    }
   }
   AKIDB_UNROLL
   for (int pair = 0; pair < kPairs; ++pair) out[pair] = total<V, kSumsOf<V>>(sums[pair]);
