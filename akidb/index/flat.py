@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from dataclasses import dataclass, replace
 from typing import Any
@@ -172,7 +173,9 @@ class FlatIndex(InSpace):
         return SearchResult(found[0], distances[0]) if is_single(queries) else SearchResult(found, distances)
 
     def stats(self) -> dict[str, Any]:
-        """What it is and holds: vectors, dim, metric, dtype, bytes_per_vector, and bytes of memory in all."""
+        """What it is and holds: vectors, dim, metric, dtype, bytes_per_vector, and bytes of memory in all, of which
+        those that the ids take are counted at the most that CPython takes for two integers.
+        """
         table = self._table
         return {
             "vectors": table.count,
@@ -180,8 +183,11 @@ class FlatIndex(InSpace):
             "metric": self.metric,
             "dtype": self.dtype,
             "bytes_per_vector": self._space.bytes_per_vector,
-            "bytes": table.ids.nbytes + table.vectors.nbytes + table.inverse_norms.nbytes,
+            "bytes": table.ids.nbytes + table.vectors.nbytes + table.inverse_norms.nbytes + self._rows_bytes(),
         }
+
+    def _rows_bytes(self) -> int:
+        return sys.getsizeof(self._rows) + 2 * sys.getsizeof(np.iinfo(np.int64).max) * len(self._rows)
 
     def _places(self, ids: IdArray) -> npt.NDArray[np.intp]:
         try:

@@ -165,9 +165,10 @@ class HnswIndex(InSpace):
     ) -> SearchResult:
         """The k nearest to each of queries (n, dim), or to one query (dim,).
 
-        `filter` is an array of the ids allowed, or a boolean mask over ids: mask[id], ids beyond its end not being
-        allowed. `threads` 0 is one per processor; one query uses one thread. Raises InvalidInputError, and
-        DeadlineExceededError after timeout_ms.
+        `filter` is an array of the ids allowed, or a boolean mask over ids, mask[id], which may know ids that are gone.
+        `threads` 0 is one per processor; one query uses one thread. No id is in an answer twice, whatever others
+        update meanwhile. Raises InvalidInputError (a mask that is shorter than the ids reach, among others),
+        NotFoundError (an id in `filter` that is not in the index), and DeadlineExceededError after timeout_ms.
         """
         rows = self._space.rows(queries, "queries")
         allowed_ids, mask = as_filter(filter)

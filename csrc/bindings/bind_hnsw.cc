@@ -49,9 +49,9 @@ py::tuple search(const Index& index, const py::array& queries, std::size_t k, st
   query.query_count = rows_of(queries, index.space().type, index.space().dim, "queries");
   query.k = k;
   query.ef = ef_search;
-  query.filtered = allowed_ids || id_mask;
-  if (allowed_ids) query.allowed_ids = {allowed_ids->data(), length_of(*allowed_ids, "filter")};
-  if (id_mask) query.id_mask = {reinterpret_cast<const std::uint8_t*>(id_mask->data()), length_of(*id_mask, "filter")};
+  if (allowed_ids) query.allowed_ids = {{allowed_ids->data(), length_of(*allowed_ids, "filter")}};
+  if (id_mask)
+    query.id_mask = {{reinterpret_cast<const std::uint8_t*>(id_mask->data()), length_of(*id_mask, "filter")}};
   query.threads = threads;
   Answer answer(query.query_count, k);
   std::int64_t* ids = answer.ids.mutable_data();

@@ -25,6 +25,10 @@ std::string at_position(std::int64_t id, std::size_t position) {
   return "id " + std::to_string(id) + " at position " + std::to_string(position);
 }
 
+[[noreturn]] void throw_unknown(const char* where, std::int64_t id, std::size_t position) {
+  throw Error(ErrorKind::kNotFound, where + at_position(id, position) + " does not exist");
+}
+
 }  // namespace
 
 Index::Index(const Space& space, const Params& params) : space_(space), params_(params) {
@@ -60,8 +64,7 @@ void Index::check_ids(const Rows& rows) const {
 
 void Index::check_existing(const std::int64_t* ids, std::size_t count) const {
   for (std::size_t i = 0; i < count; ++i) {
-    if (nodes_.find(ids[i], store_->ids.data()) == kNoNode)
-      throw Error(ErrorKind::kNotFound, at_position(ids[i], i) + " does not exist");
+    if (nodes_.find(ids[i], store_->ids.data()) == kNoNode) throw_unknown("", ids[i], i);
   }
 }
 
@@ -84,7 +87,8 @@ void Index::update(const Rows& rows, unsigned threads, const Progress& progress)
   append(rows, true, threads, progress);
 }
 
-// Where vectors are replaced the new nodes stay hidden until all are linked, so that no search meets an id twice.
+// Where vectors are replaced the new nodes stay hidden until all are linked. Then the old ones are hidden under
+// mapping_, so that of an id's two nodes exactly one is to be found at any time; a search that met both drops one.
 void Index::append(const Rows& rows, bool replaces, unsigned threads, const Progress& progress) {
   const std::int64_t largest = largest_id();
   if (rows.ids == nullptr && rows.count > 0 &&
@@ -183,44 +187,83 @@ void Index::drop_removed() {
 std::vector<std::uint8_t> Index::allowed_nodes(const Query& query) const {
   const Store& store = *store_;
   std::vector<std::uint8_t> allowed(store.count, 0);
-  if (query.id_mask.empty()) {
-    for (const std::int64_t id : query.allowed_ids) {
+  if (query.allowed_ids) {
+    for (std::size_t i = 0; i < query.allowed_ids->size(); ++i) {
+      const std::int64_t id = (*query.allowed_ids)[i];
       const Node node = nodes_.find(id, store.ids.data());
-      if (node < allowed.size()) allowed[node] = 1;
+      if (node == kNoNode) throw_unknown("filter: ", id, i);
+      allowed[node] = 1;
     }
     return allowed;
   }
-  for (std::size_t node = 0; node < allowed.size(); ++node) {
-    const auto id = static_cast<std::uint64_t>(store.ids[node]);
-    allowed[node] = id < query.id_mask.size() ? query.id_mask[id] : 0;
+  const std::span<const std::uint8_t> mask = *query.id_mask;
+  for (Node node = 0; node < allowed.size(); ++node) {
+    const std::int64_t id = store.ids[node];
+    if (static_cast<std::uint64_t>(id) < mask.size()) {
+      allowed[node] = mask[static_cast<std::size_t>(id)];
+    } else if (nodes_.find(id, store.ids.data()) == node) {  // neither removed nor of an add that is under way
+      throw_invalid("filter is a mask over " + std::to_string(mask.size()) + " ids, expected " +
+                    std::to_string(id + 1) + " or more: the index holds id " + std::to_string(id));
+    }
   }
   return allowed;
 }
 
+// Leaves out what was hidden since the search met it. True where something was.
+bool Index::drop_hidden(const Store& store, std::size_t k, std::int64_t* nodes, float* distances) const {
+  const std::shared_lock lock(mapping_);
+  std::size_t found = 0;
+  std::size_t kept = 0;
+  for (; found < k && nodes[found] >= 0; ++found) {
+    if (store.is_removed(static_cast<Node>(nodes[found]))) continue;
+    nodes[kept] = nodes[found];
+    distances[kept++] = distances[found];
+  }
+  std::fill(nodes + kept, nodes + found, -1);
+  std::fill(distances + kept, distances + found, std::numeric_limits<float>::infinity());
+  return kept < found;
+}
+
 void Index::search(const Query& query, std::int64_t* out_ids, float* out_distances) const {
   check_vectors(space_.type, query.queries, query.query_count, space_.dim, space_.metric, "query");
+  for (const std::size_t i : search_once(query, out_ids, out_distances)) {
+    Query again = query;  // others may take the places of those that were hidden
+    again.queries = nth(query.queries, i);
+    again.query_count = 1;
+    search_once(again, out_ids + i * query.k, out_distances + i * query.k);
+  }
+}
+
+// Returns which answers are shorter because what they held was hidden meanwhile.
+std::vector<std::size_t> Index::search_once(const Query& query, std::int64_t* out_ids, float* out_distances) const {
+  const bool is_filtered = query.allowed_ids || query.id_mask;
   std::shared_ptr<const Store> store;
   std::vector<std::uint8_t> allowed;
   {
     const std::shared_lock lock(mapping_);
     store = store_;
-    if (query.filtered) allowed = allowed_nodes(query);
+    if (is_filtered) allowed = allowed_nodes(query);
   }
   Request request;
   request.queries = query.queries;
   request.query_count = query.query_count;
   request.k = query.k;
   request.ef = query.ef;
-  request.count = query.filtered ? allowed.size() : store->count.load();
-  request.allowed = query.filtered ? allowed.data() : nullptr;
+  request.count = is_filtered ? allowed.size() : store->count.load();
+  request.allowed = is_filtered ? allowed.data() : nullptr;
   request.removed = store->removed.data();  // also where none is removed yet: an update may hide nodes meanwhile
   request.removed_count = store->removed_count;
   request.threads = query.threads;
   request.stop = query.stop;
   hnsw::search(store->graph, store->vectors(), request, out_ids, out_distances);
-  for (std::size_t i = 0; i < query.query_count * query.k; ++i) {
-    if (out_ids[i] >= 0) out_ids[i] = store->ids[static_cast<std::size_t>(out_ids[i])];
+  std::vector<std::size_t> shortened;
+  for (std::size_t i = 0; i < query.query_count; ++i) {
+    std::int64_t* nodes = out_ids + i * query.k;
+    if (drop_hidden(*store, query.k, nodes, out_distances + i * query.k)) shortened.push_back(i);
+    for (std::size_t j = 0; j < query.k && nodes[j] >= 0; ++j)
+      nodes[j] = store->ids[static_cast<std::size_t>(nodes[j])];
   }
+  return shortened;
 }
 
 void Index::get(const std::int64_t* ids, std::size_t count, void* out) const {

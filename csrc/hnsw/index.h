@@ -49,14 +49,14 @@ class Index {
     std::size_t query_count = 0;
     std::size_t k = 0;
     std::size_t ef = 0;
-    bool filtered = false;
-    std::span<const std::int64_t> allowed_ids;  // with `filtered`: only these ids...
-    std::span<const std::uint8_t>
-        id_mask;  // ...or, where not empty, only ids whose byte is not 0; ids past its end are not allowed
+    std::optional<std::span<const std::int64_t>> allowed_ids;  // only these ids...
+    std::optional<std::span<const std::uint8_t>> id_mask;      // ...or only ids whose byte is not 0
     unsigned threads = 1;
     Stop stop;
   };
-  // Ids nearest first and distances, query_count x k, padded with -1 and +inf.
+  // Ids nearest first and distances, query_count x k, padded with -1 and +inf. No id is there twice, and none that was
+  // removed before the search ended. Error: kNotFound (an allowed id), kInvalidInput (a mask that is shorter than ids
+  // reach).
   void search(const Query& query, std::int64_t* out_ids, float* out_distances) const;
 
   // Copies the vectors of ids to out, count x vector_bytes. Error: kNotFound.
@@ -99,6 +99,8 @@ class Index {
   std::int64_t largest_id();
   void connect_now_and_then(Store& store, std::size_t added);
   std::vector<std::uint8_t> allowed_nodes(const Query& query) const;
+  std::vector<std::size_t> search_once(const Query& query, std::int64_t* out_ids, float* out_distances) const;
+  bool drop_hidden(const Store& store, std::size_t k, std::int64_t* nodes, float* distances) const;
 
   const void* nth(const void* vectors, std::size_t i) const {
     return static_cast<const std::uint8_t*>(vectors) + i * vector_bytes(space_.type, space_.dim);

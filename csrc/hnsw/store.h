@@ -32,6 +32,7 @@ struct Store {
     __atomic_store_n(&removed[node], 0, __ATOMIC_RELAXED);
     --removed_count;
   }
+  bool is_removed(Node node) const { return __atomic_load_n(&removed[node], __ATOMIC_RELAXED) != 0; }
   // From one row of vectors to the next: rows begin on cache lines, and short ones do not cross from one to another.
   static std::size_t stride_of(std::size_t bytes) {
     return bytes < kCacheLineBytes ? std::bit_ceil(bytes)

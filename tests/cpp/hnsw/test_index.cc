@@ -34,7 +34,6 @@ std::vector<std::int64_t> search(const Index& index, const std::vector<float>& q
   query.query_count = queries.size() / kDim;
   query.k = k;
   query.ef = 50;
-  query.filtered = mask != nullptr;
   if (mask != nullptr) query.id_mask = *mask;
   std::vector<std::int64_t> ids(query.query_count * k);
   std::vector<float> distances(ids.size());
@@ -158,6 +157,31 @@ TEST(searches_go_on_while_others_add_update_remove_and_seal) {
   CHECK_EQ(std::size_t{0}, wrong.load());
   CHECK_EQ(std::size_t{3000 - 27 * 60}, index.size());
   index.validate();
+}
+
+// Of an id's two vectors, the replaced one and the new, a search may meet both.
+TEST(no_answer_has_an_id_twice_while_all_are_replaced) {
+  constexpr std::size_t kIds = 40;
+  Index index({kDim, Metric::kL2}, {8, 60, 1});
+  const std::vector<float> vectors = clustered(kIds, kDim, 9);
+  const std::vector<std::int64_t> ids = range(0, kIds);
+  index.add(rows(ids, vectors), 1, {});
+  std::atomic<bool> updating{true};
+  std::atomic<std::size_t> wrong{0};
+  std::thread reader([&] {
+    const std::vector<std::uint8_t> all(kIds, 1);
+    for (std::size_t i = 0; updating; ++i) {
+      std::vector<std::int64_t> found =
+          search(index, {vectors.begin(), vectors.begin() + kDim}, kIds, i % 2 ? &all : nullptr);
+      std::sort(found.begin(), found.end());
+      wrong += std::adjacent_find(found.begin(), found.end(), [](auto a, auto b) { return a >= 0 && a == b; }) !=
+               found.end();
+    }
+  });
+  for (unsigned round = 0; round < 3000; ++round) index.update(rows(ids, vectors), 1, {});
+  updating = false;
+  reader.join();
+  CHECK_EQ(std::size_t{0}, wrong.load());
 }
 
 TEST(parts_restore_to_the_same_answers) {

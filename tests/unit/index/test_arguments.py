@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,8 @@ def test_fewer_than_k_are_padded(index: Any) -> None:
 def test_an_empty_index_answers_with_padding(kind: Any) -> None:
     empty = kind(3)
     assert empty.search(ROWS[0], 2).ids.tolist() == [-1, -1]
-    assert empty.search(ROWS[0], 2, filter=[1]).ids.tolist() == [-1, -1]
+    for nothing in ([], np.ones(0, bool), np.ones(9, bool)):
+        assert empty.search(ROWS[0], 2, filter=nothing).ids.tolist() == [-1, -1]
     assert len(empty) == 0
 
 
@@ -183,14 +185,26 @@ def test_unknown_ids_are_not_found_and_change_nothing(index: Any) -> None:
     assert index.get(1).tolist() == [0, 1, 0]
 
 
-@pytest.mark.parametrize("filter", [[1, 2, 77], np.array([False, True, True]), np.array([2, 1], np.uint8)])
+@pytest.mark.parametrize("filter", [[1, 2, 1], np.arange(9) % 3 > 0, np.array([2, 1], np.uint8)])
 def test_a_filter_is_ids_or_a_mask_over_ids(index: Any, filter: Any) -> None:
     assert sorted(index.search(ROWS[3], 4, filter=filter).ids.tolist()) == [-1, -1, 1, 2]
 
 
-@pytest.mark.parametrize("filter", [[77], [-3, 1 << 40], np.zeros(100, bool)])
-def test_ids_in_a_filter_that_the_index_has_not_match_nothing(index: Any, filter: Any) -> None:
-    assert index.search(ROWS[3], 2, filter=filter).ids.tolist() == [-1, -1]
+@pytest.mark.parametrize(("filter", "message"), [([1, 77], "id 77 at position 1"), ([-3, 1 << 40], "id -3")])
+def test_an_id_in_a_filter_that_the_index_has_not_is_not_found(index: Any, filter: Any, message: str) -> None:
+    with pytest.raises(NotFoundError, match=f"filter: {message}"):
+        index.search(ROWS[3], 2, filter=filter)
+
+
+@pytest.mark.parametrize("length", [0, 3])
+def test_a_mask_reaches_as_far_as_the_ids(index: Any, length: int) -> None:
+    message = rf"mask over {length} ids, expected \d+ or more"
+    with pytest.raises(InvalidInputError, match=message):
+        index.search(ROWS[3], 2, filter=np.ones(length, bool))
+    index.remove([3])
+    assert -1 in index.search(ROWS[3], 4, filter=np.ones(100, bool)).ids
+    with pytest.raises(InvalidInputError, match=message) if length == 0 else nullcontext():
+        index.search(ROWS[3], 2, filter=np.ones(length, bool))
 
 
 def test_an_empty_filter_allows_nothing(index: Any) -> None:

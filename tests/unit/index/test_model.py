@@ -101,12 +101,16 @@ class Run:
     def refuse(self) -> None:
         """Calls that raise change nothing."""
         known, unknown = self.some_ids(2), max(self.held, default=0) + 7
-        for call in (
+        calls = [
             lambda: self.index.remove([*known, unknown]),
             lambda: self.index.update([*known, unknown], self.given(self.vectors(len(known) + 1))),
             lambda: self.index.add([unknown, *known, unknown], self.given(self.vectors(len(known) + 2))),
             lambda: self.index.add([unknown, -1], self.given(self.vectors(2))),
-        ):
+            lambda: self.index.search(self.given(self.vectors(1)), filter=[*known, unknown]),
+        ]
+        if self.held:
+            calls.append(lambda: self.index.search(self.given(self.vectors(1)), filter=np.ones(unknown - 7, bool)))
+        for call in calls:
             with pytest.raises(AkiDBError):
                 call()
 
@@ -133,10 +137,11 @@ class Run:
         allowed, filter_ = set(self.held), None
         if choice < 0.3:
             ids = self.some_ids(1000)
-            allowed, filter_ = set(ids), np.array([*ids, 10**12, -5], np.int64)
+            allowed, filter_ = set(ids), np.array([*ids, *ids[:1]], np.int64)
         elif choice < 0.5:
-            filter_ = self.rng.random(int(self.rng.choice([0, 1, 2000]))) < self.rng.random()
-            allowed = {id_ for id_ in self.held if id_ < len(filter_) and filter_[id_]}
+            reach = max(self.held, default=-1) + 1
+            filter_ = self.rng.random(reach + int(self.rng.choice([0, 1, 2000]))) < self.rng.random()
+            allowed = {id_ for id_ in self.held if filter_[id_]}
         options = {} if isinstance(index, FlatIndex) else {"ef_search": 2000}
         ids, distances = index.search(self.given(queries), k, filter=filter_, **options)
         wanted = min(k, len(allowed))
