@@ -31,7 +31,7 @@ test-fast:
 # the run's.
 test-ci:
 	@scripts/setup.sh test lint
-	$(MAKE) --no-print-directory -j2 --output-sync=target lint test-arm-wheel test-sanitizers lint-cpp fuzz test-arm-cpp test-cpp
+	$(MAKE) --no-print-directory -j2 --output-sync=target FUZZ_SECONDS=10 lint test-arm-wheel test-sanitizers lint-cpp fuzz test-arm-cpp test-cpp
 	$(PYTEST) -n $(JOBS) --dist worksteal --durations=20
 
 test-s3: ## the tests against real S3 servers (builds them at first use; needs Go)
