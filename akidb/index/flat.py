@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ import numpy.typing as npt
 from akidb import _native
 from akidb.errors import InvalidInputError, NotFoundError
 from akidb.index.arguments import K_MAX, THREADS_MAX, Filter, IdArray, as_ids, check_integer, seconds_of
-from akidb.index.result import SearchResult, allowed_rows, ids_of_rows, is_single, refuse_pickle
+from akidb.index.places import Places
+from akidb.index.result import SearchResult, ids_of_rows, is_single, refuse_pickle
 from akidb.index.space import InSpace, Rows, Space
 from akidb.types import Metric, VectorArray
 
@@ -28,6 +29,10 @@ class _Table:
     ids: IdArray
     vectors: Rows
     inverse_norms: VectorArray  # of no length but under cosine
+    places: Places = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "places", Places(self.ids[: self.count]))
 
     @classmethod
     def with_room(cls, rows: int, space: Space) -> _Table:
@@ -163,7 +168,7 @@ class FlatIndex(InSpace):
             self._space.native_metric,
             points,
             check_integer(k, "k", 1, K_MAX),
-            allowed=allowed_rows(ids, filter),
+            allowed=table.places.allowed(filter),
             seconds=seconds_of(timeout_ms),
             threads=check_integer(threads, "threads", 0, THREADS_MAX),
             inverse_norms=table.inverse_norms[: table.count] if self.metric == "cosine" else None,

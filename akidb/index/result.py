@@ -7,8 +7,7 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from akidb.errors import InvalidInputError, NotFoundError
-from akidb.index.arguments import Filter, IdArray, Mask, as_filter
+from akidb.index.arguments import IdArray
 from akidb.types import VectorArray
 
 
@@ -25,30 +24,6 @@ class SearchResult(NamedTuple):
 
 def is_single(queries: npt.ArrayLike) -> bool:
     return (queries.ndim if isinstance(queries, np.ndarray) else np.ndim(queries)) == 1
-
-
-def allowed_rows(ids: IdArray, filter: Filter | None) -> Mask | None:
-    """bool (n,): which rows have an id that a user's filter allows; None without a filter.
-
-    Raises NotFoundError for an allowed id that no row has, InvalidInputError for a mask that is shorter than ids reach.
-    """
-    allowed_ids, mask = as_filter(filter)
-    if allowed_ids is not None:
-        allowed = np.isin(ids, allowed_ids)
-        if np.count_nonzero(allowed) < len(allowed_ids):  # an id that is named twice, or is not there
-            known = np.isin(allowed_ids, ids)
-            if not known.all():
-                at = int(np.argmin(known))
-                raise NotFoundError(f"filter: id {allowed_ids[at]} at position {at} does not exist")
-        return allowed
-    if mask is None:
-        return None
-    largest = int(ids.max(initial=-1))
-    if largest >= len(mask):
-        raise InvalidInputError(
-            f"filter is a mask over {len(mask)} ids, expected {largest + 1} or more: the index holds id {largest}"
-        )
-    return mask[ids]
 
 
 def ids_of_rows(ids: IdArray, rows: IdArray) -> IdArray:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from akidb.errors import InvalidInputError, NotFoundError
+from akidb.errors import InvalidInputError
 from akidb.index import file
 from akidb.index.arguments import (
     EF_MAX,
@@ -21,7 +21,8 @@ from akidb.index.arguments import (
     check_recall,
     seconds_of,
 )
-from akidb.index.result import SearchResult, allowed_rows, is_single, refuse_pickle
+from akidb.index.places import Places
+from akidb.index.result import SearchResult, is_single, refuse_pickle
 from akidb.index.space import InSpace, Rows
 
 
@@ -35,6 +36,7 @@ class HnswView(InSpace):
 
     def __init__(self, contents: file.Contents, *, map_vectors: bool = False) -> None:
         self._contents = contents
+        self._places = Places(contents.ids)
         self._space = contents.space
         self._native = contents.graph_index(map_vectors=map_vectors)
         self._ef_search = 200
@@ -69,8 +71,7 @@ class HnswView(InSpace):
         return len(self._contents.ids)
 
     def __contains__(self, id: int) -> bool:
-        """Looks at all ids."""
-        return isinstance(id, int | np.integer) and bool((self._contents.ids == id).any())
+        return isinstance(id, int | np.integer) and self._places.has(int(id))
 
     def __repr__(self) -> str:
         return (
@@ -100,7 +101,7 @@ class HnswView(InSpace):
             self._space.rows(queries, "queries"),
             check_integer(k, "k", 1, K_MAX),
             ef_search=check_integer(self._ef_search if ef_search is None else ef_search, "ef_search", 1, EF_MAX),
-            allowed=allowed_rows(self._contents.ids, filter),
+            allowed=self._places.allowed(filter),
             seconds=seconds_of(timeout_ms),
             threads=check_integer(threads, "threads", 0, THREADS_MAX),
         )
@@ -108,16 +109,7 @@ class HnswView(InSpace):
 
     def get(self, ids: npt.ArrayLike) -> Rows:
         """As HnswIndex.get."""
-        wanted = as_ids(ids)
-        known = self._contents.ids
-        order = np.argsort(known)
-        places = np.searchsorted(known, wanted, sorter=order)
-        found = places < len(order)
-        found[found] = known[order[places[found]]] == wanted[found]
-        if not found.all():
-            at = int(np.argmin(found))
-            raise NotFoundError(f"id {wanted[at]} at position {at} does not exist")
-        vectors = self._space.given(self._contents.vectors[order[places]])
+        vectors = self._space.given(self._contents.vectors[self._places.of(as_ids(ids))])
         return vectors[0] if np.ndim(ids) == 0 else vectors
 
     def stats(self) -> dict[str, Any]:
