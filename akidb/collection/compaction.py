@@ -100,7 +100,8 @@ class _Input:
 async def compact(shard: Shard, chosen: Sequence[LiveSegment], build: BuildGraph, committing: asyncio.Lock) -> bool:
     """Merges the chosen segments; False if one of them was folded or merged away meanwhile, and nothing has changed.
 
-    `build` makes the graph over all rows from those of the parts. `committing` is held while HEAD is changed.
+    `build` makes the graph over all rows from those of the parts. `committing` is held while HEAD is changed, not while
+    the merged segment is written and sent, which writers would wait for.
 
     Raises:
         UnavailableError, StorageFullError: the store; nothing has changed.
@@ -110,8 +111,7 @@ async def compact(shard: Shard, chosen: Sequence[LiveSegment], build: BuildGraph
     inputs = [await _input(shard, segment) for segment in chosen]
     with scratch("merge") as folder:
         written = await _write(shard, inputs, build, folder, epoch)
-        async with committing:
-            return await _commit(shard, inputs, written, epoch)
+        return await _commit(shard, inputs, written, epoch, committing)
 
 
 async def _input(shard: Shard, segment: LiveSegment) -> _Input:
@@ -152,12 +152,21 @@ class _Named:
     new: SegmentRef | None
 
 
-async def _commit(shard: Shard, inputs: Sequence[_Input], written: Written | None, epoch: int) -> bool:
-    state = shard.state
+async def _commit(
+    shard: Shard, inputs: Sequence[_Input], written: Written | None, epoch: int, committing: asyncio.Lock
+) -> bool:
     async with shard.store.lock(shard.prefix, exclusive=False):
+        new = None
         if written is not None:
             await shard.store.put(written.ref.key, written.path)
-        named = await _name(shard, inputs, None if written is None else written.ref, epoch)
+            new = await shard.opener.segment(written.ref)
+        async with committing:
+            return await _put_in_place(shard, inputs, new, epoch)
+
+
+async def _put_in_place(shard: Shard, inputs: Sequence[_Input], new: LiveSegment | None, epoch: int) -> bool:
+    state = shard.state
+    named = await _name(shard, inputs, None if new is None else new.ref, epoch)
     if named is None:
         await shard.refresh()
         return False

@@ -213,26 +213,31 @@ async def _put_deletes(
     return refs
 
 
-async def add_graph(shard: Shard, segment: LiveSegment, graph: memoryview) -> bool:
-    """Puts a copy of the segment with its graph and names it in HEAD. False if it was folded away meanwhile."""
-    state, old = shard.state, segment.ref.uuid
-    epoch = state.head.gc_epoch
+async def add_graph(shard: Shard, segment: LiveSegment, graph: memoryview, committing: asyncio.Lock) -> bool:
+    """Puts a copy of the segment with its graph and names it in HEAD. False if it was folded away meanwhile.
+
+    `committing` is held while HEAD is changed, not while the copy is written and sent, which writers would wait for.
+    """
+    epoch = shard.state.head.gc_epoch
     with scratch("graph") as folder:
         written = await write(shard, [Source(segment.reader, None)], segment.ref.lsn_max, folder, epoch, graph)
         async with shard.store.lock(shard.prefix, exclusive=False):
             await shard.store.put(written.ref.key, written.path)
-            head = await shard.heads.swap(
-                lambda head: None if too_old(head, epoch) else _with_graph(head, old, written.ref)
-            )
+            copy = await shard.opener.segment(written.ref)
+            async with committing:
+                return await _name_copy(shard, segment.ref.uuid, copy, epoch)
+
+
+async def _name_copy(shard: Shard, old: UUID, copy: LiveSegment, epoch: int) -> bool:
+    state, ref = shard.state, copy.ref
+    head = await shard.heads.swap(lambda head: None if too_old(head, epoch) else _with_graph(head, old, ref))
     if head is None:
         await shard.refresh()
         return False
-    reader = (await shard.opener.segment(written.ref)).reader
     async with shard.changing:
-        ours = _with_graph(state.head, old, written.ref)
+        ours = _with_graph(state.head, old, ref)
         if shard.state is state and ours is not None and (ours.folded, ours.segments) == (head.folded, head.segments):
-            ref = next(ref for ref in head.segments if ref.uuid == written.ref.uuid)
-            state.install_graph(head, old, ref, reader)
+            state.install_graph(head, old, next(each for each in head.segments if each.uuid == ref.uuid), copy.reader)
             return True
     await shard.refresh()
     return True

@@ -213,17 +213,18 @@ class Maintenance:
         try:
             async with asyncio.timeout(max(0.0, deadline - time.monotonic())), self._making_room:
                 if self.tail_size() > TAIL_SIZE_MAX:
-                    await self.fold()
+                    await self._unbroken(self._fold(collects=False))
         except TimeoutError:
             raise DeadlineExceededError(
                 "the log's tail was not folded in time to take more; nothing was written"
             ) from None
 
     async def fold(self) -> None:
-        """One fold of all that is applied now, after the work under way."""
+        """One fold of all that is applied now, after the commit under way."""
         await self._unbroken(self._fold())
 
-    async def _fold(self) -> None:
+    async def _fold(self, *, collects: bool = True) -> None:
+        """Garbage waits for whoever puts an object, which may take minutes: not for writers to wait for as well."""
         began, shard = time.perf_counter(), self._shard
         async with self._committing:
             folded = await fold(shard, {segment.ref.uuid for segment in self._merging})
@@ -231,7 +232,8 @@ class Maintenance:
         if folded:
             seconds = time.perf_counter() - began
             log.info("folded %s up to slot %d in %.2f s", _what(shard), shard.state.head.folded - 1, seconds)
-            await collect_garbage(shard)
+            if collects:
+                await collect_garbage(shard)
 
     def _next_to_build(self) -> LiveSegment | None:
         """The largest segment that is to have a graph, or another one."""
@@ -257,8 +259,7 @@ class Maintenance:
                 parts.append(GraphPart(reader.regions["graph"], np.ones(reader.rows, np.bool_)))
             await shard.workers.run(shard.workers.background, reader.verify)  # minutes before its copy is written
             graph = await self._graph(reader.vectors, parts, self._count_built)
-            async with self._committing:
-                added = await add_graph(shard, segment, graph)
+            added = await add_graph(shard, segment, graph, self._committing)
         if added:
             log.info("built the graph of %d points of %s in %.2f s",
                      segment.reader.rows, _what(shard), time.perf_counter() - began)  # fmt: skip

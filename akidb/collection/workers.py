@@ -18,6 +18,7 @@ from akidb.storage.scratch import sweep
 
 T = TypeVar("T")
 
+BUILDS_MAX = 2
 VERIFY_NICENESS = 19
 
 
@@ -26,7 +27,8 @@ class Workers:
     """The threads that work for every collection of a database: those that answer, those that fold and open, and the
     one that compares files with their checksums, of one segment at a time, giving way to all others.
 
-    Graphs have threads of their own, `builds` at a time: minutes of building must not keep folds waiting.
+    Graphs have threads of their own, `builds` at a time: minutes of building must not keep folds waiting. Segments with
+    graphs are written by those that fold, which are one more, for the fold that writers wait for.
     """
 
     search: ThreadPoolExecutor
@@ -38,10 +40,11 @@ class Workers:
     @classmethod
     def start(cls) -> Workers:
         cores = os.cpu_count() or 1
-        search, background = ThreadPoolExecutor(cores + 2, "akidb-search"), ThreadPoolExecutor(2, "akidb-background")
+        search = ThreadPoolExecutor(cores + 2, "akidb-search")
+        background = ThreadPoolExecutor(BUILDS_MAX + 1, "akidb-background")
         background.submit(sweep)
         verify = ThreadPoolExecutor(1, "akidb-verify", initializer=partial(give_way, VERIFY_NICENESS))
-        return cls(search, background, verify, asyncio.Semaphore(2), asyncio.Lock())
+        return cls(search, background, verify, asyncio.Semaphore(BUILDS_MAX), asyncio.Lock())
 
     async def run(self, pool: ThreadPoolExecutor, call: Callable[[], T]) -> T:
         """The result of `call`, made in `pool`. Raises UnavailableError `closing` if `close` came first."""

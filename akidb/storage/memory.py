@@ -141,19 +141,23 @@ class MemoryStore:
 
 
 class _SharedLock:
-    """Many share or one excludes; who waits to exclude goes before those who come later to share."""
+    """Many share or one excludes. Who comes to share does not wait for one who waits to exclude, as with the local
+    folder's flock: what another sharer does may end only after it.
+    """
 
     def __init__(self) -> None:
-        self._entry = asyncio.Lock()  # an excluder keeps it while it waits and works, so nobody new shares
-        self._unshared = asyncio.Event()
+        self._excluders = asyncio.Lock()
+        self._unshared, self._unexcluded = asyncio.Event(), asyncio.Event()
         self._unshared.set()
+        self._unexcluded.set()
         self._sharing = 0
 
     @asynccontextmanager
     async def shared(self) -> AsyncIterator[None]:
-        async with self._entry:
-            self._sharing += 1
-            self._unshared.clear()
+        while not self._unexcluded.is_set():
+            await self._unexcluded.wait()
+        self._sharing += 1
+        self._unshared.clear()
         try:
             yield
         finally:
@@ -163,9 +167,14 @@ class _SharedLock:
 
     @asynccontextmanager
     async def exclusive(self) -> AsyncIterator[None]:
-        async with self._entry:
-            await self._unshared.wait()
-            yield
+        async with self._excluders:
+            while self._sharing:
+                await self._unshared.wait()
+            self._unexcluded.clear()
+            try:
+                yield
+            finally:
+                self._unexcluded.set()
 
 
 def _file_name(key: str, stored: _Object) -> str:

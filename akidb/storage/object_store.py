@@ -132,8 +132,8 @@ class ObjectStore(Protocol):
 
     def lock(self, prefix: str, *, exclusive: bool) -> AbstractAsyncContextManager[None]:
         """A lock among all who use this store on this machine, for deletes: shared by those who check and then put,
-        exclusive to those who delete. The local folder uses flock on one file, memory a lock; on S3 it does nothing,
-        see `can_delete`.
+        exclusive to those who delete. Who waits to have it exclusively keeps nobody from sharing it. The local folder
+        uses flock on one file, memory a lock; on S3 it does nothing, see `can_delete`.
         """
         ...
 

@@ -14,7 +14,7 @@ from akidb.database import Database
 from akidb.errors import AkiDBError, DeadlineExceededError, UnavailableError
 from akidb.telemetry.logging import request_id
 from akidb.types import CollectionSpec, IndexParams, Metric
-from tests.unit.collection.faults import DIM, SETTINGS, FaultyStore, Oracle
+from tests.unit.collection.faults import DIM, SETTINGS, FaultyStore, Oracle, check_here_and_anew
 
 SPEC = CollectionSpec("points", DIM, Metric.EUCLIDEAN, IndexParams(m=8, ef_construction=32))
 
@@ -191,6 +191,29 @@ async def test_writers_hear_why_a_long_tail_can_not_be_folded(
     store.heal()
     await oracle.upsert(collection, range(60, 70))
     await oracle.check(collection)
+
+
+@pytest.mark.parametrize("work", ["build", "merge"])
+async def test_writers_do_not_wait_for_graphs_that_are_sent(
+    collection: Collection, store: FaultyStore, monkeypatch: pytest.MonkeyPatch, work: str
+) -> None:
+    """A segment with its graph may take minutes to send; what they wait for is the fold."""
+    monkeypatch.setattr(maintenance, "TAIL_ROWS_MAX", 10)
+    oracle, ours = Oracle(), collection.writers[0].maintenance
+    await oracle.upsert(collection, range(200))
+    await ours.fold()
+    segments = list(collection.shards[0].state.segments)
+    store.pause_at = ("put", "/seg/")
+    sending = asyncio.create_task(ours.build(segments[0]) if work == "build" else ours.merge(segments))
+    await store.paused.wait()
+    await oracle.upsert(collection, range(200, 260))
+    await oracle.upsert(collection, [300])  # the tail is full: folded first
+    assert ours.tail_size() < 1
+    store.go.set()
+    await sending
+    (sent,) = [each for each in collection.shards[0].state.segments if each.ref.has_graph]
+    assert sent.ref.rows == 200
+    await check_here_and_anew(oracle, collection, store)
 
 
 async def test_building_goes_on_when_who_waited_gives_up(

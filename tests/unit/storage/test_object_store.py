@@ -301,6 +301,21 @@ async def test_shared_locks_do_not_exclude_each_other(store: ObjectStore) -> Non
         assert (await store.put("t/a", b"x")).ok
 
 
+async def test_who_waits_to_exclude_keeps_nobody_from_sharing(store: ObjectStore) -> None:
+    """A sharer may wait for another one, while garbage waits for both."""
+
+    async def exclude() -> None:
+        async with store.lock("t", exclusive=True):
+            pass
+
+    async with asyncio.timeout(20), store.lock("t", exclusive=False):
+        waiting = asyncio.create_task(exclude())
+        await asyncio.sleep(0.05)
+        async with store.lock("t", exclusive=False):
+            assert waiting.done() is not store.can_delete
+    await asyncio.wait_for(waiting, 20)
+
+
 async def test_a_cancelled_waiter_leaves_the_lock_free(store: ObjectStore) -> None:
     async with store.lock("t", exclusive=True):
         if not store.can_delete:
