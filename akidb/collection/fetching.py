@@ -7,7 +7,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextvars import Context
 
 from akidb.errors import AkiDBError, CorruptionError, DeadlineExceededError, UnavailableError
@@ -15,7 +15,11 @@ from akidb.errors import AkiDBError, CorruptionError, DeadlineExceededError, Una
 log = logging.getLogger(__name__)
 
 PATIENCE_SECS = 1.0
-"""How long fetching waits for a first search, which shall have the network for itself."""
+"""How long fetching waits for a first search to come."""
+
+ANSWER_SECS_MAX = 10.0
+"""How long that search then has network and processors for itself: with whole segments fetched beside it, it takes
+several times as long."""
 
 RETRY_SECS_MIN, RETRY_SECS_MAX = 1.0, 60.0
 
@@ -31,8 +35,7 @@ class Fetching:
         self._closed = False
         self.damage: CorruptionError | None = None
         """Why they could not be fetched, if it is that."""
-        self.answered = asyncio.Event()
-        """To be set by the first search."""
+        self._asked, self._answered = asyncio.Event(), asyncio.Event()
 
     def begin_soon(self) -> None:
         """Fetches in the background, until that is done."""
@@ -40,10 +43,21 @@ class Fetching:
             return
         self._background = asyncio.create_task(self._begin(), context=Context())  # not that of who opened the shard
 
+    @contextlib.contextmanager
+    def left_to_it(self) -> Iterator[None]:
+        """To be held by who answers without the segments: fetching in the background waits for the first."""
+        self._asked.set()
+        try:
+            yield
+        finally:
+            self._answered.set()
+
     async def _begin(self) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE_SECS):
-                await self.answered.wait()
+                await self._asked.wait()
+            async with asyncio.timeout(ANSWER_SECS_MAX):
+                await self._answered.wait()
         pause = RETRY_SECS_MIN
         while True:
             try:
@@ -66,16 +80,17 @@ class Fetching:
             raise UnavailableError("the connection is closed", code="closing")
         if self._fetching is None or self._fetching.done():
             self._fetching = asyncio.ensure_future(self._fetch())
+        fetching = self._fetching  # when this goes on, another who waited may have begun the next
         left = None if deadline == math.inf else max(0.0, deadline - time.monotonic())
-        done, _ = await asyncio.wait({self._fetching}, timeout=left)
+        done, _ = await asyncio.wait({fetching}, timeout=left)
         if not done:
             message = f"the segments of {self._what} are being fetched and were not here in time"
             raise DeadlineExceededError(message, code="warming")
-        if self._fetching.cancelled():
+        if fetching.cancelled():
             raise UnavailableError("the connection is closed", code="closing")
-        failed = self._fetching.exception()
+        failed = fetching.exception()
         self.damage = failed if isinstance(failed, CorruptionError) else None
-        self._fetching.result()
+        fetching.result()
 
     async def close(self) -> None:
         self._closed = True

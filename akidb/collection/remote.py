@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from akidb.collection.state import LiveSegment, ShardState
+from akidb.collection.workers import INLINE_ROWS, aside
 from akidb.errors import CorruptionError
 from akidb.filter import Filter
 from akidb.manifest import Head, HeadStore, SegmentRef
@@ -38,7 +39,7 @@ from akidb.query import (
 from akidb.query.remote import Runner
 from akidb.segment import Mask, Rows, decode_deletes
 from akidb.storage.object_store import ObjectStore
-from akidb.types import CollectionSpec, ScoredPoint
+from akidb.types import CollectionSpec, Lsn, ScoredPoint
 from akidb.wal import Log, Patch, Revert, Slot
 from akidb.wal.log import check_chain
 
@@ -55,6 +56,43 @@ MATCHES_MAX = 256
 
 class _NeedsSegmentsError(Exception):
     """The tail holds what cannot be told without the segments."""
+
+
+class _Hidden:
+    """Ids whose rows in segments the tail replaced or deleted, each with the first slot that did."""
+
+    def __init__(self) -> None:
+        self._since: dict[str, Lsn] = {}
+
+    def add(self, slot: Slot) -> None:
+        for batch in slot.batches:
+            for operation in batch.operations:
+                new = dict.fromkeys(getattr(operation, "ids", ()), slot.lsn)
+                for id_ in new.keys() & self._since.keys():
+                    del new[id_]
+                self._since.update(new)
+
+    def at(self, lsn: Lsn) -> _HiddenAt:
+        """Those of the slots up to `lsn`."""
+        return _HiddenAt(self._since, lsn)
+
+
+class _HiddenAt:
+    """What a search of another moment's tail goes by; it never changes, whatever is applied meanwhile."""
+
+    def __init__(self, since: Mapping[str, Lsn], lsn: Lsn) -> None:
+        self._since = since
+        self._lsn = lsn
+
+    def __contains__(self, id_: object) -> bool:
+        since = self._since.get(id_)  # type: ignore[call-overload]
+        return since is not None and since <= self._lsn
+
+    def __bool__(self) -> bool:
+        return bool(self._since)
+
+    def ids(self) -> list[str]:
+        return [id_ for id_, since in list(self._since.items()) if since <= self._lsn]
 
 
 class RemoteShard:
@@ -75,6 +113,7 @@ class RemoteShard:
         self._log = log
         self._open_whole = open_whole
         self._following = asyncio.Lock()
+        self._changing = asyncio.Lock()
         self._segments: dict[SegmentRef, asyncio.Task[RemoteSegment | None]] = {}
         self._sparse: dict[SegmentRef, asyncio.Task[SparseSegment]] = {}
         self._take(head)
@@ -82,11 +121,11 @@ class RemoteShard:
     def _take(self, head: Head) -> None:
         """Begins anew from another HEAD; what is known of its segments stays known."""
         self.head = head
-        self.state = ShardState(self.spec, head, [], {})
+        self.state = ShardState(self.spec, head, [], {}, lazy_fields=True)
         self.caught_up = -math.inf
         """The state holds all that the log held at this time (time.monotonic seconds); -inf: the log was not read."""
         self._read_head = time.monotonic()
-        self._hidden: set[str] = set()
+        self._hidden = _Hidden()
         self._beyond_us = False
         kept = {ref: task for ref, task in self._segments.items() if ref in head.segments and _is_remote(task)}
         self._segments = kept
@@ -125,7 +164,7 @@ class RemoteShard:
 
         async def ask() -> list[list[ScoredPoint]]:
             known, hidden, sparse = await self._opened(follow)
-            parts = [await self._part(each, list(hidden), run) for each in sparse]
+            parts = [await self._part(each, hidden.ids(), run) for each in sparse]
             filters = {query.filter for query in queries}
             rows = [await run(partial(_matching, part, filters)) for part in parts]
             if sum(map(len, rows)) > MATCHES_MAX:
@@ -145,7 +184,7 @@ class RemoteShard:
 
         async def ask() -> Snapshot:
             known, hidden, sparse = await self._opened(follow)
-            killed = list(hidden) if ids is None else [id_ for id_ in ids if id_ in hidden]
+            killed = hidden.ids() if ids is None else [id_ for id_ in ids if id_ in hidden]
             parts = [await self._part(each, killed, run) for each in sparse]
             wanted = [id_ for id_ in ids or () if id_ not in hidden]
             rows = [await run(partial(each.segment.find, wanted)) for each in sparse]
@@ -165,10 +204,11 @@ class RemoteShard:
             except GoneError:
                 if attempt + 1 == _TRIES:
                     raise
-                await self._look_at_head()
+                async with self._following:
+                    await self._look_at_head()
         raise AssertionError("the loop returns or raises")
 
-    async def _opened(self, follow: Callable[[], Awaitable[None]]) -> tuple[Snapshot, set[str], list[SparseSegment]]:
+    async def _opened(self, follow: Callable[[], Awaitable[None]]) -> tuple[Snapshot, _HiddenAt, list[SparseSegment]]:
         """What is here, the ids that it hides in the segments that are not, and these."""
         head = self.head
         async with _beside(follow()) as following:
@@ -177,7 +217,8 @@ class RemoteShard:
             await following
         if self.head is not head:
             return await self._opened(_nothing)
-        return self.state.snapshot(), self._hidden.copy(), sparse
+        known = self.state.snapshot()
+        return known, self._hidden.at(known.lsn), sparse
 
     async def _part(self, sparse: SparseSegment, hidden: Sequence[str], run: Runner) -> Part:
         live = LiveSegment(sparse.ref, sparse.segment, None if sparse.live is None else sparse.live.copy())
@@ -196,19 +237,25 @@ class RemoteShard:
     ) -> list[list[ScoredPoint]] | None:
         head = self.head
         async with _beside(follow()) as following:
+            told: asyncio.Future[Snapshot] = asyncio.get_running_loop().create_future()
 
-            async def hidden() -> set[str]:
+            async def hidden() -> _HiddenAt:
                 await following
-                return self._hidden
+                known = self.state.snapshot()
+                told.set_result(known)
+                return self._hidden.at(known.lsn)
+
+            async def in_tail() -> list[list[ScoredPoint]]:
+                return await run(partial(execute, await told, queries, deadline=deadline))
 
             opened = await asyncio.gather(*(self._segment(ref) for ref in head.segments))
             segments = [segment for segment in opened if segment is not None]
-            found = await search_remote(self._store, segments, queries, self.spec, hidden=hidden, run=run)
-            await following
+            async with _beside(in_tail()) as tail:
+                found = await search_remote(self._store, segments, queries, self.spec, hidden=hidden, run=run)
+                nearest = [found, await tail]
         if self.head is not head:  # another node folded meanwhile: its segments have what was the tail
             return await self._search(queries, _nothing, deadline, run)
-        tail = await run(partial(execute, self.state.snapshot(), queries, deadline=deadline))
-        return merged([found, tail], queries, self.spec.metric)
+        return merged(nearest, queries, self.spec.metric)
 
     async def _segment(self, ref: SegmentRef) -> RemoteSegment | None:
         """None for one that is here, and then among the state's."""
@@ -217,9 +264,10 @@ class RemoteShard:
     async def _open_segment(self, ref: SegmentRef) -> RemoteSegment | None:
         if not ref.coarse_bytes or await self._store.has_local(ref.key):
             state, whole = self.state, await self._open_whole(ref)
-            if state is self.state:  # else another state asks for it again
-                whole.kill(list(self._hidden))
-                state.add(whole)
+            async with self._changing:
+                if state is self.state:  # else another state asks for it again
+                    whole.kill(self._hidden.at(state.applied).ids())
+                    state.add(whole)
             return None
         directory, live = await asyncio.gather(read_directory(self._store, ref), self._read_deletes(ref))
         if (directory.rows, directory.dim) != (ref.rows, self.spec.dim):
@@ -272,18 +320,20 @@ class RemoteShard:
             for look in looks:
                 if look.slot is not None:
                     check_chain(look.slot, self.state.chain, self._log.key(look.lsn))
-                    self._apply(look.slot)
+                    await self._apply(look.slot)
                     await asyncio.sleep(0)
         return True
 
-    def _apply(self, slot: Slot) -> None:
+    async def _apply(self, slot: Slot) -> None:
         operations = [operation for batch in slot.batches for operation in batch.operations]
         if any(isinstance(operation, Patch | Revert) for operation in operations):
             self._beyond_us = True
             raise _NeedsSegmentsError
-        for operation in operations:
-            self._hidden.update(getattr(operation, "ids", ()))
-        self.state.apply(slot)
+        async with self._changing:
+            self._hidden.add(slot)
+            if slot.rows > INLINE_ROWS:
+                self.state.snapshot()  # for readers meanwhile
+            await aside(partial(self.state.apply, slot), rows=slot.rows)
 
     async def _look_at_head(self) -> None:
         head, _ = await self._heads.read()
@@ -309,7 +359,7 @@ async def _once(
 
 
 @contextlib.asynccontextmanager
-async def _beside(work: Awaitable[None]) -> AsyncIterator[asyncio.Future[None]]:
+async def _beside(work: Awaitable[T]) -> AsyncIterator[asyncio.Future[T]]:
     """Does work while the context lasts."""
     working = asyncio.ensure_future(work)
     try:

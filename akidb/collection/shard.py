@@ -23,7 +23,7 @@ from akidb.collection.polling import Polling
 from akidb.collection.remote import RemoteShard
 from akidb.collection.requests import open_requests
 from akidb.collection.state import ShardState
-from akidb.collection.workers import Workers, to_the_end
+from akidb.collection.workers import INLINE_ROWS, Workers, aside
 from akidb.config import Settings
 from akidb.errors import AkiDBError, CorruptionError, DeadlineExceededError, NotFoundError, UnavailableError
 from akidb.manifest import Head, HeadStore
@@ -34,9 +34,6 @@ from akidb.types import CollectionSpec, Consistency, Lsn, ScoredPoint
 from akidb.wal import Appender, Check, Log, Operation, Slot
 
 T = TypeVar("T")
-
-INLINE_ROWS = 512
-"""Slots with more rows than this are applied in a thread: it takes longer than the event loop may stand still."""
 
 PINNED_MAX = 4
 """Snapshots that stay open for the next read as of one."""
@@ -173,10 +170,10 @@ class Shard:
                 await remote.follow()  # what this node has is nothing yet
             await self._reach(consistency, wanted, deadline, position, remote.follow)
 
-        with span("search_remote", collection__name=self.spec.name, segments=len(remote.head.segments)):
+        segments = len(remote.head.segments)
+        with self._fetching.left_to_it(), span("search_remote", collection__name=self.spec.name, segments=segments):
             found = await self._in_time(ask(remote, follow), deadline)
         self._refuse_sealed()
-        self._fetching.answered.set()
         return found
 
     async def _in_time(self, work: Awaitable[T], deadline: float) -> T:
@@ -239,7 +236,7 @@ class Shard:
             if slot.lsn <= self.state.applied:
                 return  # adopting a newer HEAD read it already
             if reverted is None:
-                await self.change(partial(self.state.apply, slot), rows=_rows(slot))
+                await self.change(partial(self.state.apply, slot), rows=slot.rows)
             else:
                 self._state = _after(self.state, slot, reverted)
         self.last_write = time.monotonic()
@@ -248,10 +245,9 @@ class Shard:
     async def change(self, call: Callable[[], T], *, rows: int) -> T:
         """Makes a call that changes the state, for a holder of `changing`. One that looks at many rows is made in a
         thread, and readers get the snapshot from before it meanwhile."""
-        if rows <= INLINE_ROWS:
-            return call()
-        self.state.snapshot()
-        return await to_the_end(asyncio.to_thread(call))
+        if rows > INLINE_ROWS:
+            self.state.snapshot()
+        return await aside(call, rows=rows)
 
     async def reload(self) -> None:
         """Jumps to the store's HEAD, because slots that this node would have to read next are gone."""
@@ -359,7 +355,7 @@ class Shard:
             reverted = await self._reverted(slot)
             if reverted is not None:
                 state = _after(state, slot, reverted)
-            elif _rows(slot) > INLINE_ROWS:
+            elif slot.rows > INLINE_ROWS:
                 await asyncio.to_thread(state.apply, slot)
             else:
                 state.apply(slot)
@@ -489,8 +485,3 @@ def _after(state: ShardState, slot: Slot, reverted: Pinned) -> ShardState:
         state = state.reverted(reverted.segments())
     state.apply(slot)
     return state
-
-
-def _rows(slot: Slot) -> int:
-    """Ids that applying the slot has to look at."""
-    return sum(len(getattr(operation, "ids", ())) for batch in slot.batches for operation in batch.operations)

@@ -113,7 +113,8 @@ class Frozen:
 
 
 class ShardState:
-    """Applies slots in order. `applied` is the last one's LSN, `chain` the hash that the next one must name."""
+    """Applies slots in order. `applied` is the last one's LSN, `chain` the hash that the next one must name.
+    `lazy_fields` is the memtable's."""
 
     def __init__(
         self,
@@ -121,6 +122,8 @@ class ShardState:
         head: Head,
         segments: Sequence[LiveSegment],
         requests: Mapping[RequestsRef, RequestsObject],
+        *,
+        lazy_fields: bool = False,
     ) -> None:
         self.spec = spec
         self.head = head
@@ -129,7 +132,7 @@ class ShardState:
         self.chain = head.chain
         self.sealed = head.sealed
         self.frozen: list[MemTable] = []
-        self.active = MemTable(spec)
+        self.active = MemTable(spec, lazy_fields=lazy_fields)
         self.slots_in_tail = 0
         self.requests = Requests(requests)
         self.before: ShardState | None = None

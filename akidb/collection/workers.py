@@ -21,6 +21,9 @@ T = TypeVar("T")
 BUILDS_MAX = 2
 VERIFY_NICENESS = 19
 
+INLINE_ROWS = 512
+"""Slots with more rows than this are applied in a thread: it takes longer than the event loop may stand still."""
+
 
 @dataclass(frozen=True)
 class Workers:
@@ -87,3 +90,10 @@ async def to_the_end(work: Awaitable[T]) -> T:
         task.exception()
         raise cancelled
     return task.result()
+
+
+async def aside(call: Callable[[], T], *, rows: int) -> T:
+    """Makes a call that looks at so many rows: at once, or in a thread, to the end."""
+    if rows <= INLINE_ROWS:
+        return call()
+    return await to_the_end(asyncio.to_thread(call))

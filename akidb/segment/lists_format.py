@@ -223,10 +223,12 @@ class RowList:
         lengths = np.square(step) * (_SQUARES[codes].sum(axis=1) - (2 * half - dim) * CODE_CENTRE**2)
         return np.asarray(np.square(towards).sum(axis=1)[:, None] - 2 * products + lengths, np.float32)
 
+    def id_at(self, row: int) -> str:
+        """Of the row at this position."""
+        end = int(self._id_ends[row])
+        return self._data[end - int(self.entries["id_bytes"][row]) : end].decode()
+
     @cached_property
-    def ids(self) -> list[str]:
-        """Of the rows, in their order."""
+    def _id_ends(self) -> npt.NDArray[np.int64]:
         first = self.entries.nbytes + self.rows * -(-self._directory.dim // 2)
-        ends = first + np.cumsum(self.entries["id_bytes"], dtype=np.int64)
-        starts = (ends - self.entries["id_bytes"]).tolist()
-        return [self._data[start:end].decode() for start, end in zip(starts, ends.tolist(), strict=True)]
+        return first + np.cumsum(self.entries["id_bytes"], dtype=np.int64)

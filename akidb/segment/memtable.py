@@ -7,6 +7,7 @@ One thread writes (the event loop); snapshots are read from any thread while it 
 from __future__ import annotations
 
 import heapq
+import threading
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -31,14 +32,20 @@ class MemTable:
 
     Rows of other parts (segments, an older memtable) are not its business: `apply_upsert` and `apply_delete` return
     the ids that had no live row here, and the collection marks their rows dead elsewhere.
+
+    Args:
+        lazy_fields: index payloads when a view's `fields` are first asked for, which is half of the work that an upsert
+            of many points is. For who reads a log for the sake of one search; who goes on writing pays as it goes.
     """
 
-    def __init__(self, spec: CollectionSpec) -> None:
+    def __init__(self, spec: CollectionSpec, *, lazy_fields: bool = False) -> None:
         self.spec = spec
         self.rows = 0
         self.live_rows = 0
         self.bytes = 0
-        self.fields = FieldIndex(PayloadSchema.parse(spec.payload_schema))
+        self._fields = FieldIndex(PayloadSchema.parse(spec.payload_schema))
+        self._lazy_fields = lazy_fields
+        self._indexing = threading.Lock()
         self._vectors = np.empty((0, spec.dim), np.float32)
         self._inverse_norms = np.empty(0, np.float32)
         self._lsns = np.empty(0, np.uint64)
@@ -62,10 +69,11 @@ class MemTable:
             The ids that had no live row here, in order (they may have one elsewhere).
 
         Raises:
-            InvalidInputError: a payload can't be indexed; nothing was changed.
+            InvalidInputError: a payload can't be indexed; nothing was changed. Where that is done later it is then.
         """
         start, end = self.rows, self.rows + len(ids)
-        self.fields.add(start, payloads)
+        if not self._lazy_fields:
+            self._fields.add(start, payloads)
         self._reserve(end)
         self._vectors[start:end] = vectors
         if self.spec.metric is Metric.COSINE:
@@ -74,9 +82,9 @@ class MemTable:
         self._live[start:end] = True
         self._ids.extend(ids)
         self._payloads.extend(payloads)
-        elsewhere = [id_ for row, id_ in enumerate(ids, start) if not self._supersede(id_, row)]
+        elsewhere = self._supersede(ids, start)
         self.bytes += len(ids) * (self.spec.dim * 4 + _ROW_BYTES) + sum(map(len, ids))
-        self.bytes += sum(len(payload) for payload in payloads if payload)
+        self.bytes += sum(map(len, filter(None, payloads)))
         self.rows = end
         self.live_rows += len(elsewhere)
         self._view = None
@@ -111,8 +119,24 @@ class MemTable:
             self._view = MemView(self)
         return self._view
 
-    def _supersede(self, id_: str, row: int) -> bool:
-        """Makes `row` the latest of its id; True if a live row died by it."""
+    def fields(self) -> FieldIndex:
+        """The fields of all rows. Any thread may ask."""
+        with self._indexing:
+            start, end = self._fields.rows, self.rows
+            if start < end:
+                self._fields.add(start, self._payloads[start:end])
+        return self._fields
+
+    def _supersede(self, ids: Sequence[str], start: int) -> list[str]:
+        """Makes rows `start`, `start` + 1, … the latest of their ids; returns the ids of which no live row died."""
+        if len(set(ids)) == len(ids) and self._latest.keys().isdisjoint(ids):  # as bulk writes are: no look at each
+            self._previous.extend([-1] * len(ids))
+            self._latest.update(zip(ids, range(start, start + len(ids)), strict=True))
+            return list(ids)
+        return [id_ for row, id_ in enumerate(ids, start) if not self._supersede_one(id_, row)]
+
+    def _supersede_one(self, id_: str, row: int) -> bool:
+        """True if a live row died by it."""
         old = self._latest.get(id_, -1)
         self._previous.append(old)  # before it can be reached: views in other threads follow
         self._latest[id_] = row
@@ -146,11 +170,16 @@ class MemView:
         cosine = table.spec.metric is Metric.COSINE
         self.inverse_norms: VectorArray | None = _frozen(table._inverse_norms[: self.rows]) if cosine else None
         self.lsns: npt.NDArray[np.uint64] = _frozen(table._lsns[: self.rows])
-        self.fields = table.fields
+        self._table = table
         self._ids = table._ids
         self._payloads = table._payloads
         self._latest = table._latest
         self._previous = table._previous
+
+    @property
+    def fields(self) -> FieldIndex:
+        """Of these rows, and perhaps of some that came later."""
+        return self._table.fields()
 
     def check(self) -> None:
         """Nothing: memory has no checksums."""

@@ -23,8 +23,9 @@ _RANGE_BYTES = 8 << 20
 _AT_ONCE = 8
 _TIER, _RANGES = "hot", "ranges"
 _WAIT_SECS = 0.02
-_KEEP_SECS, _UNKEPT_BYTES_MAX = 0.2, 64 << 20
-"""Ranges wait so long, and up to so many bytes, to be written together: a search that reads a hundred is over then."""
+_KEEP_SECS, _KEEP_SECS_MAX, _UNKEPT_BYTES_MAX = 0.2, 5.0, 64 << 20
+"""Ranges wait until none came for so long, at most for so long, and up to so many bytes, to be written together: a
+search that reads a hundred is over then."""
 
 _logger = logging.getLogger(__name__)
 
@@ -110,7 +111,10 @@ class FileCachedStore(StoreWrapper):
 
     async def _keep_soon(self) -> None:
         while self._unkept:
-            await asyncio.sleep(_KEEP_SECS)
+            began, known = time.monotonic(), 0
+            while known < self._unkept_bytes < _UNKEPT_BYTES_MAX // 2 and time.monotonic() - began < _KEEP_SECS_MAX:
+                known = self._unkept_bytes
+                await asyncio.sleep(_KEEP_SECS)
             await self._keep_now()
 
     async def _keep_now(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from akidb.errors import ConfigurationError
 
-_CONNECTIONS = 64
+_CONNECTIONS = 96
 
 
 @dataclass(frozen=True, slots=True)

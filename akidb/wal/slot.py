@@ -46,6 +46,11 @@ class Slot:
         found = ((batch.uuid, batch.revert) for batch in self.batches)
         return next(((uuid, revert) for uuid, revert in found if revert is not None), None)
 
+    @property
+    def rows(self) -> int:
+        """Ids that applying it has to look at."""
+        return sum(len(getattr(operation, "ids", ())) for batch in self.batches for operation in batch.operations)
+
 
 def encode_slot(
     slot: Slot, *, kind: int = KIND_SLOT, encoded: Sequence[Sequence[list[Buffer]]] | None = None

@@ -12,15 +12,16 @@ import pytest
 
 from akidb.collection import Collection, fetching
 from akidb.collection.shard import Shard
+from akidb.collection.workers import INLINE_ROWS
 from akidb.config.settings import Cache
 from akidb.database import Database
 from akidb.errors import CorruptionError, DeadlineExceededError, NotFoundError
 from akidb.filter import parse
-from akidb.query import SearchQuery
+from akidb.query import SearchQuery, remote
 from akidb.segment import lists
 from akidb.segment.lists_format import BLOCK_BYTES
 from akidb.storage.memory import MemoryStore
-from akidb.storage.object_store import Status
+from akidb.storage.object_store import Reply, Status
 from akidb.types import CollectionSpec, Consistency, IndexParams, Metric, VectorArray
 from tests.unit.collection.far import Bucket, SlowBucket
 from tests.unit.collection.faults import SETTINGS
@@ -32,6 +33,7 @@ ROWS, DIM = 3000, 16
 def small_lists(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lists, "LISTS_BYTES_MIN", 64 << 10)
     monkeypatch.setattr(lists, "ROWS_PER_LIST", 24)
+    monkeypatch.setattr(remote, "GAP_BYTES_MAX", 0)
     monkeypatch.setattr(fetching, "PATIENCE_SECS", 0.01)
 
 
@@ -155,6 +157,48 @@ async def test_a_cold_search_takes_three_rounds_beyond_head(memory: MemoryStore,
     await database.close()
 
 
+class HeldBucket(Bucket):
+    """Does not answer for vectors until it is told to."""
+
+    def __init__(self, inner: MemoryStore) -> None:
+        super().__init__(inner)
+        self.asked, self.go = asyncio.Event(), asyncio.Event()
+
+    async def get(
+        self, key: str, *, byte_range: tuple[int, int] | None = None, if_none_match: str | None = None
+    ) -> Reply:
+        if byte_range is not None and byte_range[1] - byte_range[0] == BLOCK_BYTES:
+            self.asked.set()
+            await self.go.wait()
+        return await super().get(key, byte_range=byte_range, if_none_match=if_none_match)
+
+
+@pytest.mark.parametrize("rows", [1, 2 * INLINE_ROWS], ids=["few", "many"])
+async def test_what_is_applied_during_a_search_is_in_its_answer_once_or_not_at_all(
+    memory: MemoryStore, vectors: VectorArray, rows: int
+) -> None:
+    bucket = HeldBucket(memory)
+    bucket.open.clear()
+    database = await Database.open(bucket, SETTINGS)
+    collection = await database.collection("p")
+    searching = asyncio.create_task(collection.search([SearchQuery(vectors[0])], timeout_ms=60_000))
+    await asyncio.wait_for(bucket.asked.wait(), 30)
+    writer = await Database.open(memory, SETTINGS)
+    await (await writer.collection("p")).upsert([f"id-{i}" for i in range(rows)], vectors[:rows])
+    await writer.close()
+    shard = _shard(collection).remote
+    assert shard is not None
+    await shard.follow()
+    bucket.go.set()
+    (before,) = await searching
+    assert [point.id for point in before].count("id-0") == 1
+    assert len({point.id for point in before}) == len(before)
+    (after,) = await collection.search([SearchQuery(vectors[0])], timeout_ms=60_000)
+    assert [point.id for point in after].count("id-0") == 1
+    bucket.open.set()
+    await database.close()
+
+
 async def test_a_node_answers_from_nothing_in_seven_rounds(memory: MemoryStore, vectors: VectorArray) -> None:
     writer = await Database.open(memory, SETTINGS)
     await (await writer.collection("p")).upsert(["new"], vectors[:1])
@@ -173,6 +217,19 @@ async def test_a_node_answers_from_nothing_in_seven_rounds(memory: MemoryStore, 
     answering.cancel()
     bucket.open.set()
     await database.close()
+
+
+async def test_what_lies_between_two_lists_is_read_to_spare_a_request(
+    cold: Collection, bucket: Bucket, vectors: VectorArray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, found = [], []
+    for gap in (0, 8 << 10):
+        monkeypatch.setattr(remote, "GAP_BYTES_MAX", gap)
+        bucket.ranges.clear()
+        found.append(await cold.search(_queries(vectors, 1), timeout_ms=20_000))
+        asked.append(len(bucket.ranges))
+    assert asked[0] > asked[1] > 0
+    assert [point.id for point in found[0][0]] == [point.id for point in found[1][0]]
 
 
 async def test_more_lists_are_read_for_a_wider_search(cold: Collection, bucket: Bucket, vectors: VectorArray) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from akidb.collection import Collection
-from akidb.collection.shard import INLINE_ROWS
+from akidb.collection.workers import INLINE_ROWS
 from akidb.database import Database
 from akidb.filter import parse
 from akidb.segment import MemTable

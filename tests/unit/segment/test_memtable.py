@@ -108,6 +108,22 @@ def test_a_payload_that_is_refused_changes_nothing() -> None:
     assert sorted(content(table.snapshot())) == ["a", "b"]
 
 
+def test_fields_that_are_indexed_late_are_the_same() -> None:
+    tables = [MemTable(SPEC), MemTable(SPEC, lazy_fields=True)]
+    under = parse({"field": "n", "range": {"gte": 3, "lt": 30}})
+    for lsn in range(1, 9):
+        ids = [f"{lsn % 3}-{n}" for n in range(5)]
+        payloads = [b'{"n":%d}' % (lsn * n) if n else None for n in range(5)]
+        for table in tables:
+            table.apply_upsert(ids, np.ones((5, 2), np.float32), payloads, lsn)
+        if lsn % 3 == 0:
+            ours, late = (table.snapshot() for table in tables)
+            mask = to_mask(evaluate(under, late.fields), late.rows)
+            np.testing.assert_array_equal(mask, to_mask(evaluate(under, ours.fields), ours.rows))
+            assert mask.any()
+    assert tables[1].snapshot().fields.to_bytes() == tables[0].snapshot().fields.to_bytes()
+
+
 def test_bytes_count_what_a_fold_will_write() -> None:
     table = MemTable(CollectionSpec("points", 100))
     table.apply_upsert(["12345"] * 10, np.ones((10, 100), np.float32), [b"{}", *[None] * 9], 1)
