@@ -240,8 +240,8 @@ class CacheState:
 @dataclass(frozen=True, slots=True)
 class CollectionInfo:
     """What GET /collections/{name} shows. `lsn` is the figures' log position (of several
-    shards the largest), `bytes` what segments and tail hold, `damaged` the objects whose bytes fail their checks: who
-    needs one of them is refused."""
+    shards the largest), `tail_points` those of the points that are in no segment yet, `bytes` what segments and tail
+    hold, `damaged` the objects whose bytes fail their checks: who needs one of them is refused."""
 
     spec: CollectionSpec
     count: int
@@ -253,6 +253,7 @@ class CollectionInfo:
     compaction: CompactionState = CompactionState()
     cache: CacheState = CacheState()
     damaged: tuple[str, ...] = ()
+    tail_points: int = 0
 
 
 @dataclass(frozen=True, slots=True)

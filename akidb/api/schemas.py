@@ -267,6 +267,7 @@ class CollectionDescription(Struct):
     replication: int = 1
     status: Literal["ok", "degraded"] = "ok"
     damaged: list[str] = []
+    tail_points: int = 0
 
 
 class UnopenedCollection(Struct):

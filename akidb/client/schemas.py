@@ -124,6 +124,7 @@ class CollectionDescription(msgspec.Struct):
     payload_schema: dict[str, Any] | None = None
     shard_count: int = 1
     damaged: list[str] = []
+    tail_points: int = 0
 
     def info(self) -> CollectionInfo:
         index = IndexParams(**{name: getattr(self.index, name) for name in INDEX_FIELDS})
@@ -142,6 +143,7 @@ class CollectionDescription(msgspec.Struct):
             compaction=CompactionState(**msgspec.structs.asdict(self.compaction)),
             cache=self.cache.state(),
             damaged=tuple(self.damaged),
+            tail_points=self.tail_points,
         )
 
 

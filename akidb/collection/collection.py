@@ -271,6 +271,7 @@ class Collection(Writes):
             compaction=CompactionState.of([writer.compaction_state() for writer in self.writers]),
             cache=await self._caching.state(),
             damaged=self._scrubbing.damaged,
+            tail_points=sum(state.tail_rows for state in states),
         )
 
     async def pin(self) -> CacheState:
@@ -450,6 +451,12 @@ class Collection(Writes):
 
     def _default_consistency(self) -> Consistency:
         return Consistency(self._settings.query.consistency)
+
+    async def settle(self) -> None:
+        """Folds what this process wrote and would leave in a long log."""
+        await asyncio.gather(
+            *(writer.maintenance.settle() for writer in self.writers if writer.maintenance is not None)
+        )
 
     async def close(self) -> None:
         """Decides the writes under way and stops the background work. What comes later gets UnavailableError."""

@@ -39,7 +39,11 @@ TAIL_SIZE_MAX = 4.0
 """Writers wait for the fold once the tail is this many times its limit."""
 
 IDLE_FOLD_SECS = 2.0
-"""A tail that would deserve a graph is folded as soon as writing pauses this long."""
+"""A tail that would deserve a graph, or is long, is folded as soon as writing pauses this long."""
+
+TAIL_BYTES_LONG = 4 << 20
+"""A node that begins with nothing reads and applies so much in about a round of requests; what is longer makes its
+first answer late, which only a fold spares it."""
 
 MERGE_THREADS = max(1, (os.cpu_count() or 1) // 2)
 """Nobody waits for a merge, so it leaves half of the processors to those who ask."""
@@ -53,6 +57,7 @@ TICK_SECS = 0.5
 REFRESH_SECS = 10.0
 RETRY_SECS_MIN, RETRY_SECS_MAX = 1.0, 30.0
 CLOSE_TIMEOUT_SECS = 10.0
+SETTLE_TIMEOUT_SECS = 20.0
 
 
 class _Stop(threading.Event):
@@ -80,7 +85,7 @@ class Maintenance:
         self._wake = {self._fold_if_due: asyncio.Event(), self._index_if_due: asyncio.Event()}
         self._stop_build = _Stop()
         self._tail_since = 0.0
-        self._own_crossing = False
+        self._own_crossing = self._wrote = False
         self._refreshed = time.monotonic()
         self._built_rows = 0
         self._merging: list[LiveSegment] = []
@@ -107,8 +112,9 @@ class Maintenance:
 
     def _applied(self, slot: Slot) -> None:
         self._tail_since = self._tail_since or time.monotonic()
-        if slot.writer == self._shard.appender.writer and self.tail_size() >= 1.0:
-            self._own_crossing = True
+        if slot.writer == self._shard.appender.writer:
+            self._wrote = True
+            self._own_crossing = self._own_crossing or self.tail_size() >= 1.0
         self._wake[self._fold_if_due].set()
 
     def _looked_again(self) -> None:
@@ -197,9 +203,27 @@ class Maintenance:
         size = self.tail_size()
         if size >= 2.0 or (size >= 1.0 and self._own_crossing):
             return True
-        if state.tail_wants_graph and now - self._shard.last_write > IDLE_FOLD_SECS:
+        if self._deserves_fold and now - self._shard.last_write > IDLE_FOLD_SECS:
             return True
         return now - self._tail_since > TAIL_AGE_SECS_MAX
+
+    @property
+    def _deserves_fold(self) -> bool:
+        return self._shard.state.tail_wants_graph or self._shard.state.tail_bytes > TAIL_BYTES_LONG
+
+    async def settle(self) -> None:
+        """Folds a long tail with writes of this process, which is about to end, where the next to read it may be a node
+        without segments, which folds nothing. What fails, or takes too long, is left to others."""
+        shard = self._shard
+        if self._closed or not self._wrote or shard.state.sealed or shard.state.tail_bytes <= TAIL_BYTES_LONG:
+            return
+        if shard.store.can_delete:  # a folder: who opens it has all of it
+            return
+        try:
+            async with asyncio.timeout(SETTLE_TIMEOUT_SECS):
+                await self.fold()
+        except (AkiDBError, OSError) as failed:
+            log.warning("%s was not folded before it was closed: %s", _what(shard), failed)
 
     async def make_room(self, deadline: float) -> None:
         """Waits, for a writer, until the tail is short enough to be added to.

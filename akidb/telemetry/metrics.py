@@ -138,6 +138,7 @@ class Metrics:
             "akidb_index_pending_points", "Points that are searched exactly until their graph is built."
         )
         self.segments = per_collection("akidb_segments", "Segments of a collection.")
+        self.tail = per_collection("akidb_log_tail_points", "Points that are in the log and in no segment yet.")
         self.cache_pinned = per_collection(
             "akidb_cache_pinned_bytes", "Bytes of a pinned collection that the file cache holds; 0 of one not pinned."
         )

@@ -3,7 +3,8 @@
     python -m bench.storage.cold --rows 1000000 --dim 384
 
 Real MinIO, and between it and the node a toxiproxy that holds every answer back by 60 ms. The points are ingested past
-the proxy. Then, each time with an empty cache folder:
+the proxy and folded, but for the last `--tail` of them, which a process that is killed leaves in the log: `tail_points`
+are what a node reads there before its first answer. Then, each time with an empty cache folder:
 
 - `open`: connecting, opening the collection and the first answer, from nothing; the client library is loaded before.
 - `first`: the first answer of a collection that is open, of which nothing but HEAD is known.
@@ -18,12 +19,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import multiprocessing
 import os
 import platform
 import shutil
 import tempfile
 import time
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -47,21 +50,51 @@ def settings_for(endpoint: str, cache: Path, target_mib: int, hot_size_gb: float
     )
 
 
+async def put(collection: Any, base: Vectors, first: int) -> None:
+    for start in range(0, len(base), BATCH):
+        rows = range(first + start, first + min(start + BATCH, len(base)))
+        payloads = [{"n": row, "text": f"text of point {row}"} for row in rows]
+        await collection.upsert(rows, base[start : start + len(rows)], payloads)
+
+
 async def ingest(settings: Settings, base: Vectors, index: str) -> tuple[float, Any]:
     async with await akidb.connect_async(WHERE, settings=settings) as database:
         collection = await database.create_collection(NAME, base.shape[1], metric="cosine", index={"type": index})
         began = time.perf_counter()
-        for start in range(0, len(base), BATCH):
-            rows = range(start, min(start + BATCH, len(base)))
-            payloads = [{"n": row, "text": f"text of point {row}"} for row in rows]
-            await collection.upsert(rows, base[rows.start : rows.stop], payloads)
+        await put(collection, base, 0)
         await collection.wait_indexed(8 * 3600 * 1000)
         for _ in range(8 * 3600):
-            if (await collection.info()).compaction.state == "idle":
+            info = await collection.info()
+            if info.compaction.state == "idle" and not info.tail_points:
                 break
             await asyncio.sleep(1)
         await collection.wait_indexed(8 * 3600 * 1000)
         return time.perf_counter() - began, await collection.info()
+
+
+def leave_tail(settings: Settings, base: Vectors, first: int, told: Connection) -> None:
+    """Tells how many points are in the log's tail, and ends the process that calls it without closing anything."""
+
+    async def leave() -> None:
+        database = await akidb.connect_async(WHERE, settings=settings)
+        collection = await database.collection(NAME)
+        await collection.scroll(limit=1)  # fetches the segments, which the first write would wait for
+        await put(collection, base, first)
+        told.send((await collection.info()).tail_points)
+        os._exit(0)
+
+    asyncio.run(leave())
+
+
+def with_tail(settings: Settings, base: Vectors, first: int) -> int:
+    """Puts points that nobody folds, unless they are more than a tail may hold; returns how many are in the tail."""
+    ours, theirs = multiprocessing.Pipe()
+    killed = multiprocessing.get_context("spawn").Process(target=leave_tail, args=(settings, base, first, theirs))
+    killed.start()
+    theirs.close()
+    left: int = ours.recv()
+    killed.join()
+    return left
 
 
 class Requests:
@@ -146,10 +179,16 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]
     with minio(folder / "minio") as endpoint:
         cache = folder / "cache"
         found: dict[str, Any] = {"rows": len(base), "dim": base.shape[1], "latency_ms": arguments.latency_ms}
+        kept = folder / "ingested.json"
         if arguments.step != "measure":
-            took, info = await ingest(settings_for(endpoint, cache, arguments.target_mib), base, arguments.index)
-            found |= {"ingest_s": round(took), "segments": info.segments, "mib": info.bytes >> 20}
-            print(found, flush=True)
+            here, folded = settings_for(endpoint, cache, arguments.target_mib), len(base) - arguments.tail
+            took, info = await ingest(here, base[:folded], arguments.index)
+            told = {"ingest_s": round(took), "segments": info.segments, "mib": info.bytes >> 20, "tail_points": 0}
+            if arguments.tail:
+                told["tail_points"] = await asyncio.to_thread(with_tail, here, base[folded:], folded)
+            kept.write_text(json.dumps(told))
+        found |= json.loads(kept.read_text())
+        print(found, flush=True)
         if arguments.step == "ingest":
             return found
         with delayed(endpoint, arguments.latency_ms) as far:
@@ -175,6 +214,7 @@ def main() -> None:
     parser.add_argument("--latency-ms", type=int, default=60)
     parser.add_argument("--target-mib", type=int, default=128, help="compaction.target_bytes, in MiB")
     parser.add_argument("--index", default="auto", help="auto, or flat to do without graphs, which cold answers ignore")
+    parser.add_argument("--tail", type=int, default=0, help="points that are left in the log, not folded")
     parser.add_argument("--folder", type=Path, help="where to work; kept")
     parser.add_argument("--step", choices=["all", "ingest", "measure"], default="all", help="with --folder: a part")
     parser.add_argument("--json", type=Path)

@@ -179,6 +179,7 @@ def describe(info: CollectionInfo) -> schemas.CollectionDescription:
         payload_schema=None if spec.payload_schema is None else dict(spec.payload_schema),
         status="degraded" if info.damaged else "ok",
         damaged=list(info.damaged),
+        tail_points=info.tail_points,
     )
 
 

@@ -52,7 +52,8 @@ async def _look_at_collections(service: Service) -> None:
     if database is None:
         return
     gauges = (
-        metrics.index_vectors, metrics.index_pending, metrics.segments, metrics.compaction_pending, metrics.cache_pinned
+        metrics.index_vectors, metrics.index_pending, metrics.segments, metrics.tail, metrics.compaction_pending,
+        metrics.cache_pinned,
     )  # fmt: skip
     seen = set()
     for collection in database.at_hand:
@@ -60,7 +61,7 @@ async def _look_at_collections(service: Service) -> None:
         if info is None:
             continue
         pinned = info.cache.cached_bytes if info.cache.pinned else 0
-        values = (info.count, info.index.pending, info.segments, info.compaction.points, pinned)
+        values = (info.count, info.index.pending, info.segments, info.tail_points, info.compaction.points, pinned)
         for gauge, value in zip(gauges, values, strict=True):
             gauge.labels(info.spec.name).set(value)
         seen.add(info.spec.name)

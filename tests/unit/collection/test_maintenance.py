@@ -10,6 +10,7 @@ import pytest
 
 from akidb.collection import Collection, follower, maintenance
 from akidb.collection.follower import Follower
+from akidb.connection.embedded import EmbeddedDatabase
 from akidb.database import Database
 from akidb.errors import AkiDBError, DeadlineExceededError, UnavailableError
 from akidb.telemetry.logging import request_id
@@ -123,6 +124,47 @@ async def test_a_tail_that_a_dead_writer_left_is_folded_by_who_only_reads(
     await asyncio.wait_for(folds.done.wait(), 30)
     await oracle.check(await reader.collection("points"))
     await reader.close()
+
+
+async def test_a_long_tail_is_folded_when_writing_pauses_though_it_gets_no_graph(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = await database.create_collection(CollectionSpec("flat", DIM, Metric.EUCLIDEAN, IndexParams("flat")))
+    ours = collection.writers[0].maintenance
+    await Oracle().upsert(collection, range(200))
+    pause = maintenance.IDLE_FOLD_SECS + 1
+    assert not ours._should_fold(collection.shards[0].last_write + pause)
+    monkeypatch.setattr(maintenance, "TAIL_BYTES_LONG", 1000)
+    assert not ours._should_fold(collection.shards[0].last_write)
+    assert ours._should_fold(collection.shards[0].last_write + pause)
+
+
+@pytest.mark.parametrize("case", ["bucket", "folder", "short", "read", "away"])
+async def test_who_is_done_folds_a_long_tail_that_it_wrote_into_a_bucket(
+    store: FaultyStore, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    if case != "short":
+        monkeypatch.setattr(maintenance, "TAIL_BYTES_LONG", 1000)
+    oracle = Oracle()
+    database = await Database.open(store, SETTINGS)
+    collection = await database.create_collection(SPEC)
+    await oracle.upsert(collection, range(90))
+    if case == "read":
+        await database.close()
+        database = await Database.open(store, SETTINGS)
+        collection = await database.collection("points")
+    if case != "folder":
+        monkeypatch.setattr(FaultyStore, "can_delete", False)
+    if case == "away":
+        store.fault = lambda number, call, key: "before" if call == "put" else None
+    await EmbeddedDatabase(database, SETTINGS).close()
+    store.heal()
+    monkeypatch.setattr(FaultyStore, "can_delete", True)
+    other = await Database.open(store, SETTINGS)
+    collection = await other.collection("points")
+    assert (await collection.info()).tail_points == (0 if case == "bucket" else 90)
+    await oracle.check(collection)
+    await other.close()
 
 
 async def test_idle_collections_cost_nothing(

@@ -15,6 +15,7 @@ PROMISED = {
     "akidb_compaction_seconds_total": ("counter", set()),
     "akidb_compaction_pending_points": ("gauge", {"collection"}),
     "akidb_index_pending_points": ("gauge", {"collection"}),
+    "akidb_log_tail_points": ("gauge", {"collection"}),
     "akidb_segments": ("gauge", {"collection"}),
     "akidb_cache_pinned_bytes": ("gauge", {"collection"}),
     "akidb_gc_deleted_objects_total": ("counter", set()),
