@@ -64,7 +64,7 @@ CODES: dict[str, str] = {
     "head_contended": "Other nodes change the collection too often. Try again after Retry-After.",
     "another_writer": "storage.conditional_writes is single-writer, and another process writes to the store.",
     "not_taken": "Between nodes alone: a batch was not put by the node that it was sent to, and is by another.",
-    "storage_full": "The store has no room: nothing was written, reads go on.",
+    "storage_full": "The store, or for a pin the file cache's folder, has no room: nothing was written, reads go on.",
     "data_corruption": "Bytes in the store fail their checks; the detail names the object.",
     "missing_slot": "A write of the log is missing though later ones are there; the detail names the object.",
     "newer_format": "The store was written by a newer AkiDB.",

@@ -80,6 +80,9 @@ def _code(token: str, *words: str) -> str:
     return hmac.new(token.encode("utf-8", "surrogateescape"), " ".join(words).encode(), hashlib.sha256).hexdigest()
 
 
+_HINT = "all nodes of a cluster need the same (AKIDB_CLUSTER_TOKEN)"
+
+
 class HttpPeers:
     """The other nodes as akidb.collection.Peers asks for them."""
 
@@ -119,7 +122,7 @@ class HttpPeers:
             failed = DeadlineExceededError(f"no answer: {str(error) or type(error).__name__}", code="outcome_unknown")
         else:
             if not self._is_of_a_node(signed, answer, received):
-                told = f"an answer of status {answer.status} that nobody signed who has this cluster.token"
+                told = f"an answer of status {answer.status} that is not signed with this node's cluster.token: {_HINT}"
                 failed = DeadlineExceededError(told, code="outcome_unknown")
             elif answer.status == 200:
                 return received

@@ -8,6 +8,7 @@ from akidb.collection.collection import Collection
 from akidb.collection.forwarding import Peers, decode_forwarded, encode_done
 from akidb.collection.prepared import PreparedSearch
 from akidb.collection.routing import shard_uuid
+from akidb.collection.sealing import drop_unopened
 from akidb.collection.shard import Shard
 from akidb.collection.workers import Workers
 
@@ -18,6 +19,7 @@ __all__ = [
     "Shard",
     "Workers",
     "decode_forwarded",
+    "drop_unopened",
     "encode_done",
     "shard_uuid",
 ]

@@ -10,6 +10,7 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 from uuid import UUID, uuid4
 
 import numpy as np
@@ -31,7 +32,7 @@ from akidb.manifest import (
 )
 from akidb.segment import ID_REGIONS, Mask, Segment, Source, encode_deletes, verify_vectors, write_segment
 from akidb.storage.scratch import scratch
-from akidb.types import CollectionSpec
+from akidb.types import CollectionSpec, Lsn
 from akidb.wal import collect
 
 
@@ -254,10 +255,17 @@ def _with_graph(head: Head, old: UUID, new: SegmentRef) -> Head | None:
     return replace(head, segments=segments)
 
 
-async def clear(shard: Shard) -> None:
+class Ended(Protocol):
+    """The state of a log that a seal ends."""
+
+    applied: Lsn
+    chain: bytes
+    sealed: bool
+
+
+async def clear(shard: Shard, state: Ended) -> None:
     """Empties a sealed shard where objects may be deleted: HEAD stays, to tell late readers of the seal, and what
     clones need."""
-    state = shard.known
     assert state.sealed, "only what was dropped may be emptied"
 
     def emptied(head: Head) -> Head | None:

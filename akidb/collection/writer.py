@@ -139,7 +139,7 @@ class Writer:
         """Gives back the room of a sealed shard, on stores where that is safe."""
         if self.maintenance is not None:
             await self.maintenance.close()
-        await clear(self.shard)
+        await clear(self.shard, self.shard.known)
 
     async def _put(
         self,

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
-from akidb.collection import Collection, Peers, Shard, Workers, shard_uuid
+from akidb.collection import Collection, Peers, Shard, Workers, drop_unopened
 from akidb.collection.requests import Request
 from akidb.config import Settings
 from akidb.database.catalogue import TENANT, Altered, Asked, Created, Dropped, Dropping, record, shard_prefix
@@ -20,6 +20,7 @@ from akidb.database.catalogue_log import CatalogueLog
 from akidb.database.format import ensure_format
 from akidb.database.garbage import Garbage, Round
 from akidb.database.readiness import Readiness
+from akidb.database.shards import lay_down, open_all, shards_of
 from akidb.database.validate import validate_spec
 from akidb.errors import (
     AkiDBError,
@@ -32,7 +33,7 @@ from akidb.errors import (
     ReadOnlyError,
     UnavailableError,
 )
-from akidb.manifest import Head, HeadStore
+from akidb.manifest import Head
 from akidb.storage.object_store import ObjectStore
 from akidb.types import INDEX_FIELDS, STRONG, CollectionSpec, IndexParams
 from akidb.wal import Entry
@@ -212,7 +213,7 @@ class Database:
                 if asked is not None:  # the same request came twice at once
                     return asked
                 free()
-                await self._lay_down(uuid, heads or [None] * spec.shard_count)
+                await lay_down(self._store, uuid, heads or [None] * spec.shard_count)
                 limit.reschedule(None)  # from here on a timeout would not tell whether there is a collection now
                 return await self._append_catalogue(record(Created.of(uuid, spec)), free, request)
         except TimeoutError as late:
@@ -236,23 +237,25 @@ class Database:
         opened = None if created is None else self._open.get(created.uuid)
         if at_hand and opened is not None and not opened.sealed:
             return opened
-        await self._follow_while_opening(created)
+        damage = await self._follow_while_opening(created)
         await self._let_go()
-        created = self._catalogue.collections.get(name)
-        if created is None:
-            raise NotFoundError(f"there is no collection {name!r}", code="collection_not_found")
-        return await self._opened(created)
+        present = self._named(name)
+        if damage is not None and created is not None and present.uuid == created.uuid:
+            raise damage
+        return await self._opened(present)
 
-    async def _follow_while_opening(self, created: Created | None) -> None:
-        """Follows the catalogue, and beside it opens what most likely still has the name: a round less to wait for."""
+    async def _follow_while_opening(self, created: Created | None) -> CorruptionError | None:
+        """Follows the catalogue, and beside it opens what most likely still has the name: a round less to wait for.
+        Returns what is damaged of it: to open it again would find the same. What else fails is tried again."""
         if created is None or created.uuid in self._open:
             await self._follow_catalogue()
-            return
+            return None
         opening = asyncio.create_task(self._opened(created))
         try:
             await self._follow_catalogue()
         finally:
-            await asyncio.gather(opening, return_exceptions=True)  # what fails is told when it is asked for below
+            (found,) = await asyncio.gather(opening, return_exceptions=True)
+        return found if isinstance(found, CorruptionError) else None
 
     async def list_collections(self) -> list[Collection]:
         """All collections, by name, but for those that are `unopened`: one that is damaged must not hide the others."""
@@ -309,9 +312,12 @@ class Database:
         return created
 
     async def _drop(self, created: Created) -> None:
-        collection = await self._opened(created)
-        await collection.seal()
-        await collection.clear()
+        try:
+            collection = await self._opened(created)
+            await collection.seal()
+            await collection.clear()
+        except CorruptionError:  # to go it need not be whole
+            await drop_unopened(self._shards(created), deadline=time.monotonic() + self._write_timeout_secs)
         await self._append_catalogue(record(Dropped(created.uuid)), None)
         await self._forget(created.uuid)
 
@@ -366,15 +372,14 @@ class Database:
         async with lock:
             if created.uuid not in self._open:
                 try:
-                    shards = await self._open_shards(created)
+                    shards = await open_all(self._shards(created))
                 except CorruptionError as damage:
                     self._unopened[created.uuid] = damage
                     raise
                 self._unopened.pop(created.uuid, None)
                 if self._closed:
                     raise UnavailableError(f"{self.location} was closed meanwhile", code="closing")
-                opened = Collection(created.uuid, shards, read_only=self._read_only, peers=self.peers)
-                self._open[created.uuid] = opened
+                self._open[created.uuid] = Collection(created.uuid, shards, read_only=self._read_only, peers=self.peers)
                 self._catalogue.altered.add(created.uuid)  # it may have been, since `created` was read
             collection = self._open[created.uuid]
             await self._tell_altered()
@@ -403,15 +408,6 @@ class Database:
         if gone is not None:
             await gone.close()
 
-    async def _lay_down(self, uuid: UUID, heads: Sequence[Head | None]) -> None:
-        """Puts each shard's HEAD, before anything names the collection."""
-        await asyncio.gather(
-            *(
-                HeadStore(self._store, self._prefix(uuid, number), shard_uuid(uuid, number)).create(head)
-                for number, head in enumerate(heads)
-            )
-        )
-
     async def _forbid(self, uuid: UUID) -> None:
         """Records that a collection which somebody began to make is not to come to be, if it did not."""
 
@@ -422,20 +418,11 @@ class Database:
         with contextlib.suppress(ConflictError):
             await self._append_catalogue(record(Dropped(uuid)), absent)
 
-    async def _open_shards(self, created: Created) -> list[Shard]:
-        uuid, spec, settings = created.uuid, created.spec(), self._settings
-        shards = [
-            Shard(self._store, shard_uuid(uuid, n), self._prefix(uuid, n), spec, settings, self._workers)
-            for n in range(created.shard_count)
-        ]
-        for n, shard in enumerate(shards):
+    def _shards(self, created: Created) -> list[Shard]:
+        shards = shards_of(created, self._store, self._settings, self._workers)
+        for number, shard in enumerate(shards):
             shard.follow_spec = self._follow_catalogue
-            shard.release = partial(self._garbage.release, uuid, n)
-        opened = await asyncio.gather(*(shard.open() for shard in shards), return_exceptions=True)
-        failed = next((each for each in opened if each is not None), None)
-        if failed is not None:
-            await asyncio.gather(*(shard.close() for shard in shards))  # those that opened fetch in the background
-            raise failed
+            shard.release = partial(self._garbage.release, created.uuid, number)
         return shards
 
     def _prefix(self, uuid: UUID, shard: int) -> str:

@@ -18,6 +18,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from akidb.errors import CorruptionError
 from akidb.manifest import EPOCHS_OPEN, FOLDERS, Head, HeadStore, epoch_of
 from akidb.manifest.store import SETTLED_SECS
 from akidb.storage.object_store import ObjectInfo
@@ -66,6 +67,10 @@ async def collect_by_epoch(
     named = await heads.manifests.keys(head.of_dropped() if dropped else head)
     kept = {key for key in named if heads.manifests.is_own(key)}  # the others are the business of their own shard
     stored = [info for folder in FOLDERS async for info in log.store.list_from(f"{log.prefix}/{folder}/")]
+    foreign = _foreign(stored)
+    if foreign is not None:
+        METRICS.gc_refused.labels(foreign.refused).inc()
+        return foreign
     garbage = [info for info in stored if info.key not in kept and head.gc_epoch - epoch_of(info.key) > EPOCHS_OPEN]
     refusal = _refusal(head, kept, stored, garbage, force=force or dropped)
     if refusal is not None:
@@ -103,6 +108,16 @@ async def _slots(log: Log, below: Lsn) -> list[ObjectInfo]:
             break
         found.append(info)
     return found
+
+
+def _foreign(stored: Iterable[ObjectInfo]) -> Collected | None:
+    """What is not to be told garbage or not: an object that no AkiDB put."""
+    for info in stored:
+        try:
+            epoch_of(info.key)
+        except CorruptionError as found:
+            return Collected(refused="foreign", detail=str(found))
+    return None
 
 
 def _refusal(

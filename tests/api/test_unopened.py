@@ -1,5 +1,6 @@
 """A collection that can't be opened, as an object that opening needs is damaged: told, and in nobody else's way."""
 
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from akidb.collection import Shard
 from akidb.config.settings import Storage
 from akidb.connection.embedded import EmbeddedDatabase
 from akidb.database import Database
+from akidb.errors import CorruptionError, NotFoundError
 from akidb.storage import open_store
 from tests.api.conftest import Client, settings, start
 
@@ -90,3 +92,55 @@ async def test_its_other_shards_are_closed_again(client, tmp_path, monkeypatch):
     assert (await client.post("/collections/bad/count")).status == 503
     assert len(closed) % 2 == 0  # opening may be tried more than once for one request
     assert closed
+
+
+@pytest.mark.parametrize("dropped_before", [False, True])
+async def test_a_node_that_can_not_open_it_can_drop_it(client, tmp_path, dropped_before):
+    await _damaged(client, tmp_path)
+    chosen = client.service.settings
+    holder = client.service.database
+    held = await holder.collection("bad")
+    client.service.database = await Database.open(open_store(chosen), chosen)
+    assert (await client.post("/collections/bad/count")).code == "data_corruption"
+    if dropped_before:  # by a node that died half-way
+        await held.writers[0].seal(time.monotonic() + 30)
+    assert (await client.call("DELETE", "/collections/bad")).status == 204
+    assert (await client.call("DELETE", "/collections/bad")).code == "collection_not_found"
+    assert (await client.get("/collections")).body["unopened"] == []
+    assert [path for path in tmp_path.rglob("seg/*") if str(held.uuid) in str(path)] == []
+    with pytest.raises(NotFoundError):
+        await held.upsert(["9"], [[1, 9]])
+    await holder.close()
+    points = {"vectors": [{"id": "new", "vector": [1, 1]}]}
+    assert (await client.post("/collections", {"name": "bad", "vector_dim": 2})).status == 201
+    assert (await client.post("/collections/bad/vectors", points)).status == 200
+    assert (await client.post("/collections/bad/count")).body["count"] == 1
+
+
+async def test_what_hides_where_the_log_ends_is_to_be_put_back_before_a_drop(client, tmp_path):
+    await _damaged(client, tmp_path)
+    database = await _reopened(client)
+    head, _ = sorted(
+        path for path in tmp_path.rglob("head") if str(database._catalogue.collections["bad"].uuid) in str(path)
+    )
+    whole = head.read_bytes()
+    head.write_bytes(whole[:-1])
+    assert (await client.call("DELETE", "/collections/bad")).code == "data_corruption"
+    head.write_bytes(whole)
+    assert (await client.call("DELETE", "/collections/bad")).status == 204
+
+
+async def test_what_is_damaged_is_looked_for_once_a_request(client, tmp_path, monkeypatch):
+    await _damaged(client, tmp_path)
+    database = await _reopened(client)
+    tried = []
+
+    async def opening(shard: Shard) -> None:
+        tried.append(shard)
+        await whole_open(shard)
+
+    whole_open = Shard.open
+    monkeypatch.setattr(Shard, "open", opening)
+    with pytest.raises(CorruptionError):
+        await database.collection("bad")
+    assert len(tried) == 2

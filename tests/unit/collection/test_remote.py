@@ -481,3 +481,14 @@ async def test_shards_that_are_here_and_shards_that_are_not_answer_together(vect
         assert np.mean(shares) > 0.9
         assert [len(mine) for mine in found] == [10] * len(queries)
     await database.close()
+
+
+async def test_what_can_not_be_fetched_can_be_dropped(memory: MemoryStore) -> None:
+    (key,) = [info.key async for info in memory.list_from("t/") if "/seg/" in info.key]
+    await memory.put(key, (await memory.get(key)).body[:-8])
+    database = await Database.open(Bucket(memory), SETTINGS)
+    assert (await database.collection("p")).sealed is False
+    await database.drop_collection("p")
+    with pytest.raises(NotFoundError):
+        await database.collection("p")
+    await database.close()
