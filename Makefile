@@ -64,7 +64,7 @@ test-arm-wheel: ## the aarch64 wheel in an emulated CPython at every level (Debi
 	@scripts/setup.sh test
 	scripts/test-arm-wheel.sh
 
-report-arm: test-arm-cpp ## write the table of docs/arm.md: cycles of the ARM kernels' loops (needs llvm-mca of LLVM 19)
+report-arm: test-arm-cpp ## write the table of docs/arm.md: cycles of the ARM kernels' loops (needs llvm-mca of LLVM 21)
 	$(BIN)/python scripts/report_arm_kernels.py
 
 lint: ## formatters, linters, types and layers; changes nothing

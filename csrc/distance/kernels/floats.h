@@ -19,6 +19,8 @@
 // and, where instructions take elements as they are and round the same:
 //   add_products<k>(sum, a, b), difference<k>(a, b): of the parts k of what was loaded
 //   Stored                   a load of the query from which difference() takes parts for several rows
+// and, where widening holds up what uses it:
+//   kWidensAhead             loads of several pairs are widened one ahead of their use
 //
 // Elements of one load may be spread over its two parts as suits the instructions, in turns where total() knows of it:
 // what counts is the order in which values are added.
@@ -27,9 +29,8 @@
 // same bytes whichever machine builds it: term i goes to partial sum i mod n, and the n are added as a tree, i to
 // i + n / 2 and so on to i + 4, and the last four as (0 + 1) + (2 + 3). n is 32, two sums of AVX-512, four of AVX2,
 // eight of NEON: enough independent chains to hide the latency of an FMA, but for a single row on AVX-512, where memory
-// is slower than the chains anyway, and one of 16 bits on Neoverse V1. With 64 for these, batches, which search spends
-// its time in, took up to half as many instructions again at 128 dimensions. It is also why a batch and a tile equal
-// single calls bit for bit.
+// is slower than the chains anyway. With 64 batches, which search spends its time in, took up to half as many
+// instructions again at 128 dimensions. It is also why a batch and a tile equal single calls bit for bit.
 #pragma once
 
 #include <cstddef>
@@ -110,6 +111,46 @@ AKIDB_INLINE float total(const typename V::Reg* sums) {
   }
 }
 
+// Adds the load at `first` of every block of partial sums; a row is loaded a block ahead of its use and each query as
+// soon as nothing of the block is left to do with it, in the place of the one before. Rows of two blocks take turns, so
+// that no register is copied, and no load may move across a query: all thirty-two registers are in use.
+template <class V, class Op, int kQueries, int kRows>
+AKIDB_INLINE void add_blocks_ahead(const typename V::Element* const* queries, const typename V::Element* const* rows,
+                                   std::size_t whole, std::size_t first,
+                                   typename V::Reg (&sums)[kQueries * kRows][V::kParts]) {
+  typename V::Loaded query[kQueries];
+  typename V::Loaded row[2][kRows];
+  const auto add = [&](int turn, bool has_next, std::size_t next) __attribute__((always_inline)) {
+    AKIDB_UNROLL
+    for (int q = 0; q < kQueries; ++q) {
+      const auto from = Op::template query<kRows>(query[q]);
+      AKIDB_UNROLL
+      for (int r = 0; r < kRows; ++r) {
+        if (has_next && r * kQueries / kRows == q) row[1 - turn][r] = V::load(rows[r] + next);
+        add_terms<V, Op>(sums[q * kRows + r], from, row[turn][r]);
+      }
+      if (has_next) query[q] = V::load(queries[q] + next);
+      asm volatile("" ::: "memory");
+    }
+  };
+  if (whole == 0) return;
+  AKIDB_UNROLL
+  for (int r = 0; r < kRows; ++r) row[0][r] = V::load(rows[r] + first);
+  AKIDB_UNROLL
+  for (int q = 0; q < kQueries; ++q) query[q] = V::load(queries[q] + first);
+  std::size_t next = first + kPartialSums;
+  for (; next + kPartialSums < whole; next += 2 * kPartialSums) {
+    add(0, true, next);
+    add(1, true, next + kPartialSums);
+  }
+  if (next < whole) {
+    add(0, true, next);
+    add(1, false, 0);
+  } else {
+    add(0, false, 0);
+  }
+}
+
 // sums[q * kRows + r] = those of loads `first` to `first` + kLoads of every block of partial sums, of a query and a
 // row.
 template <class V, class Op, int kQueries, int kRows, int kLoads>
@@ -124,46 +165,64 @@ AKIDB_INLINE void add_loads(const typename V::Element* const* queries, const typ
     AKIDB_UNROLL
     for (int s = 0; s < kLoads * kParts; ++s) sums[pair][s] = V::zero();
   }
-  typename V::Loaded query[kQueries];
-  typename V::Loaded row[kRows];
-  const auto load_all = [&](auto&& load) __attribute__((always_inline)) {
-    AKIDB_UNROLL
-    for (int r = 0; r < kRows; ++r) row[r] = load(rows[r]);
-    AKIDB_UNROLL
-    for (int q = 0; q < kQueries; ++q) query[q] = load(queries[q]);
+  struct Step {
+    typename V::Loaded query[kQueries];
+    typename V::Loaded row[kRows];
   };
-  const auto add = [&](int l) __attribute__((always_inline)) {
+  const auto load_all = [&](auto&& load) __attribute__((always_inline)) {
+    Step step;
+    AKIDB_UNROLL
+    for (int r = 0; r < kRows; ++r) step.row[r] = load(rows[r]);
+    AKIDB_UNROLL
+    for (int q = 0; q < kQueries; ++q) step.query[q] = load(queries[q]);
+    return step;
+  };
+  const auto add = [&](int l, const Step& step) __attribute__((always_inline)) {
     AKIDB_UNROLL
     for (int q = 0; q < kQueries; ++q) {
-      const auto from = Op::template query<kRows>(query[q]);
+      const auto from = Op::template query<kRows>(step.query[q]);
       AKIDB_UNROLL
-      for (int r = 0; r < kRows; ++r) add_terms<V, Op>(&sums[q * kRows + r][l * kParts], from, row[r]);
+      for (int r = 0; r < kRows; ++r) add_terms<V, Op>(&sums[q * kRows + r][l * kParts], from, step.row[r]);
     }
   };
 
   const std::size_t whole = dim / kPartialSums * kPartialSums;
-  for (std::size_t i = first * kLoad; i < whole; i += kPartialSums) {
-    AKIDB_UNROLL
-    for (int l = 0; l < kLoads; ++l) {
-      load_all([i, l](const Element* p) { return V::load(p + i + l * kLoad); });
-      add(l);
+  const auto load_at = [&](std::size_t i, int l) __attribute__((always_inline)) {
+    return load_all([i, l](const Element* p) { return V::load(p + i + l * kLoad); });
+  };
+  if constexpr (kQueries * kRows == 1 || !requires { V::kWidensAhead; }) {
+    for (std::size_t i = first * kLoad; i < whole; i += kPartialSums) {
+      AKIDB_UNROLL
+      for (int l = 0; l < kLoads; ++l) add(l, load_at(i, l));
     }
+  } else if constexpr (kLoads > 1) {
+    for (std::size_t i = first * kLoad; i < whole; i += kPartialSums) {
+      Step steps[2] = {load_at(i, 0)};
+      AKIDB_UNROLL
+      for (int l = 0; l < kLoads; ++l) {
+        if (l + 1 < kLoads) steps[(l + 1) % 2] = load_at(i, l + 1);
+        add(l, steps[l % 2]);
+      }
+    }
+  } else {
+    add_blocks_ahead<V, Op, kQueries, kRows>(queries, rows, whole, first * kLoad, sums);
   }
   // What is left: up to kLoadsOf - 1 whole loads, then a part of one, each to its own sums.
   const std::size_t left = (dim - whole) / kLoad;
-  const std::size_t begin = whole + first * kLoad;
+  std::size_t begin = whole + first * kLoad;
+  // Two rows at once are a turn of a loop, across which the compiler would keep each place in a register or in memory.
+  if constexpr (kQueries * kRows == 2) asm volatile("" : "+r"(begin));
   AKIDB_UNROLL
   for (int l = 0; l < kLoads; ++l) {
     if (first + l >= left) break;
-    load_all([begin, l](const Element* p) { return V::load(p + begin + l * kLoad); });
-    add(l);
+    add(l, load_at(begin, l));
   }
   const std::size_t end = whole + left * kLoad;
   if (end < dim && left >= first && left < first + kLoads) {
-    load_all([end, dim](const Element* p) { return V::load_tail(p + end, dim - end); });
+    const Step step = load_all([end, dim](const Element* p) { return V::load_tail(p + end, dim - end); });
     AKIDB_UNROLL
     for (int l = 0; l < kLoads; ++l) {
-      if (first + l == left) add(l);
+      if (first + l == left) add(l, step);
     }
   }
 }

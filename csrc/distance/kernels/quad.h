@@ -51,11 +51,12 @@ struct Quad {
 };
 
 // FCVTL has one pipe at most, every other cycle on Neoverse N1: nothing else that keeps NaN, infinity and subnormals
-// takes less than it does.
+// takes less than it does. Ahead of its use it leaves the other pipes to additions.
 struct QuadHalf : Quad {
   using Element = std::uint16_t;
   static constexpr int kRowsAtOnce = 4;
   static constexpr int kLoadsAtOnce = 4;
+  static constexpr bool kWidensAhead = true;
   AKIDB_INLINE static Reg widened(uint16x4_t bits) { return vcvt_f32_f16(vreinterpret_f16_u16(bits)); }
   AKIDB_INLINE static Reg load(const Element* p) { return widened(vld1_u16(p)); }
   AKIDB_INLINE static Reg load_tail(const Element* p, std::size_t n) {

@@ -1,7 +1,7 @@
 // SVE with registers of 256 bits: Neoverse V1 (Graviton3), whose two pipes of that width do what its four of NEON do,
 // in half the instructions and with a third more bytes loaded per cycle. At 128 bits (Neoverse V2, N2) NEON is as good,
 // so there is no unit for it. Elements of 16 bits stay with NEON: SVE's FCVT is slow and FMLALB not in its first
-// version, and BFMLALB takes a cycle longer there, which chains of half the number can't hide.
+// version; its BFMLALB would save loads in cache, of bfloat16 alone.
 //
 // -msve-vector-bits=256 makes the types sized, as floats.h and codes.h need them; the level is detected by that length.
 #include <arm_sve.h>
