@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,7 +19,8 @@ import click
 import numpy as np
 
 import akidb
-from akidb.cli.system import FEATURES_OF_KERNELS, features, synchronised
+from akidb.cli import board
+from akidb.cli.system import FEATURES_OF_KERNELS, SVE_BITS, features, held_back, sve_bits, synchronised
 from akidb.config import Settings, load
 from akidb.database.format import look_at
 from akidb.errors import AkiDBError
@@ -53,7 +54,7 @@ class Finding:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs and bug reports.")
 @click.option("--config", metavar="FILE", help="YAML file with settings, as for akidb-api.")
 def doctor(as_json: bool, config: str | None) -> None:
-    """Look at this machine and the configured store: processor, kernels, pages, memory, disk, clock, store.
+    """Look at this machine and the configured store: board, processor, kernels, memory, disk, clock, store.
 
     Writes 64 MiB to the folder of the store, or of temporary files where the store is remote, and removes them.
     """
@@ -82,25 +83,54 @@ def _tried(name: str, look: Callable[[Settings], Finding], settings: Settings) -
         return Finding(name, False, str(error), {"error": str(error)})
 
 
+def _board(_: Settings) -> Finding:
+    """Which board this is, and its cores of every kind: benchmarks of others are only comparable with both."""
+    name, kinds = board.model(), board.cores()
+    data: dict[str, object] = {"model": name, "cores": [asdict(kind) for kind in kinds]}
+    return Finding("board", True, f"{name or 'no name told'}; {_cores(kinds)}", data)
+
+
+def _cores(kinds: list[board.Cores]) -> str:
+    return ", ".join(str(kind) for kind in kinds) or "no cores told"
+
+
 def _processor(_: Settings) -> Finding:
     info = akidb.simd_info()
+    told, bits = features(), sve_bits()
+    above = held_back(info["detected"], told, bits)
     data: dict[str, object] = {"machine": platform.machine(), "system": platform.platform(), **info}
-    told = features()
-    data |= {"python": platform.python_version(), "features": told}
+    data |= {"python": platform.python_version(), "features": told, "sve_bits": bits}
+    data["next_level"] = None if above is None else {"level": above[0], "missing": above[1]}
     used = ", ".join(name for name in FEATURES_OF_KERNELS if name in told) or "no vector instructions that it tells of"
-    lowered = "" if info["level"] == info["detected"] else f" (lowered from {info['detected']} by AKIDB_SIMD_LEVEL)"
     text = (
-        f"{platform.machine()} with {used}; {info['threads']} threads, kernels at {info['level']}{lowered}, "
-        f"{platform.platform()}"
+        f"{platform.machine()} with {used}{_sve(bits)}; {info['threads']} threads, kernels at {info['level']}"
+        f"{_why_not_more(info['level'], info['detected'], above)}, {platform.platform()}"
     )
     return Finding("processor", True, text, data)
 
 
+def _sve(bits: int | None) -> str:
+    if bits is None:
+        return ""
+    if bits == SVE_BITS:
+        return f", registers of SVE of {bits} bits"
+    why = "NEON does as much at that length" if bits < SVE_BITS else f"there are kernels for {SVE_BITS} alone"
+    return f", registers of SVE of {bits} bits (not used: {why})"
+
+
+def _why_not_more(level: str, detected: str, above: tuple[str, list[str]] | None) -> str:
+    if level != detected:
+        return f" (lowered from {detected} by AKIDB_SIMD_LEVEL)"
+    if above is None or not above[1]:
+        return ""
+    return f" ({above[0]} needs {' and '.join(above[1])})"
+
+
 def look_at_machine() -> dict[str, object]:
-    """What doctor tells of processor and memory, without touching disk or store; for benchmarks."""
-    settings = Settings()
-    processor, memory = _processor(settings), _memory(settings)
-    return {"text": f"{processor.text}; {memory.text}", "akidb": akidb.__version__, **processor.data, **memory.data}
+    """What doctor tells of board, processor and memory, without touching disk or store; for benchmarks."""
+    looks = [look(Settings()) for look in (_board, _processor, _memory)]
+    data = {key: value for look in looks for key, value in look.data.items()}
+    return {"text": "; ".join(look.text for look in looks), "akidb": akidb.__version__, **data}
 
 
 def _kernels(_: Settings) -> Finding:
@@ -139,13 +169,30 @@ def _is_exact(dtype: DTypeWord, metric: MetricWord, dim: int) -> bool:
 def _memory(_: Settings) -> Finding:
     page = mmap.PAGESIZE
     total = os.sysconf("SC_PHYS_PAGES") * page
-    data: dict[str, object] = {"page_bytes": page, "total_bytes": total}
-    text = f"{total // _MIB} MiB, pages of {page // 1024} KiB"
+    huge = board.huge_pages()
+    data: dict[str, object] = {"page_bytes": page, "total_bytes": total, "huge_pages": asdict(huge)}
+    text = f"{total // _MIB} MiB, pages of {page // 1024} KiB{_huge(huge)}"
     try:
         free = os.sysconf("SC_AVPHYS_PAGES") * page
     except ValueError:  # macOS does not tell
         return Finding("memory", True, text, data)
     return Finding("memory", True, f"{text}, {free // _MIB} MiB unused", {**data, "unused_bytes": free})
+
+
+def _huge(pages: board.HugePages) -> str:
+    """Large arrays ask for transparent ones; reserved ones are not used."""
+    sizes = " and ".join(_size(size) for size in pages.sizes_bytes)
+    text = f", huge ones of {sizes}" if sizes else ""
+    if pages.transparent is None:
+        return text
+    size = f" ({_size(pages.transparent_bytes)})" if pages.transparent_bytes else ""
+    advice = ", which slows large indexes down: set madvise" if pages.transparent == "never" else ""
+    return f"{text}, transparent ones{size}: {pages.transparent}{advice}"
+
+
+def _size(size: int) -> str:
+    power, unit = next((power, unit) for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")) if size >> power)
+    return f"{size >> power} {unit}"
 
 
 def _disk(settings: Settings) -> Finding:
@@ -231,6 +278,7 @@ async def _probe(settings: Settings) -> Finding:
 
 
 LOOKS: dict[str, Callable[[Settings], Finding]] = {
+    "board": _board,
     "processor": _processor,
     "kernels": _kernels,
     "memory": _memory,

@@ -20,6 +20,26 @@ FEATURES_OF_KERNELS = (
 _AT_HWCAP, _AT_HWCAP2 = 16, 26
 _HWCAP = {0: "fp", 1: "asimd", 10: "asimdhp", 20: "asimddp", 22: "sve", 23: "asimdfhm"}
 _HWCAP2 = {1: "sve2", 9: "svei8mm", 12: "svebf16", 13: "i8mm", 14: "bf16"}
+_PR_SVE_GET_VL, _SVE_LENGTH_MASK = 51, 0xFFFF  # Linux, include/uapi/linux/prctl.h
+SVE_BITS = 256
+"""The one length that there are kernels for: at 128 NEON is as good, longer ones wait for a machine that has them."""
+
+# What each level needs beyond those before it, by csrc/cpu/simd_level.cc; a feature by Linux's name and Apple's.
+_NEEDS_ARM: dict[str, tuple[tuple[str, ...], ...]] = {
+    "neon": (),
+    "neon_dotprod": (("asimddp", "FEAT_DotProd"),),
+    "neon_fhm": (("asimdfhm", "FEAT_FHM"),),
+    "neon_bf16": (("bf16", "FEAT_BF16"),),
+    "neon_i8mm": (("i8mm", "FEAT_I8MM"),),
+    "sve256": (("sve",), ("svei8mm",)),
+}
+_NEEDS_X86: dict[str, tuple[tuple[str, ...], ...]] = {
+    "scalar": (),
+    "avx2": (("avx2",), ("fma",), ("f16c",), ("popcnt",)),
+    "avx512": (("avx512f",), ("avx512bw",), ("avx512dq",), ("avx512vl",)),
+    "avx512_vnni": (("avx512_vnni",),),
+    "avx512_vpopcntdq": (("avx512_vpopcntdq",),),
+}
 
 
 def features() -> list[str]:
@@ -39,6 +59,30 @@ def features() -> list[str]:
         return of_cpuinfo(Path("/proc/cpuinfo").read_text())
     except OSError:
         return []
+
+
+def sve_bits() -> int | None:
+    """Length of the registers of SVE that this process has; None without SVE, or where the system does not tell."""
+    if platform.machine() != "aarch64" or sys.platform != "linux":
+        return None
+    length = ctypes.CDLL(None).prctl(_PR_SVE_GET_VL, 0, 0, 0, 0)
+    return (length & _SVE_LENGTH_MASK) * 8 if length > 0 else None
+
+
+def held_back(level: str, told: list[str], bits: int | None) -> tuple[str, list[str]] | None:
+    """The level above, and what it needs that is not `told` of the processor, whose SVE has so many bits; None where
+    there is no level above.
+    """
+    needs = _NEEDS_ARM if level in _NEEDS_ARM else _NEEDS_X86
+    levels = list(needs)
+    if level == levels[-1]:
+        return None
+    above = levels[levels.index(level) + 1]
+    missing = [names for names in needs[above] if not set(names) & set(told)]
+    words = [names[-1] if sys.platform == "darwin" else names[0] for names in missing]
+    if above == "sve256" and not missing and bits != SVE_BITS:
+        words.append(f"registers of {SVE_BITS} bits")
+    return above, words
 
 
 def of_hwcap(hwcap: int, hwcap2: int) -> list[str]:

@@ -52,7 +52,7 @@ def shown(value: float | None) -> str:
 
 
 def title(result: dict[str, Any]) -> str:
-    return f"{result['machine']['model']}: {result['machine']['text']}"
+    return str(result["machine"]["text"])
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,20 +20,6 @@ VERSION = 2
 EFS = (16, 32, 64, 128, 256)
 SECONDS = 2.0
 MEMORY_BYTES = 512 << 20
-
-
-def machine() -> dict[str, object]:
-    facts = look_at_machine()
-    facts["model"] = _model()
-    return facts
-
-
-def _model() -> str:
-    """Board or computer, where the system tells."""
-    for path in ("/proc/device-tree/model", "/sys/devices/virtual/dmi/id/product_name"):
-        if Path(path).exists() and (name := Path(path).read_text().strip("\0\n ")):
-            return name
-    return platform.node() if platform.system() == "Darwin" else platform.processor() or "machine without a name"
 
 
 def rate(call: Callable[[], object], seconds: float) -> float:
@@ -132,7 +116,7 @@ def measure(
     bandwidth = bandwidth_gb_per_sec(memory_bytes, seconds)
     return {
         "version": VERSION,
-        "machine": machine(),
+        "machine": look_at_machine(),
         "bandwidth_gb_per_sec": bandwidth,
         "scans": [row for dim in dims for row in scan(dim, bandwidth, memory_bytes, seconds)],
         "graphs": [graph(rows, dim, seconds) for dim in dims],

@@ -56,7 +56,7 @@ def test_powermetrics_without_a_figure_is_no_zero() -> None:
 def result(queries_per_sec: float, joules_per_query: float | None = None) -> dict[str, Any]:
     search = {"ef": 16, "recall_at_10": 0.9, "queries_per_sec": queries_per_sec, "joules_per_query": joules_per_query}
     graph = {"rows": 10, "dim": 4, "build_secs": 1.0, "seal_secs": 0.5, "build_joules": None, "resident_bytes": 1 << 20}
-    machine = {"model": f"board {queries_per_sec:.0f}", "text": "aarch64"}
+    machine = {"model": f"board {queries_per_sec:.0f}", "text": f"board {queries_per_sec:.0f}; 4 x Cortex-A76"}
     scans: list[Any] = []
     graphs = [{**graph, "searches": [search]}]
     return {"version": VERSION, "machine": machine, "bandwidth_gb_per_sec": 10.0, "scans": scans, "graphs": graphs}
@@ -69,8 +69,8 @@ def line(shown: str, name: str) -> list[str]:
 
 def test_two_results_are_put_side_by_side() -> None:
     shown = comparison(result(1000.0), result(1500.0, joules_per_query=0.002))
-    assert "old: board 1000: aarch64" in shown
-    assert "new: board 1500: aarch64" in shown
+    assert "old: board 1000; 4 x Cortex-A76" in shown
+    assert "new: board 1500; 4 x Cortex-A76" in shown
     assert line(shown, "queries per second") == ["1,000", "1,500", "1.50"]
     assert line(shown, "millijoules per query") == ["not", "told", "2"]
 

@@ -33,11 +33,11 @@ def test_a_machine_that_is_well_is_described(tmp_path: Path) -> None:
     assert ran.exit_code == 0, ran.output
     lines = ran.output.splitlines()
     assert [line.split(":")[0] for line in lines] == [f"ok   {name}" for name in module.LOOKS]
-    assert f"kernels at {akidb.simd_info()['level']}" in lines[0]
-    assert "pages of" in lines[2]
-    assert str(tmp_path / "data") in lines[3]
-    assert " UTC, " in lines[4]
-    assert "is an AkiDB store of format 1 and keeps conditional writes" in lines[5]
+    assert f"kernels at {akidb.simd_info()['level']}" in lines[1]
+    assert "pages of" in lines[3]
+    assert str(tmp_path / "data") in lines[4]
+    assert " UTC, " in lines[5]
+    assert "is an AkiDB store of format 1 and keeps conditional writes" in lines[6]
 
 
 def test_json_has_the_figures_and_nothing_is_left_behind(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_store_that_ignores_conditions_fails_beside_what_is_well(monkeypatch: 
     monkeypatch.setattr(probe, "_probed", set())  # a process tries each place once
     ran = _run(AKIDB_USE_MEMORY_BACKEND="true")
     assert ran.exit_code == 1
-    assert [line[:4] for line in ran.output.splitlines()] == ["ok  "] * 5 + ["FAIL"]
+    assert [line[:4] for line in ran.output.splitlines()] == ["ok  "] * 6 + ["FAIL"]
     assert "does not keep conditional writes" in ran.output
 
 
@@ -122,6 +122,38 @@ def test_features_are_those_of_the_levels() -> None:
     if processor["detected"] in ("neon", "neon_dotprod", "avx2"):
         above = known[known.index(processor["detected"]) + 1]
         assert not NEEDED[above] <= told
+        assert processor["next_level"]["level"] == above
+        assert processor["next_level"]["missing"]
+
+
+@pytest.mark.parametrize(
+    ("told", "bits", "detected", "says"),
+    [
+        (["asimd", "asimddp"], None, "neon_dotprod", "kernels at neon_dotprod (neon_fhm needs asimdfhm), "),
+        (
+            ["asimd", "sve", "svei8mm"],
+            128,
+            "neon_i8mm",
+            "SVE of 128 bits (not used: NEON does as much at that length); ",
+        ),
+        (
+            ["asimd", "sve", "svei8mm"],
+            512,
+            "neon_i8mm",
+            "SVE of 512 bits (not used: there are kernels for 256 alone); ",
+        ),
+        (["asimd", "sve", "svei8mm"], 256, "sve256", "svei8mm, registers of SVE of 256 bits; "),
+    ],
+    ids=["orin", "graviton4", "a64fx", "graviton3"],
+)
+def test_the_level_is_explained(
+    monkeypatch: pytest.MonkeyPatch, told: list[str], bits: int | None, detected: str, says: str
+) -> None:
+    info = {"level": detected, "detected": detected, "available": [], "threads": 4}
+    monkeypatch.setattr(akidb, "simd_info", lambda: info)
+    monkeypatch.setattr(module, "features", lambda: told)
+    monkeypatch.setattr(module, "sve_bits", lambda: bits)
+    assert says in str(module.look_at_machine()["text"])
 
 
 def test_features_are_named_as_each_system_tells_them() -> None:
