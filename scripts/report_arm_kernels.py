@@ -138,7 +138,7 @@ def main_loop(kernel: str, lines: list[str]) -> Loop | None:
             re.sub(r"\s*(//|<).*", "", text.split("\t", 1)[1]).replace("\t", " ") for text in lines[begin : end + 1]
         ]
         loop = Loop(kernel, body)
-        if loop.loads and not any(re.match(r"b\.|cb|tb|ret", text) for text in body[:-1]):
+        if loop.loads and not any(re.match(r"b\.|cbn?z|tbn?z|ret", text) for text in body[:-1]):
             found.append(loop)
     return max(found, key=lambda loop: loop.arithmetic, default=None)
 
