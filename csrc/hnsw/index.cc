@@ -196,7 +196,7 @@ std::vector<std::uint8_t> Index::allowed_nodes(const Query& query) const {
     }
     return allowed;
   }
-  const std::span<const std::uint8_t> mask = *query.id_mask;
+  const auto mask = query.id_mask.value_or(std::span<const std::uint8_t>());
   for (Node node = 0; node < allowed.size(); ++node) {
     const std::int64_t id = store.ids[node];
     if (static_cast<std::uint64_t>(id) < mask.size()) {
