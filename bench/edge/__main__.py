@@ -18,6 +18,7 @@ from bench.edge.measure import VERSION, measure
 
 DIMS = (128, 768)
 ROWS_MIN = 1000  # fewer say nothing of a graph
+LOAD_MAX = 0.5  # a machine with nothing to do
 
 
 def lines(result: dict[str, Any]) -> dict[str, float | None]:
@@ -52,7 +53,9 @@ def shown(value: float | None) -> str:
 
 
 def title(result: dict[str, Any]) -> str:
-    return str(result["machine"]["text"])
+    load = result["load_before"]
+    busy = f"; NOT ALONE, at a load of {load:.1f} before it began" if load > LOAD_MAX else ""
+    return f"{result['machine']['text']}{busy}"
 
 
 def read(path: Path) -> dict[str, Any]:

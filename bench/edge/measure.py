@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from functools import partial
@@ -16,7 +17,7 @@ from bench.data import clustered
 from bench.edge.power import metered
 from bench.memory import resident_bytes
 
-VERSION = 2
+VERSION = 3
 EFS = (16, 32, 64, 128, 256)
 SECONDS = 2.0
 MEMORY_BYTES = 512 << 20
@@ -113,10 +114,12 @@ def measure(
     rows: int, dims: tuple[int, ...], *, seconds: float = SECONDS, memory_bytes: int = MEMORY_BYTES
 ) -> dict[str, Any]:
     """`seconds` is how long each figure of speed is measured; `memory_bytes` are too many for any cache."""
+    load_before = os.getloadavg()[0]
     bandwidth = bandwidth_gb_per_sec(memory_bytes, seconds)
     return {
         "version": VERSION,
         "machine": look_at_machine(),
+        "load_before": load_before,
         "bandwidth_gb_per_sec": bandwidth,
         "scans": [row for dim in dims for row in scan(dim, bandwidth, memory_bytes, seconds)],
         "graphs": [graph(rows, dim, seconds) for dim in dims],

@@ -59,7 +59,8 @@ def result(queries_per_sec: float, joules_per_query: float | None = None) -> dic
     machine = {"model": f"board {queries_per_sec:.0f}", "text": f"board {queries_per_sec:.0f}; 4 x Cortex-A76"}
     scans: list[Any] = []
     graphs = [{**graph, "searches": [search]}]
-    return {"version": VERSION, "machine": machine, "bandwidth_gb_per_sec": 10.0, "scans": scans, "graphs": graphs}
+    facts = {"version": VERSION, "machine": machine, "load_before": 0.1}
+    return {**facts, "bandwidth_gb_per_sec": 10.0, "scans": scans, "graphs": graphs}
 
 
 def line(shown: str, name: str) -> list[str]:
@@ -75,6 +76,13 @@ def test_two_results_are_put_side_by_side() -> None:
     assert line(shown, "millijoules per query") == ["not", "told", "2"]
 
 
+def test_a_run_beside_others_is_marked() -> None:
+    busy = {**result(1500.0), "load_before": 3.26}
+    old, new = comparison(result(1000.0), busy).splitlines()[:2]
+    assert old.endswith("Cortex-A76")
+    assert new.endswith("Cortex-A76; NOT ALONE, at a load of 3.3 before it began")
+
+
 def test_a_figure_that_one_of_them_lacks_is_shown() -> None:
     old, new = result(1000.0), result(1000.0)
     new["scans"] = [{"dim": 128, "threads": 1, "rows_in": "L2", "gb_per_sec": 20.0, "of_bandwidth": None}]
@@ -84,7 +92,7 @@ def test_a_figure_that_one_of_them_lacks_is_shown() -> None:
 
 @pytest.mark.parametrize(
     ("text", "why"),
-    [("", "JSONDecodeError"), ("[]", "TypeError"), ("{}", "KeyError"), ('{"version": 1}', "version 1, expected 2")],
+    [("", "JSONDecodeError"), ("[]", "TypeError"), ("{}", "KeyError"), ('{"version": 1}', "version 1, expected 3")],
 )
 def test_a_file_that_is_no_result_is_refused(tmp_path: Path, text: str, why: str) -> None:
     (tmp_path / "edge.json").write_text(text)
