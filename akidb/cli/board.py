@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 import subprocess
 import sys
@@ -111,6 +112,8 @@ def _core(folder: Path) -> tuple[str | None, int | None, int | None, str | None]
 
 
 def _name_of_x86() -> str | None:
+    if platform.machine() == "aarch64":  # under an emulator the file is that of the machine below
+        return None
     name = re.search(r"^model name\s*: (.+)$", _read("proc/cpuinfo") or "", re.MULTILINE)
     return name[1] if name else None
 

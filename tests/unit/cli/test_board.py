@@ -81,10 +81,13 @@ def test_a_part_without_a_name_keeps_its_number() -> None:
     assert board.part_of_midr(0x610F0220) == "part 0x22 of implementer 0x61"
 
 
-def test_x86_names_its_cores_by_cpuinfo(root: Path) -> None:
+def test_x86_names_its_cores_by_cpuinfo(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lay(root, {"proc/cpuinfo": "vendor_id\t: X\nmodel\t\t: 1\nmodel name\t: Some EPYC 7B13\nflags\t\t: fma\n"})
     lay(root, {"sys/devices/system/cpu/cpu0/online": "1", "sys/devices/system/cpu/cpu1/online": "1"})
+    monkeypatch.setattr(board.platform, "machine", lambda: "x86_64")
     assert board.cores() == [Cores(2, "Some EPYC 7B13")]
+    monkeypatch.setattr(board.platform, "machine", lambda: "aarch64")  # emulated
+    assert board.cores() == [Cores(2)]
 
 
 def test_a_system_that_tells_nothing_is_no_error() -> None:

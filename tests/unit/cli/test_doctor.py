@@ -152,6 +152,7 @@ def test_the_level_is_explained(
     info = {"level": detected, "detected": detected, "available": [], "threads": 4}
     monkeypatch.setattr(akidb, "simd_info", lambda: info)
     monkeypatch.setattr(module, "features", lambda: told)
+    monkeypatch.setattr(system.sys, "platform", "linux")
     monkeypatch.setattr(module, "sve_bits", lambda: bits)
     assert says in str(module.look_at_machine()["text"])
 
