@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <span>
 #include <vector>
 
 #include "hnsw/params.h"
@@ -50,17 +51,23 @@ class Visited {
 // heaps.
 class SortedPool {
  public:
-  void reset(std::size_t capacity) { reset(capacity, capacity); }
-  // Only the `horizon` nearest are given out by next().
-  void reset(std::size_t capacity, std::size_t horizon) {
+  void reset(std::size_t capacity) {
     capacity_ = capacity;
-    horizon_ = horizon;
+    horizon_ = capacity;
     size_ = 0;
     cursor_ = 0;
     if (entries_.size() < capacity + 1) entries_.resize(capacity + 1);
   }
-  // Lets a walk that has come to its end go on.
-  void widen(std::size_t horizon) { horizon_ = horizon; }
+  // Holds `candidates`, nearest first, and no more than these; the first `expanded` are marked so.
+  void assign(std::span<const Candidate> candidates, std::size_t expanded) {
+    reset(candidates.size());
+    std::copy(candidates.begin(), candidates.end(), entries_.begin());
+    size_ = candidates.size();
+    cursor_ = std::min(expanded, size_);
+    for (std::size_t i = 0; i < cursor_; ++i) entries_[i].node |= kExpanded;
+  }
+  // Only the `horizon` nearest are given out by next() from here on.
+  void set_horizon(std::size_t horizon) { horizon_ = horizon; }
   std::size_t size() const { return size_; }
   bool full() const { return size_ == capacity_; }
   bool would_take(float distance) const { return size_ < capacity_ || distance < entries_[size_ - 1].distance; }

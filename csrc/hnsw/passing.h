@@ -23,18 +23,23 @@ class Passing {
   }
   // Whether or not it is removed, of which a writer may change its mind between two questions.
   bool is_allowed(std::size_t row) const {
-    return row < count_ && (!is_filtered_ || (allowed_[row / kBits] >> row % kBits & 1) != 0);
+    return row < count_ &&
+           (!is_filtered_ || (allowed_[row / kBlock * kLanes + row % kLanes] >> row / kLanes % 8 & 1) != 0);
   }
   // About how many, 0 only where there are none: who is removed is counted off without a filter only, and that number
   // may run ahead of `count` while a writer is at work.
   std::size_t total() const { return total_; }
-  // In the order of the rows, or in that of the nodes: who scans reads on in memory where what is compared lies so.
+  // About in the order of the rows, or in that of the nodes: who scans reads on in memory where what is compared lies
+  // so.
   std::vector<Node> by_row() const;
   std::vector<Node> by_node() const;
 
  private:
-  using Bits = std::vector<std::uint64_t>;
-  static constexpr std::size_t kBits = 64;
+  // Bit j of byte i of a block is row kLanes * j + i of it: whole words of bytes are then packed by shifts alone.
+  static constexpr std::size_t kLanes = 16;          // bytes of a block
+  static constexpr std::size_t kBlock = 8 * kLanes;  // rows of a block
+
+  static std::size_t pack(const std::uint8_t* rows, std::uint8_t* out);
 
   template <class Take>
   void for_each_row(const Take& take) const;
@@ -42,7 +47,8 @@ class Passing {
   const Order& order_;
   std::size_t count_;
   bool is_filtered_;
-  Bits allowed_;  // of the rows: an eighth of the bytes that were given, which stays in the innermost cache
+  std::vector<std::uint8_t>
+      allowed_;  // a bit per row: an eighth of the bytes that were given, which stays in the innermost cache
   const std::uint8_t* removed_;
   std::size_t total_ = 0;
 };

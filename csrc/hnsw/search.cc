@@ -23,6 +23,7 @@ constexpr double kScanPriceVectors = 0.4;
 constexpr double kScanPriceCodes = 0.3;
 constexpr double kScanPriceInOrder = 0.2;  // of every code, whether its node passes or not
 constexpr double kFreshShare = 0.6;        // of a node's m links that lead to nodes not seen before, of 2m in its row
+constexpr double kRowPrice = 2.5;          // of asking which of a node's links lead to nodes that pass
 
 template <class G>
 class Searcher {
@@ -36,12 +37,15 @@ class Searcher {
         passing_(passes_.total()) {
     const auto passing = static_cast<double>(std::max<std::size_t>(passing_, 1));
     const auto count = static_cast<double>(request.count);
-    first_width_ = std::max(ef_, width_for(static_cast<double>(request.k) * count / passing));
+    share_ = std::min(1.0, passing / count);
     const double in_order = kScanPriceInOrder * count;
     scan_price_ = passing * (request.codes == nullptr ? kScanPriceVectors : kScanPriceCodes);
     scans_in_order_ = request.codes != nullptr && in_order < scan_price_;
     if (scans_in_order_) scan_price_ = in_order;
-    if (!scans_in_order_ && scan_is_cheaper(first_width_)) list_ = listed();
+    first_width_ = width_for(1.0 / share_);
+    const auto rank = static_cast<std::size_t>(static_cast<double>(request.k) / share_);
+    is_scan_ = scan_is_cheaper(first_width_, passes_.everything() ? 0 : reach_for(rank));
+    if (is_scan_ && !scans_in_order_) list_ = listed();
   }
 
   void operator()(std::size_t query, std::int64_t* out_rows, float* out_distances) const {
@@ -73,75 +77,102 @@ class Searcher {
     std::size_t certain = 0;
   };
 
-  // How many candidates a walk must keep so that those up to `rank` are as good as the first k are with ef: what is
-  // kept beyond them grows with the fourth root, since a wide walk misses little of its inner part. With the square
-  // root more was found than without a filter, at a third more distances; without growth less, in graphs of few links.
-  std::size_t width_for(double rank) const {
-    const double k = static_cast<double>(std::max<std::size_t>(request_.k, 1));
-    const double spare = static_cast<double>(ef_) - k;
-    const double root = std::sqrt(std::max(1.0, rank / k));
-    // Where points were removed the graph was mended around them, and its walks miss more: ten rounds of replacing half
-    // of them cost .011 of recall with the fourth root.
-    const double width = rank + spare * (request_.allowed == nullptr ? root : std::sqrt(root));
-    return static_cast<std::size_t>(std::min(width, static_cast<double>(request_.count)));
+  // The nodes all of whose neighbours a walk compares, where one in `one_in` passes: ef as far as one in ten does.
+  // Beyond that the k nearest lie too far back for their neighbours' neighbours to be met. Where points were removed
+  // the graph was mended around them, and its walks miss more: .011 of recall after ten rounds of replacing half of
+  // them.
+  std::size_t width_for(double one_in) const {
+    constexpr double kOneIn = 10.0;
+    const double factor = request_.allowed == nullptr ? one_in : one_in / kOneIn;
+    const double width = static_cast<double>(ef_) * std::max(1.0, factor);
+    return static_cast<std::size_t>(std::min(width, static_cast<double>(std::max(request_.count, ef_))));
   }
 
-  bool scan_is_cheaper(std::size_t width) const {
-    return scan_price_ <= kFreshShare * graph_.m() * static_cast<double>(width);
+  // The nodes whose neighbours are looked at, where the k-th that passes is `rank`-th among those met.
+  std::size_t reach_for(std::size_t rank) const { return rank + rank / 2 + (ef_ - request_.k) / 2; }
+
+  // Than comparing all neighbours of `width` nodes, and those that pass of nodes up to `reach`.
+  bool scan_is_cheaper(std::size_t width, std::size_t reach) const {
+    const double neighbours = kFreshShare * graph_.m();
+    const double beyond = reach > width ? static_cast<double>(reach - width) : 0.0;
+    return scan_price_ <= neighbours * static_cast<double>(width) + (kRowPrice + neighbours * share_) * beyond;
   }
 
-  // Walks as wide as the share of passing nodes suggests, and where those that pass lie farther back among the
-  // candidates goes on, until comparing all that pass costs less. That is the end where what is near the query is not
-  // allowed: the answer is then spread over a wide shell, of which no order of clusters found .95 without half of the
-  // passing nodes, and walking among passing nodes alone, as ACORN does (Patel et al., arXiv 2403.04871), a third.
-  // `kept` are kept of a scan.
+  // Walks as without a filter, and where too few of those met pass goes on over the others met, comparing only those of
+  // their neighbours that pass; walks anew, wider, where that does not do either, until comparing all that pass costs
+  // less. That is the end where what is near the query is not allowed: the answer is then spread over a wide shell, of
+  // which no order of clusters found .95 without half of the passing nodes, and walking among passing nodes alone, as
+  // ACORN does (Patel et al., arXiv 2403.04871), a third. `kept` are kept of a scan.
   template <class P>
   Found find(const P& probe, Node left_out, std::size_t kept, Scratch& scratch) const {
     if (passing_ == 0 || graph_.entry().node == kNoNode) return {};
-    std::size_t width = first_width_;
-    if (passes_.everything() && !scan_is_cheaper(width)) {
-      begin_walk(probe, left_out, width, width, scratch);
+    if (is_scan_) return scan(probe, left_out, kept, scratch);
+    if (passes_.everything()) {
+      begin_walk(probe, left_out, ef_, scratch, [](float, Node) {});
       search_layer(graph_, probe, 0, &request_.stop, scratch);
       return walked({scratch.pool.begin(), scratch.pool.end()});
     }
-    // Candidates beyond the width are held as well, so that a walk can go on; beyond these it begins anew.
-    for (std::size_t held = 0; !scan_is_cheaper(width);) {
-      if (width > held) {
-        held = width + width / 2;
-        begin_walk(probe, left_out, held, width, scratch);
-      }
-      scratch.pool.widen(width);
-      walk_layer(graph_, probe, 0, &request_.stop, scratch);
-      const std::size_t wanted = keep_passing(width, scratch);
-      if (wanted <= width + width / 8) return walked(scratch.candidates);
-      if (scan_is_cheaper(wanted)) break;
-      width = std::min(wanted + wanted / 4, 4 * width);
+    for (std::size_t width = first_width_;;) {
+      scratch.met.clear();
+      const auto note = [&](float distance, Node node) { scratch.met.push_back({distance, node}); };
+      begin_walk(probe, left_out, width, scratch, note);
+      walk_layer(graph_, probe, 0, &request_.stop, scratch, EveryNode(), note);
+      const std::size_t reach = keep_passing(scratch);
+      if (reach <= width) return walked(scratch.candidates);
+      // Where far fewer pass than elsewhere, the filter has to do with the query, and those that do lie far.
+      const auto found = static_cast<double>(scratch.candidates.size());
+      const bool is_against = 4.0 * found < share_ * static_cast<double>(width);
+      const bool none = scratch.candidates.empty();
+      if (!is_against && goes_on(probe, width, reach, scratch)) return walked(scratch.candidates);
+      constexpr std::size_t kFar = 8;
+      if (scan_is_cheaper(none ? kFar * width * request_.k : reach, 0)) break;
+      width *= none ? 4 : 2;
     }
     return scan(probe, left_out, kept, scratch);
+  }
+
+  // From a walk of that width to the neighbours that pass of the others it met, by a guess as far as `reach`. Whether
+  // enough are found.
+  template <class P>
+  bool goes_on(const P& probe, std::size_t width, std::size_t reach, Scratch& scratch) const {
+    std::vector<Candidate>& met = scratch.met;
+    const std::size_t held = std::max(2 * reach, width);
+    if (met.size() > held) {
+      std::nth_element(met.begin(), met.begin() + static_cast<std::ptrdiff_t>(held), met.end());
+      met.resize(held);
+    }
+    std::sort(met.begin(), met.end());
+    scratch.pool.assign(met, width);
+    for (std::size_t reached = width;;) {
+      reach = keep_passing(scratch);
+      const std::size_t found = scratch.candidates.size();
+      const std::size_t size = scratch.pool.size();
+      if (reach <= reached || found == passing_) return true;
+      if (reach > 4 * size || reached >= size || scan_is_cheaper(0, reach - reached)) return false;
+      reached = std::min(reach, size);
+      scratch.pool.set_horizon(reached);
+      walk_layer(graph_, probe, 0, &request_.stop, scratch, passes_, [](float, Node) {});
+    }
   }
 
   Found walked(Candidates candidates) const { return {candidates, least_compared()}; }
   // As many as tell how far estimates err.
   std::size_t least_compared() const { return std::max<std::size_t>(request_.k, 8); }
 
-  // Leaves in scratch.candidates those of the `width` nearest that pass; returns how wide the walk should have been: a
-  // guess by the share that passes, where that are fewer than k. Where none does, all but surely the filter has to do
-  // with the query, and they lie far.
-  std::size_t keep_passing(std::size_t width, Scratch& scratch) const {
+  // Leaves in scratch.candidates those of the pool that pass; returns how many nodes' neighbours must have been looked
+  // at for them to do, by a guess where they are fewer than k.
+  std::size_t keep_passing(Scratch& scratch) const {
     scratch.candidates.clear();
-    const std::size_t size = std::min(width, scratch.pool.size());
-    std::size_t rank = 0;  // of the k-th that passes
+    const std::size_t size = scratch.pool.size();
+    std::size_t rank = 0;  // of the k-th
     for (std::size_t i = 0; i < size; ++i) {
       const Candidate candidate = scratch.pool.candidate(i);
       if (!passes_(candidate.node)) continue;
       scratch.candidates.push_back(candidate);
       if (scratch.candidates.size() == request_.k) rank = i + 1;
     }
-    const std::size_t found = scratch.candidates.size();
-    if (rank == 0 && size < width && found == passing_) return width;  // the graph has no more
-    constexpr std::size_t kFar = 8;
-    if (rank == 0) rank = found == 0 ? kFar * width * request_.k : width * request_.k / found + 1;
-    return width_for(static_cast<double>(rank));
+    if (rank == 0) rank = size * request_.k / std::max<std::size_t>(scratch.candidates.size(), 1) + 1;
+    return reach_for(rank);
   }
 
   std::vector<Node> listed() const { return request_.codes == nullptr ? passes_.by_row() : passes_.by_node(); }
@@ -161,15 +192,18 @@ class Searcher {
   }
 
   // Leaves in the pool what the descent compares: that are candidates on level 0 as well, where every node is.
-  template <class P>
-  void begin_walk(const P& probe, Node left_out, std::size_t held, std::size_t width, Scratch& scratch) const {
+  template <class P, class Note>
+  void begin_walk(const P& probe, Node left_out, std::size_t width, Scratch& scratch, const Note& note) const {
     const EntryPoint entry = graph_.entry();
     scratch.visited.begin(graph_.limit());
     if (left_out != kNoNode) scratch.visited.insert(left_out);
     const Candidate start{probe(entry.node), entry.node};
     scratch.visited.insert(start.node);
-    scratch.pool.reset(std::min(held, graph_.limit()), width);
-    const auto take = [&](float distance, Node node) { scratch.pool.insert({distance, node}); };
+    scratch.pool.reset(std::min(width, graph_.limit()));
+    const auto take = [&](float distance, Node node) {
+      note(distance, node);
+      scratch.pool.insert({distance, node});
+    };
     take(start.distance, start.node);
     descend(graph_, probe, start, entry.level, 0, scratch, take);
   }
@@ -232,8 +266,10 @@ class Searcher {
   const Passing passes_;
   const std::size_t ef_;
   const std::size_t passing_;
+  double share_ = 1.0;  // that passes
   std::size_t first_width_ = 0;
   double scan_price_ = 0.0;
+  bool is_scan_ = false;         // from the start
   bool scans_in_order_ = false;  // all nodes, asking of those near enough alone whether they pass
   std::vector<Node> list_;       // the nodes that pass, where they are scanned for every query
 };

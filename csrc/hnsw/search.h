@@ -30,10 +30,10 @@ struct Request {
 
 // Algorithm 5 of the paper, K-NN-SEARCH, for each query: k rows nearest first and their distances, padded with -1 and
 // +inf. Where only some nodes may be returned the walk goes through the others all the same, so a filter doesn't cut
-// the graph apart, and is as wide as it takes to meet k that may; where comparing all of these costs less, that is done
-// instead. With codes, the nearest of what is found by codes are compared again by their vectors: distances are always
-// exact. Throws Error: kDeadlineExceeded or kCancelled as request.stop says, kCorruption when a link leads outside a
-// GraphView.
+// the graph apart; what it met beyond its width leads to more of those that may, as far as it takes to meet k. Where
+// comparing all of these costs less, that is done instead. With codes, the nearest of what is found by codes are
+// compared again by their vectors: distances are always exact. Throws Error: kDeadlineExceeded or kCancelled as
+// request.stop says, kCorruption when a link leads outside a GraphView.
 template <class G>
 void search(const G& graph, const Vectors& vectors, const Request& request, std::int64_t* out_rows,
             float* out_distances);

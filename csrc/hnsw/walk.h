@@ -28,6 +28,7 @@ struct Scratch {
   SortedPool refined;                 // of the pool, by fine codes
   SortedPool exact;                   // the results, where the walk compares codes
   AlignedBuffer<std::uint8_t> row;    // read from a file
+  std::vector<Candidate> met;         // every node that a walk compared
   std::vector<Candidate> candidates;  // what is kept of the pool
   std::vector<Candidate> mates;       // nodes inserted together with the one that walks
   quantization::CodedQuery query;
@@ -44,11 +45,16 @@ struct Scratch {
   throw Error(ErrorKind::kCorruption, "the graph's links of node " + std::to_string(node) + " are damaged");
 }
 
-// The links of `row` not seen before, now marked as seen, go to `out`; their number is returned. Every link is
-// compared with the number of nodes, which also ends a row at kNoNode, so damaged bytes can't lead outside the graph.
-template <class G>
-std::size_t fresh_neighbors(const G& graph, Node node, typename G::Row row, unsigned degree, Visited& visited,
-                            Node* out) {
+struct EveryNode {
+  bool operator()(Node) const { return true; }
+};
+
+// The links of `row` to nodes of which admits(node) holds and that were not seen before, now marked as seen, go to
+// `out`; their number is returned. Every link is compared with the number of nodes, which also ends a row at kNoNode,
+// so damaged bytes can't lead outside the graph.
+template <class G, class Admits>
+std::size_t fresh_neighbors(const G& graph, Node node, typename G::Row row, unsigned degree, const Admits& admits,
+                            Visited& visited, Node* out) {
   const std::size_t limit = graph.limit();
   std::size_t fresh = 0;
   for (unsigned i = 0; i < degree; ++i) {
@@ -57,20 +63,22 @@ std::size_t fresh_neighbors(const G& graph, Node node, typename G::Row row, unsi
       if (neighbor != kNoNode) throw_bad_link(node);
       break;
     }
+    if (!admits(neighbor)) continue;
     out[fresh] = neighbor;
     fresh += visited.insert(neighbor);
   }
   return fresh;
 }
 
-// Calls take(distance, node) for the fresh neighbors of a node, in the order of its links. First all are gathered,
-// then fetched ahead of the distances in fours: cache misses of several vectors are in flight at any time.
-template <class G, class P, class Take>
-void expand(const G& graph, const P& probe, Node node, typename G::Row row, unsigned degree, Scratch& scratch,
-            Take&& take) {
+// Calls take(distance, node) for the fresh neighbors of a node that are admitted, in the order of its links. First all
+// are gathered, then fetched ahead of the distances in fours: cache misses of several vectors are in flight at any
+// time.
+template <class G, class P, class Admits, class Take>
+void expand(const G& graph, const P& probe, Node node, typename G::Row row, unsigned degree, const Admits& admits,
+            Scratch& scratch, Take&& take) {
   constexpr std::size_t kAhead = 8;
   Node* nodes = scratch.nodes.data();
-  const std::size_t count = fresh_neighbors(graph, node, row, degree, scratch.visited, nodes);
+  const std::size_t count = fresh_neighbors(graph, node, row, degree, admits, scratch.visited, nodes);
   for (std::size_t i = 0; i < std::min(count, kAhead); ++i) probe.prefetch_row(nodes[i]);
   std::size_t i = 0;
   float distances[4];
@@ -94,7 +102,7 @@ Candidate descend(const G& graph, const P& probe, Candidate start, unsigned from
       node = nearest.node;
       const typename G::Row row = graph.upper_row(node, level);
       if (row == nullptr) throw_bad_link(node);
-      expand(graph, probe, node, row, graph.m(), scratch, [&](float distance, Node neighbor) {
+      expand(graph, probe, node, row, graph.m(), EveryNode(), scratch, [&](float distance, Node neighbor) {
         nearest = std::min(nearest, Candidate{distance, neighbor});
         take(distance, neighbor);
       });
@@ -107,9 +115,11 @@ Candidate descend(const G& graph, const P& probe, Candidate start, unsigned from
 // new nearest as soon as it is met.
 //
 // Algorithm 2 from the candidates that are in scratch.pool and marked in scratch.visited, until the nearest of them, as
-// far as the pool's horizon, are expanded. May be called again once the pool was widened.
-template <class G, class P>
-void walk_layer(const G& graph, const P& probe, unsigned level, const Stop* stop, Scratch& scratch) {
+// far as the pool's horizon, are expanded. May be called again once the pool was widened. Of their neighbors only those
+// that are admitted are compared, and note(distance, node) is called for each.
+template <class G, class P, class Admits, class Note>
+void walk_layer(const G& graph, const P& probe, unsigned level, const Stop* stop, Scratch& scratch,
+                const Admits& admits, const Note& note) {
   SortedPool& pool = scratch.pool;
   const unsigned degree = graph.degree(level);
   unsigned hops = 0;
@@ -119,17 +129,19 @@ void walk_layer(const G& graph, const P& probe, unsigned level, const Stop* stop
     if (row == nullptr) throw_bad_link(node);
     Node upcoming = kNoNode;
     if (pool.peek(upcoming)) prefetch_range(graph.row(upcoming, level), graph.row_bytes(level));
-    expand(graph, probe, node, row, degree, scratch, [&](float distance, Node neighbor) {
+    expand(graph, probe, node, row, degree, admits, scratch, [&](float distance, Node neighbor) {
+      note(distance, neighbor);
       if (pool.insert({distance, neighbor}) && pool.is_next(neighbor))
         prefetch_range(graph.row(neighbor, level), graph.row_bytes(level));
     });
   }
 }
 
-// The same once: leaves the nearest nodes of the level that a walk finds, as many as the pool holds, nearest first.
+// The same of all nodes, once: leaves the nearest nodes of the level that a walk finds, as many as the pool holds,
+// nearest first.
 template <class G, class P>
 void search_layer(const G& graph, const P& probe, unsigned level, const Stop* stop, Scratch& scratch) {
-  walk_layer(graph, probe, level, stop, scratch);
+  walk_layer(graph, probe, level, stop, scratch, EveryNode(), [](float, Node) {});
   scratch.pool.finish();
 }
 

@@ -50,6 +50,28 @@ TEST(sorted_pool_hands_out_each_candidate_once_nearest_first) {
   CHECK_EQ(3U, pool.begin()[1].node);
 }
 
+TEST(sorted_pool_goes_on_from_candidates_of_which_some_are_expanded) {
+  SortedPool pool;
+  const std::vector<Candidate> candidates = {{1.0F, 7}, {2.0F, 5}, {3.0F, 9}, {4.0F, 8}};
+  pool.assign(candidates, 2);
+  pool.set_horizon(3);
+  Node node = 0;
+  CHECK(pool.next(node));
+  CHECK_EQ(9U, node);
+  CHECK(!pool.next(node));
+  CHECK(!pool.insert({5.0F, 6}));  // no room for what is farther than all
+  CHECK(pool.insert({2.5F, 4}));   // within the horizon, not expanded
+  CHECK(pool.next(node));
+  CHECK_EQ(4U, node);
+  CHECK(!pool.next(node));
+  pool.set_horizon(100);  // beyond all it holds
+  CHECK(!pool.next(node));
+  CHECK_EQ(std::size_t{4}, pool.size());
+  CHECK_EQ(7U, pool.candidate(0).node);
+  pool.assign(candidates, 10);  // all are expanded
+  CHECK(!pool.next(node));
+}
+
 TEST(visited_forgets_between_walks_also_where_its_number_wraps) {
   Visited visited;
   for (int walk = 0; walk < 600; ++walk) {
