@@ -68,7 +68,13 @@ class S3Server:
 
     def options(self, bucket: str, prefix: str = "", **changed: object) -> S3Options:
         keys = {"access_key": self.access_key, "secret_key": self.secret_key}
-        return S3Options(**{"bucket": bucket, "endpoint": self.endpoint, "prefix": prefix, **keys, **changed})
+        patient = {
+            "connect_timeout_secs": 20.0,
+            "read_timeout_secs": 30.0,
+        }  # on a busy machine it may starve for a while
+        return S3Options(
+            **{"bucket": bucket, "endpoint": self.endpoint, "prefix": prefix, **keys, **patient, **changed}
+        )
 
     def settings(self, cache: Path) -> Settings:
         """Settings that reach this server, with a file cache in the folder `cache`."""

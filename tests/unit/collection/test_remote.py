@@ -278,7 +278,7 @@ async def test_an_eventual_cold_search_asks_for_no_newer_slot(
 async def test_what_needs_the_segments_waits_for_them(cold: Collection, bucket: Bucket, vectors: VectorArray) -> None:
     only = SearchQuery(vectors[15], top_k=1, filter=parse({"must": [{"field": "n", "range": {"gte": 15}}]}))
     with pytest.raises(DeadlineExceededError) as late:
-        await cold.search([only], timeout_ms=50)
+        await cold.search([only], timeout_ms=500)
     assert late.value.code == "warming"
     bucket.open.set()
     assert [point.id for point in (await cold.search([only], timeout_ms=20_000))[0]] == ["id-15"]
