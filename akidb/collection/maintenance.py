@@ -223,7 +223,8 @@ class Maintenance:
             async with asyncio.timeout(SETTLE_TIMEOUT_SECS):
                 await self.fold()
         except (AkiDBError, OSError) as failed:
-            log.warning("%s was not folded before it was closed: %s", _what(shard), failed)
+            why = str(failed) or f"it took longer than {SETTLE_TIMEOUT_SECS:g} s"
+            log.warning("%s was not folded before it was closed: %s", _what(shard), why)
 
     async def make_room(self, deadline: float) -> None:
         """Waits, for a writer, until the tail is short enough to be added to.
@@ -256,7 +257,9 @@ class Maintenance:
         if folded:
             seconds = time.perf_counter() - began
             log.info("folded %s up to slot %d in %.2f s", _what(shard), shard.state.head.folded - 1, seconds)
-            if collects:
+            if not shard.state.slots_in_tail:
+                self._wrote = False
+            if collects and not self._building.locked():  # what is being built collects when it is done
                 await collect_garbage(shard)
 
     def _next_to_build(self) -> LiveSegment | None:

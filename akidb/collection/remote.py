@@ -131,6 +131,11 @@ class RemoteShard:
         self._segments = kept
         self._sparse = {ref: task for ref, task in self._sparse.items() if ref in kept}
 
+    async def take_spec(self, spec: CollectionSpec) -> None:
+        async with self._changing:
+            self.spec = spec
+            self.state.take_spec(spec)
+
     async def renew(self) -> None:
         """Begins anew from the same HEAD: a segment that was open has another file now."""
         async with self._following:
@@ -210,13 +215,13 @@ class RemoteShard:
 
     async def _opened(self, follow: Callable[[], Awaitable[None]]) -> tuple[Snapshot, _HiddenAt, list[SparseSegment]]:
         """What is here, the ids that it hides in the segments that are not, and these."""
-        head = self.head
+        state, began = self.state, time.monotonic()
         async with _beside(follow()) as following:
-            opened = await asyncio.gather(*(self._segment(ref) for ref in head.segments))
+            opened = await asyncio.gather(*(self._segment(ref) for ref in state.head.segments))
             sparse = await asyncio.gather(*(self._sparse_of(each) for each in opened if each is not None))
             await following
-        if self.head is not head:
-            return await self._opened(_nothing)
+        if self.state is not state:
+            return await self._opened(self._unless_since(began, follow))
         known = self.state.snapshot()
         return known, self._hidden.at(known.lsn), sparse
 
@@ -235,7 +240,7 @@ class RemoteShard:
         deadline: float,
         run: Runner,
     ) -> list[list[ScoredPoint]] | None:
-        head = self.head
+        state, began = self.state, time.monotonic()
         async with _beside(follow()) as following:
             told: asyncio.Future[Snapshot] = asyncio.get_running_loop().create_future()
 
@@ -248,14 +253,19 @@ class RemoteShard:
             async def in_tail() -> list[list[ScoredPoint]]:
                 return await run(partial(execute, await told, queries, deadline=deadline))
 
-            opened = await asyncio.gather(*(self._segment(ref) for ref in head.segments))
+            opened = await asyncio.gather(*(self._segment(ref) for ref in state.head.segments))
             segments = [segment for segment in opened if segment is not None]
             async with _beside(in_tail()) as tail:
                 found = await search_remote(self._store, segments, queries, self.spec, hidden=hidden, run=run)
                 nearest = [found, await tail]
-        if self.head is not head:  # another node folded meanwhile: its segments have what was the tail
-            return await self._search(queries, _nothing, deadline, run)
+        if self.state is not state:  # another node folded meanwhile: its segments have what was the tail
+            return await self._search(queries, self._unless_since(began, follow), deadline, run)
         return merged(nearest, queries, self.spec.metric)
+
+    def _unless_since(self, began: float, follow: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+        """`follow`, unless the state holds all that the log held when `began`: it may be one that another read has just
+        begun with."""
+        return _nothing if self.caught_up >= began else follow
 
     async def _segment(self, ref: SegmentRef) -> RemoteSegment | None:
         """None for one that is here, and then among the state's."""

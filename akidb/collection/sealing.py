@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 from akidb.collection.fold import clear
 from akidb.collection.shard import Shard
@@ -40,24 +42,35 @@ async def drop_unopened(shards: Sequence[Shard], *, deadline: float) -> None:
         CorruptionError: HEAD or a slot that is not folded is damaged: where the log ends can't be told.
         DeadlineExceededError, UnavailableError: calling again goes on.
     """
-    await asyncio.gather(*(_drop(shard, deadline) for shard in shards))
+    ends = [EndOfLog(shard.heads) for shard in shards]
+    appenders = [Appender(shard.log, end, shard.heads, shard.settings) for shard, end in zip(shards, ends, strict=True)]
+    try:
+        # All first: where the end of one can't be told, none is sealed.
+        await _each([_find_end(*each, deadline) for each in zip(ends, appenders, strict=True)])
+        await _each([_seal(*each, deadline) for each in zip(ends, appenders, strict=True)])
+    finally:
+        await _each([appender.close() for appender in appenders])
+    await _each([clear(shard, end) for shard, end in zip(shards, ends, strict=True)])
 
 
-async def _drop(shard: Shard, deadline: float) -> None:
-    state = EndOfLog(shard.heads)
-    await state.reload()
-    appender = Appender(shard.log, state, shard.heads, shard.settings)
+async def _each(work: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Does all to the end, and raises the first error: what still ran would go on after who asked was answered."""
+    for outcome in await asyncio.gather(*work, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome
 
+
+async def _find_end(end: EndOfLog, appender: Appender, deadline: float) -> None:
+    await end.reload()
+    with contextlib.suppress(NotFoundError):
+        await appender.catch_up(deadline=deadline)
+
+
+async def _seal(end: EndOfLog, appender: Appender, deadline: float) -> None:
     def refuse_second() -> None:
-        if state.sealed:
+        if end.sealed:
             raise NotFoundError("it was dropped meanwhile", code="collection_not_found")
 
-    try:
-        await appender.catch_up(deadline=deadline)
-        if not state.sealed:
+    if not end.sealed:
+        with contextlib.suppress(NotFoundError):
             await appender.append([Seal()], deadline=deadline, check=refuse_second)
-    except NotFoundError:
-        pass
-    finally:
-        await appender.close()
-    await clear(shard, state)

@@ -301,9 +301,10 @@ class Shard:
         """Goes on with other index parameters."""
         async with self.changing:
             self.spec = spec
+            if self._state is not None:
+                self._state.take_spec(spec)
             if self.remote is not None:
-                self.remote.spec = spec
-            self.known.take_spec(spec)
+                await self.remote.take_spec(spec)
         if self.is_warm:
             self.on_adopted()
 
@@ -339,6 +340,8 @@ class Shard:
                     if present is not None and present.head.version > head.version:
                         return None
                     if present is None or present.applied <= state.applied:
+                        if state.spec is not self.spec:  # altered while it was built
+                            state.take_spec(self.spec)
                         self._state, self.last_caught_up = state, max(self.last_caught_up, began)
                         return None
                 if state.applied == before < known:

@@ -122,7 +122,8 @@ class MemTable:
     def fields(self) -> FieldIndex:
         """The fields of all rows. Any thread may ask."""
         with self._indexing:
-            start, end = self._fields.rows, self.rows
+            end = self.rows  # first: a slot that is applied in between adds its own
+            start = self._fields.rows
             if start < end:
                 self._fields.add(start, self._payloads[start:end])
         return self._fields

@@ -138,7 +138,8 @@ class LocalStore:
     @asynccontextmanager
     async def _hold(self, prefix: str, operation: int) -> AsyncIterator[None]:
         """Asks without waiting, again and again: a thread that waits in flock cannot be cancelled, and enough of them
-        would leave none for the holder's own put. Who holds it holds it for one put or one round of deletes."""
+        would leave none for the holder's own put. Who holds it holds it until what was put has a name, or for one round
+        of deletes."""
         path = self._root / prefix / LOCK_NAME
         if self._stat(path) is None:
             await self._run(self._folder.make_lock, path)
