@@ -103,12 +103,21 @@ def _core(folder: Path) -> tuple[str | None, int | None, int | None, str | None]
             "cpufreq/scaling_governor",
         )
     )
+    number, speed = _number(midr, 16), _number(khz)
     return (
-        part_of_midr(int(midr, 16)) if midr else _name_of_x86(),
-        int(khz) // 1000 if khz else None,
-        int(capacity) if capacity else None,
+        _name_of_x86() if number is None else part_of_midr(number),
+        None if speed is None else speed // 1000,
+        _number(capacity),
         governor,
     )
+
+
+def _number(text: str | None, base: int = 10) -> int | None:
+    """What a file of the kernel holds, None where it is none: some say "<unknown>"."""
+    try:
+        return None if text is None else int(text, base)
+    except ValueError:
+        return None
 
 
 def _name_of_x86() -> str | None:
@@ -130,8 +139,8 @@ def huge_pages() -> HugePages:
     named = (re.fullmatch(r"hugepages-(\d+)kB", path.name) for path in (folder / "hugepages").glob("*"))
     return HugePages(
         mode[1] if mode else None,
-        int(size) if mode and size else None,
-        tuple(sorted(int(name[1]) * 1024 for name in named if name)),
+        _number(size) if mode else None,
+        tuple(sorted(int(name[1]) * 1024 for name in named if name and int(name[1]))),
     )
 
 
@@ -145,10 +154,11 @@ def model_of_sysctl(text: str) -> str | None:
 def cores_of_sysctl(text: str) -> list[Cores]:
     """Levels of performance, of which macOS tells neither speed nor governor."""
     told = _pairs(text)
-    levels = [f"hw.perflevel{number}" for number in range(int(told.get("hw.nperflevels", "0")))]
-    if not levels:
-        return [Cores(int(told["hw.logicalcpu"]))] if "hw.logicalcpu" in told else []
-    return [Cores(int(told[f"{level}.logicalcpu"]), f"{told.get(f'{level}.name', level)} core") for level in levels]
+    levels = [f"hw.perflevel{number}" for number in range(_number(told.get("hw.nperflevels")) or 0)]
+    counts = {level: _number(told.get(f"{level}.logicalcpu")) for level in levels}
+    found = [Cores(count, f"{told.get(f'{level}.name', level)} core") for level, count in counts.items() if count]
+    count = _number(told.get("hw.logicalcpu"))
+    return found or ([Cores(count)] if count else [])
 
 
 def _pairs(text: str) -> dict[str, str]:

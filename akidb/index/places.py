@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from akidb.errors import InvalidInputError, NotFoundError
+from akidb.errors import CorruptionError, InvalidInputError, NotFoundError
 from akidb.index.arguments import Filter, IdArray, Mask, as_filter
 
 
@@ -45,7 +45,7 @@ class Places:
         """bool (n,): which places have an id that a user's filter allows; None without a filter.
 
         Raises NotFoundError for an allowed id that is not there, InvalidInputError for a mask that is shorter than ids
-        reach.
+        reach, CorruptionError where the ids are those of a damaged file.
         """
         allowed_ids, mask = as_filter(filter)
         if allowed_ids is not None:
@@ -55,6 +55,8 @@ class Places:
         if mask is None:
             return None
         known, _ = self._sorted
+        if len(known) and known[0] < 0:
+            raise CorruptionError(f"the file holds id {known[0]}, which no index has")
         largest = int(known[-1]) if len(known) else -1
         if largest >= len(mask):
             raise InvalidInputError(

@@ -58,13 +58,15 @@ class SortedPool {
     cursor_ = 0;
     if (entries_.size() < capacity + 1) entries_.resize(capacity + 1);
   }
-  // Holds `candidates`, nearest first, and no more than these; the first `expanded` are marked so.
-  void assign(std::span<const Candidate> candidates, std::size_t expanded) {
+  // Holds `candidates`, nearest first, and no more than these; marks as expanded those of which that is true.
+  template <class IsExpanded>
+  void assign(std::span<const Candidate> candidates, const IsExpanded& is_expanded) {
     reset(candidates.size());
-    std::copy(candidates.begin(), candidates.end(), entries_.begin());
     size_ = candidates.size();
-    cursor_ = std::min(expanded, size_);
-    for (std::size_t i = 0; i < cursor_; ++i) entries_[i].node |= kExpanded;
+    for (std::size_t i = 0; i < size_; ++i) {
+      entries_[i] = candidates[i];
+      if (is_expanded(candidates[i])) entries_[i].node |= kExpanded;
+    }
   }
   // Only the `horizon` nearest are given out by next() from here on.
   void set_horizon(std::size_t horizon) { horizon_ = horizon; }

@@ -84,11 +84,23 @@ void Index::update(const Rows& rows, unsigned threads, const Progress& progress)
   check_ids(rows);
   const std::lock_guard writing(writer_);
   check_existing(rows.ids, rows.count);
-  append(rows, true, threads, progress);
+  // What is there already is left: nodes of equal vectors, removed ones too, fill each other's links, and in the end
+  // the last of them has none that lead to it.
+  std::vector<std::int64_t> ids;
+  std::vector<std::uint8_t> vectors;
+  const std::size_t bytes = vector_bytes(space_.type, space_.dim);
+  for (std::size_t i = 0; i < rows.count; ++i) {
+    const std::size_t node = nodes_.find(rows.ids[i], store_->ids.data());
+    const auto* row = static_cast<const std::uint8_t*>(nth(rows.vectors, i));
+    if (std::memcmp(&store_->rows[node * store_->stride_bytes], row, bytes) == 0) continue;
+    ids.push_back(rows.ids[i]);
+    vectors.insert(vectors.end(), row, row + bytes);
+  }
+  append({ids.data(), vectors.data(), ids.size()}, true, threads, progress);
 }
 
-// Where vectors are replaced the new nodes stay hidden until all are linked. Then the old ones are hidden under
-// mapping_, so that of an id's two nodes exactly one is to be found at any time; a search that met both drops one.
+// Where vectors are replaced the new nodes stay hidden until all are linked. Then they take the old ones' places under
+// mapping_. A search that met both drops one; one that began before and met the old one after finds neither.
 void Index::append(const Rows& rows, bool replaces, unsigned threads, const Progress& progress) {
   const std::int64_t largest = largest_id();
   if (rows.ids == nullptr && rows.count > 0 &&
@@ -209,15 +221,25 @@ std::vector<std::uint8_t> Index::allowed_nodes(const Query& query) const {
   return allowed;
 }
 
-// Leaves out what was hidden since the search met it. True where something was.
+// Leaves out what was removed since the search met it, and what was replaced where the answer has what took its place.
+// True where something was.
 bool Index::drop_hidden(const Store& store, std::size_t k, std::int64_t* nodes, float* distances) const {
+  const auto id_of = [&](std::int64_t node) { return store.ids[static_cast<std::size_t>(node)]; };
+  const auto is_hidden = [&](std::int64_t node) { return store.is_removed(static_cast<Node>(node)); };
   const std::shared_lock lock(mapping_);
-  std::size_t found = 0;
+  const auto found =
+      static_cast<std::size_t>(std::find_if(nodes, nodes + k, [](auto node) { return node < 0; }) - nodes);
+  if (std::none_of(nodes, nodes + found, is_hidden)) return false;
+  std::unordered_set<std::int64_t> told;
+  for (std::size_t i = 0; i < found; ++i) {
+    if (!is_hidden(nodes[i])) told.insert(id_of(nodes[i]));
+  }
   std::size_t kept = 0;
-  for (; found < k && nodes[found] >= 0; ++found) {
-    if (store.is_removed(static_cast<Node>(nodes[found]))) continue;
-    nodes[kept] = nodes[found];
-    distances[kept++] = distances[found];
+  for (std::size_t i = 0; i < found; ++i) {
+    const std::int64_t id = id_of(nodes[i]);
+    if (is_hidden(nodes[i]) && (nodes_.find(id, store_->ids.data()) == kNoNode || !told.insert(id).second)) continue;
+    nodes[kept] = nodes[i];
+    distances[kept++] = distances[i];
   }
   std::fill(nodes + kept, nodes + found, -1);
   std::fill(distances + kept, distances + found, std::numeric_limits<float>::infinity());

@@ -53,7 +53,7 @@ TEST(sorted_pool_hands_out_each_candidate_once_nearest_first) {
 TEST(sorted_pool_goes_on_from_candidates_of_which_some_are_expanded) {
   SortedPool pool;
   const std::vector<Candidate> candidates = {{1.0F, 7}, {2.0F, 5}, {3.0F, 9}, {4.0F, 8}};
-  pool.assign(candidates, 2);
+  pool.assign(candidates, [](const Candidate& each) { return each.node == 7 || each.node == 5; });
   pool.set_horizon(3);
   Node node = 0;
   CHECK(pool.next(node));
@@ -68,7 +68,9 @@ TEST(sorted_pool_goes_on_from_candidates_of_which_some_are_expanded) {
   CHECK(!pool.next(node));
   CHECK_EQ(std::size_t{4}, pool.size());
   CHECK_EQ(7U, pool.candidate(0).node);
-  pool.assign(candidates, 10);  // all are expanded
+  pool.assign(candidates, [](const Candidate& each) { return each.node != 8; });  // among equals it may be any
+  CHECK(pool.next(node));
+  CHECK_EQ(8U, node);
   CHECK(!pool.next(node));
 }
 

@@ -183,8 +183,7 @@ TEST(no_answer_has_an_id_twice_while_vectors_are_replaced) {
     while (updating) {
       std::vector<std::int64_t> found = search(index, {vectors.begin(), vectors.begin() + kDim}, kIds);
       std::sort(found.begin(), found.end());
-      const auto first = std::lower_bound(found.begin(), found.end(), 0);
-      wrong += std::adjacent_find(first, found.end()) == found.end() ? 0 : 1;
+      wrong += found.front() < 0 || std::adjacent_find(found.begin(), found.end()) != found.end() ? 1 : 0;
     }
   });
   for (unsigned round = 0; round < 40; ++round) {

@@ -94,6 +94,17 @@ def test_a_system_that_tells_nothing_is_no_error() -> None:
     assert (board.model(), board.cores(), board.huge_pages()) == (None, [], HugePages(None, None, ()))
 
 
+def test_what_is_no_number_is_not_told(root: Path) -> None:
+    core = "sys/devices/system/cpu/cpu0"
+    lay(root, {f"{core}/cpufreq/cpuinfo_max_freq": "<unknown>\n", f"{core}/cpu_capacity": "much\n"})
+    lay(root, {f"{core}/regs/identification/midr_el1": "none\n"})
+    lay(root, {"sys/kernel/mm/hugepages/hugepages-0kB/nr_hugepages": "0\n"})
+    assert board.cores() == [Cores(1)]
+    assert board.huge_pages() == HugePages(None, None, ())
+    assert board.cores_of_sysctl("hw.nperflevels: \nhw.logicalcpu: 8\n") == [Cores(8)]
+    assert board.cores_of_sysctl("hw.nperflevels: 1\nhw.logicalcpu: 4\n") == [Cores(4)]
+
+
 def test_macos_tells_levels_of_performance() -> None:
     text = (
         "hw.model: Mac14,2\nhw.nperflevels: 2\nhw.perflevel0.logicalcpu: 4\nhw.perflevel0.name: Performance\n"

@@ -278,3 +278,12 @@ def test_a_filter_of_fewer_ids_than_were_removed_finds_them() -> None:
     mask = np.zeros(4000, np.bool_)
     mask[850:950] = True
     assert sorted(index.search(DATA.queries[0], 50, filter=mask).ids) == list(range(900, 950))
+
+
+def test_an_id_is_found_however_often_it_gets_the_vector_it_has() -> None:
+    index = HnswIndex(32, "l2", 4, 50)
+    index.add(DATA.base)
+    for _ in range(50):
+        index.update([7], DATA.base[7:8])
+    assert index.search(DATA.base[7], 1).ids.tolist() == [7]
+    assert index.validate()["unreachable"] == 0
