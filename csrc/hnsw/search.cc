@@ -153,8 +153,8 @@ class Searcher {
     const float edge = pool.candidate(pool.size() - 1).distance;
     std::vector<Candidate>& equal = scratch.mates;
     equal.clear();
-    for (std::size_t i = pool.size(); i-- > 0 && pool.candidate(i).distance == edge;)
-      equal.push_back(pool.candidate(i));
+    for (std::size_t i = pool.size(); i > 0 && pool.candidate(i - 1).distance == edge; --i)
+      equal.push_back(pool.candidate(i - 1));
     pool.assign(met, [&](const Candidate& each) {
       return each.distance < edge || (each.distance == edge && std::binary_search(equal.rbegin(), equal.rend(), each));
     });
