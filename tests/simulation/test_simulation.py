@@ -124,7 +124,7 @@ async def _as_if_written(work: dict[int, Coroutine[Any, Any, Written]]) -> Writt
 
 def test_garbage_is_collected_and_snapshots_are_used() -> None:
     before = METRICS.gc_objects._value.get()
-    reports = [simulate(seed) for seed in range(12)]
+    reports = [simulate(seed) for seed in range(16)]
     assert METRICS.gc_objects._value.get() > before
     for several in (False, True):
         assert sum(report.snapshots for report in reports if (report.seed % 4 > 1) == several) > 10

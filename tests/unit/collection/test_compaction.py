@@ -183,6 +183,7 @@ async def test_folds_of_this_and_of_another_node_may_come_between(
     assert (seen.state, seen.segments, seen.points, seen.progress) == ("merging", 3, 180, 1.0)
     await oracle.delete(collection, range(20))
     await collection.writers[0].maintenance.fold()
+    await beside.shards[0].refresh()  # else its fold would come too late
     await oracle.upsert(beside, range(60, 75))
     await beside.writers[0].maintenance.fold()
     await oracle.delete(beside, range(20, 25))
