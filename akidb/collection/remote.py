@@ -85,11 +85,8 @@ class _HiddenAt:
         self._lsn = lsn
 
     def __contains__(self, id_: object) -> bool:
-        since = self._since.get(id_)  # type: ignore[call-overload]
+        since = self._since.get(id_) if isinstance(id_, str) else None
         return since is not None and since <= self._lsn
-
-    def __bool__(self) -> bool:
-        return bool(self._since)
 
     def ids(self) -> list[str]:
         return [id_ for id_, since in list(self._since.items()) if since <= self._lsn]

@@ -20,7 +20,7 @@ from akidb.index.arguments import MetricWord
 from akidb.manifest import SegmentRef
 from akidb.query.execute import above
 from akidb.query.plan import Batch, SearchQuery, batches
-from akidb.segment import ListDirectory, Mask, RowList, decode_block, decode_directory
+from akidb.segment import ListDirectory, Mask, RowList, Rows, decode_block, decode_directory
 from akidb.segment.lists_format import BLOCK_BYTES, NO_PAYLOAD
 from akidb.storage.object_store import ObjectStore
 from akidb.types import CollectionSpec, Metric, ScoredPoint, VectorArray
@@ -217,9 +217,9 @@ class _Reader:
         distances[:, ~np.concatenate([self._live(which, rows) for which, rows in places])] = np.inf
         starts = np.cumsum([0, *(rows.rows for _, rows in places)])
 
-        def place(row: int) -> _Place:
-            at = int(np.searchsorted(starts, row, side="right")) - 1
-            return *places[at][0], row - int(starts[at])
+        def place(rows: Rows) -> list[_Place]:
+            at = np.searchsorted(starts, rows, side="right") - 1
+            return [(*places[n][0], row) for n, row in zip(at.tolist(), (rows - starts[at]).tolist(), strict=True)]
 
         return [self._nearest_visible(near, count, place, hidden) for near in distances]
 
@@ -228,7 +228,7 @@ class _Reader:
         return np.ones(rows.rows, np.bool_) if live is None else live[rows.entries["row"]]
 
     def _nearest_visible(
-        self, near: VectorArray, count: int, place: Callable[[int], _Place], hidden: Container[str]
+        self, near: VectorArray, count: int, place: Callable[[Rows], list[_Place]], hidden: Container[str]
     ) -> list[_Place]:
         """The `count` nearest of those at less than infinity that are not hidden. From the nearest on, since the ids of
         few of all the rows that were read are needed so."""
@@ -236,7 +236,7 @@ class _Reader:
         while True:
             rows = np.argpartition(near, min(reach, len(near)) - 1)[:reach]
             rows = rows[near[rows] < np.inf]
-            visible = [at for at in map(place, rows[np.argsort(near[rows])].tolist()) if self._id(at) not in hidden]
+            visible = [at for at in place(rows[np.argsort(near[rows])]) if self._id(at) not in hidden]
             if len(visible) >= count or len(rows) < reach:
                 return visible[:count]
             reach *= 2

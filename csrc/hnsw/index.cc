@@ -86,13 +86,20 @@ void Index::update(const Rows& rows, unsigned threads, const Progress& progress)
   check_existing(rows.ids, rows.count);
   // What is there already is left: nodes of equal vectors, removed ones too, fill each other's links, and in the end
   // the last of them has none that lead to it.
-  std::vector<std::int64_t> ids;
-  std::vector<std::uint8_t> vectors;
+  std::vector<std::size_t> changed;
   const std::size_t bytes = vector_bytes(space_.type, space_.dim);
   for (std::size_t i = 0; i < rows.count; ++i) {
     const std::size_t node = nodes_.find(rows.ids[i], store_->ids.data());
+    if (std::memcmp(&store_->rows[node * store_->stride_bytes], nth(rows.vectors, i), bytes) != 0) changed.push_back(i);
+  }
+  if (changed.size() == rows.count) {
+    append(rows, true, threads, progress);
+    return;
+  }
+  std::vector<std::int64_t> ids;
+  std::vector<std::uint8_t> vectors;
+  for (const std::size_t i : changed) {
     const auto* row = static_cast<const std::uint8_t*>(nth(rows.vectors, i));
-    if (std::memcmp(&store_->rows[node * store_->stride_bytes], row, bytes) == 0) continue;
     ids.push_back(rows.ids[i]);
     vectors.insert(vectors.end(), row, row + bytes);
   }

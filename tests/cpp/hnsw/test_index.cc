@@ -172,7 +172,7 @@ TEST(searches_go_on_while_others_add_update_remove_and_seal) {
 // Of an id's two vectors, the replaced one and the new, a search beside an update may meet both, the one before the
 // other takes its place: more easily the farther apart they are among what it found.
 TEST(no_answer_has_an_id_twice_while_vectors_are_replaced) {
-  constexpr std::size_t kIds = 600;
+  constexpr std::size_t kIds = 400;
   Index index({kDim, Metric::kL2}, {4, 10, 1});
   const std::vector<float> vectors = clustered(kIds, kDim, 9);
   std::vector<std::int64_t> ids = range(0, kIds);
