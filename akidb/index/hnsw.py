@@ -146,7 +146,7 @@ class HnswIndex(InSpace):
         self._native.update(as_ids(ids), rows, check_integer(threads, "threads", 0, THREADS_MAX), progress)
 
     def remove(self, ids: npt.ArrayLike) -> None:
-        """Once it returns no search finds the ids. Raises NotFoundError for an unknown one; then none is removed.
+        """No search that begins after it finds the ids. Raises NotFoundError for an unknown one; then none is removed.
 
         Searches walk through removed nodes until a quarter of all is removed; the call that reaches it mends the graph
         without them, and is not interrupted.
@@ -166,9 +166,10 @@ class HnswIndex(InSpace):
         """The k nearest to each of queries (n, dim), or to one query (dim,).
 
         `filter` is an array of the ids allowed, or a boolean mask over ids, mask[id], which may know ids that are gone.
-        `threads` 0 is one per processor; one query uses one thread. No id is in an answer twice, whatever others
-        update meanwhile. Raises InvalidInputError (a mask that is shorter than the ids reach, among others),
-        NotFoundError (an id in `filter` that is not in the index), and DeadlineExceededError after timeout_ms.
+        `threads` 0 is one per processor; one query uses one thread. Answers are of the index as it was when the search
+        began, whatever others add, update or remove meanwhile. Raises InvalidInputError (a mask that is shorter than
+        the ids reach, among others), NotFoundError (an id in `filter` that is not in the index), and
+        DeadlineExceededError after timeout_ms.
         """
         rows = self._space.rows(queries, "queries")
         allowed_ids, mask = as_filter(filter)

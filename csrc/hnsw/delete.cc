@@ -24,14 +24,14 @@ std::shared_ptr<Store> without_removed(const Store& from, std::size_t capacity) 
   std::vector<Node> stay;
   std::vector<std::uint8_t> levels;
   for (Node node = 0; node < count; ++node) {
-    if (from.removed[node] != 0) continue;
+    if (from.is_removed(node)) continue;
     new_number[node] = static_cast<Node>(stay.size());
     stay.push_back(node);
     levels.push_back(static_cast<std::uint8_t>(from.graph.level(node)));
   }
   auto to = std::make_shared<Store>(from.graph.params(), std::max(capacity, stay.size()), from.space, levels);
   for (const Node node : stay) to->copy_node(from, node, new_number[node]);
-  to->count = stay.size();
+  to->count = to->shown = stay.size();
   if (stay.size() * 2 < count) {
     build(to->graph, to->vectors(), 0, stay.size(), 0, {});
   } else if (stay.size() == count) {

@@ -44,7 +44,7 @@ void Index::publish(std::shared_ptr<Store> store) {
   IdMap nodes;
   nodes.reserve(store->capacity(), store->ids.data());
   for (Node node = 0; node < store->count; ++node) {
-    if (store->removed[node] == 0) nodes.insert(node, store->ids.data());
+    if (!store->is_removed(node)) nodes.insert(node, store->ids.data());
   }
   // `store` takes the old one out of the lock's scope, where freeing it makes nobody wait.
   const std::unique_lock lock(mapping_);
@@ -106,12 +106,11 @@ void Index::update(const Rows& rows, unsigned threads, const Progress& progress)
   append({ids.data(), vectors.data(), ids.size()}, true, threads, progress);
 }
 
-// Where vectors are replaced the new nodes stay hidden until all are linked. Then they take the old ones' places under
-// mapping_. A search that met both drops one; one that began before and met the old one after finds neither.
+// The new nodes are shown once all are linked, and at the same moment the old ones go which they replace.
 void Index::append(const Rows& rows, bool replaces, unsigned threads, const Progress& progress) {
+  if (rows.count == 0) return;
   const std::int64_t largest = largest_id();
-  if (rows.ids == nullptr && rows.count > 0 &&
-      largest > std::numeric_limits<std::int64_t>::max() - static_cast<std::int64_t>(rows.count))
+  if (rows.ids == nullptr && largest > std::numeric_limits<std::int64_t>::max() - static_cast<std::int64_t>(rows.count))
     throw_invalid("no ids are left after " + std::to_string(largest) + ", the largest: give them");
   reserve(rows.count);
   Store& store = *store_;
@@ -120,26 +119,26 @@ void Index::append(const Rows& rows, bool replaces, unsigned threads, const Prog
   for (Node node = first; node < end; ++node) {
     store.set_vector(node, nth(rows.vectors, node - first));
     store.ids[node] = rows.ids == nullptr ? largest + 1 + (node - first) : rows.ids[node - first];
-    if (replaces) store.hide(node);
   }
   store.count = end;
   try {
     build(store.graph, store.vectors(), first, rows.count, threads, progress);
     connect_now_and_then(store, rows.count);
   } catch (...) {
-    for (Node node = first; !replaces && node < end; ++node) store.hide(node);
+    const std::unique_lock lock(mapping_);
+    store.begin_removal();
+    for (Node node = first; node < end; ++node) store.remove(node);
+    store.shown = end;
     throw;
   }
   {
     const std::unique_lock lock(mapping_);
+    if (replaces) store.begin_removal();
     for (Node node = first; node < end; ++node) {
-      if (replaces) {
-        store.hide(nodes_.find(store.ids[node], store.ids.data()));
-        nodes_.erase(store.ids[node], store.ids.data());
-        store.show(node);
-      }
+      if (replaces) take_out(store.ids[node]);
       nodes_.insert(node, store.ids.data());
     }
+    store.shown = end;
   }
   std::int64_t highest = largest;
   for (Node node = first; node < end; ++node) highest = std::max(highest, store.ids[node]);
@@ -152,7 +151,7 @@ std::int64_t Index::largest_id() {
   if (largest_id_) return *largest_id_;
   std::int64_t largest = -1;
   for (Node node = 0; node < store_->count; ++node) {
-    if (store_->removed[node] == 0) largest = std::max(largest, store_->ids[node]);
+    if (!store_->is_removed(node)) largest = std::max(largest, store_->ids[node]);
   }
   largest_id_ = largest;
   return largest;
@@ -177,20 +176,27 @@ void Index::reserve(std::size_t count) {
 }
 
 void Index::remove(const std::int64_t* ids, std::size_t count) {
+  if (count == 0) return;
   const std::lock_guard writing(writer_);
   check_existing(ids, count);
   Store& store = *store_;
   {
     const std::unique_lock lock(mapping_);
+    store.begin_removal();
     for (std::size_t i = 0; i < count; ++i) {
-      const Node node = nodes_.find(ids[i], store.ids.data());
-      if (node == kNoNode) continue;  // named twice in one call
-      nodes_.erase(ids[i], store.ids.data());
-      store.hide(node);
+      if (nodes_.find(ids[i], store.ids.data()) == kNoNode) continue;  // named twice in one call
+      take_out(ids[i]);
       if (ids[i] == largest_id_) largest_id_.reset();
     }
   }
   drop_removed();
+}
+
+// Of an id that is there, under mapping_.
+void Index::take_out(std::int64_t id) {
+  Store& store = *store_;
+  store.remove(nodes_.find(id, store.ids.data()));
+  nodes_.erase(id, store.ids.data());
 }
 
 // Once they are many, as they become by removing and by updating.
@@ -205,7 +211,7 @@ void Index::drop_removed() {
 // Under mapping_, so that nodes and store belong together.
 std::vector<std::uint8_t> Index::allowed_nodes(const Query& query) const {
   const Store& store = *store_;
-  std::vector<std::uint8_t> allowed(store.count, 0);
+  std::vector<std::uint8_t> allowed(store.shown, 0);
   if (query.allowed_ids) {
     for (std::size_t i = 0; i < query.allowed_ids->size(); ++i) {
       const std::int64_t id = (*query.allowed_ids)[i];
@@ -220,7 +226,7 @@ std::vector<std::uint8_t> Index::allowed_nodes(const Query& query) const {
     const std::int64_t id = store.ids[node];
     if (static_cast<std::uint64_t>(id) < mask.size()) {
       allowed[node] = mask[static_cast<std::size_t>(id)];
-    } else if (nodes_.find(id, store.ids.data()) == node) {  // neither removed nor of an add that is under way
+    } else if (!store.is_removed(node)) {
       throw_invalid("filter is a mask over " + std::to_string(mask.size()) + " ids, expected " +
                     std::to_string(id + 1) + " or more: the index holds id " + std::to_string(id));
     }
@@ -228,71 +234,31 @@ std::vector<std::uint8_t> Index::allowed_nodes(const Query& query) const {
   return allowed;
 }
 
-// Leaves out what was removed since the search met it, and what was replaced where the answer has what took its place.
-// True where something was.
-bool Index::drop_hidden(const Store& store, std::size_t k, std::int64_t* nodes, float* distances) const {
-  const auto id_of = [&](std::int64_t node) { return store.ids[static_cast<std::size_t>(node)]; };
-  const auto is_hidden = [&](std::int64_t node) { return store.is_removed(static_cast<Node>(node)); };
-  const std::shared_lock lock(mapping_);
-  const auto found =
-      static_cast<std::size_t>(std::find_if(nodes, nodes + k, [](auto node) { return node < 0; }) - nodes);
-  if (std::none_of(nodes, nodes + found, is_hidden)) return false;
-  std::unordered_set<std::int64_t> told;
-  for (std::size_t i = 0; i < found; ++i) {
-    if (!is_hidden(nodes[i])) told.insert(id_of(nodes[i]));
-  }
-  std::size_t kept = 0;
-  for (std::size_t i = 0; i < found; ++i) {
-    const std::int64_t id = id_of(nodes[i]);
-    if (is_hidden(nodes[i]) && (nodes_.find(id, store_->ids.data()) == kNoNode || !told.insert(id).second)) continue;
-    nodes[kept] = nodes[i];
-    distances[kept++] = distances[i];
-  }
-  std::fill(nodes + kept, nodes + found, -1);
-  std::fill(distances + kept, distances + found, std::numeric_limits<float>::infinity());
-  return kept < found;
-}
-
 void Index::search(const Query& query, std::int64_t* out_ids, float* out_distances) const {
   check_vectors(space_.type, query.queries, query.query_count, space_.dim, space_.metric, "query");
-  for (const std::size_t i : search_once(query, out_ids, out_distances)) {
-    Query again = query;  // others may take the places of those that were hidden
-    again.queries = nth(query.queries, i);
-    again.query_count = 1;
-    search_once(again, out_ids + i * query.k, out_distances + i * query.k);
-  }
-}
-
-// Returns which answers are shorter because what they held was hidden meanwhile.
-std::vector<std::size_t> Index::search_once(const Query& query, std::int64_t* out_ids, float* out_distances) const {
   const bool is_filtered = query.allowed_ids || query.id_mask;
   std::shared_ptr<const Store> store;
   std::vector<std::uint8_t> allowed;
+  Request request;
   {
     const std::shared_lock lock(mapping_);
     store = store_;
     if (is_filtered) allowed = allowed_nodes(query);
+    request.count = store->shown;
+    request.removals = store->removals_so_far();
+    request.removed_count = store->removed_count;
   }
-  Request request;
   request.queries = query.queries;
   request.query_count = query.query_count;
   request.k = query.k;
   request.ef = query.ef;
-  request.count = is_filtered ? allowed.size() : store->count.load();
   request.allowed = is_filtered ? allowed.data() : nullptr;
-  request.removed = store->removed.data();  // also where none is removed yet: an update may hide nodes meanwhile
-  request.removed_count = store->removed_count;
   request.threads = query.threads;
   request.stop = query.stop;
   hnsw::search(store->graph, store->vectors(), request, out_ids, out_distances);
-  std::vector<std::size_t> shortened;
-  for (std::size_t i = 0; i < query.query_count; ++i) {
-    std::int64_t* nodes = out_ids + i * query.k;
-    if (drop_hidden(*store, query.k, nodes, out_distances + i * query.k)) shortened.push_back(i);
-    for (std::size_t j = 0; j < query.k && nodes[j] >= 0; ++j)
-      nodes[j] = store->ids[static_cast<std::size_t>(nodes[j])];
+  for (std::size_t i = 0; i < query.query_count * query.k; ++i) {
+    if (out_ids[i] >= 0) out_ids[i] = store->ids[static_cast<std::size_t>(out_ids[i])];
   }
-  return shortened;
 }
 
 void Index::get(const std::int64_t* ids, std::size_t count, void* out) const {
@@ -314,9 +280,8 @@ std::vector<std::int64_t> Index::ids() const {
   const std::shared_lock lock(mapping_);
   std::vector<std::int64_t> ids;
   ids.reserve(nodes_.size());
-  for (Node node = 0; node < store_->count; ++node) {
-    // A node of an add that is under way is in the store, but not yet in the map.
-    if (nodes_.find(store_->ids[node], store_->ids.data()) == node) ids.push_back(store_->ids[node]);
+  for (Node node = 0; node < store_->shown; ++node) {
+    if (!store_->is_removed(node)) ids.push_back(store_->ids[node]);
   }
   return ids;
 }
@@ -379,7 +344,7 @@ void Index::restore(std::size_t count, const std::int64_t* ids, const void* vect
   copy_links(view, order, store->graph);
   std::copy_n(ids, count, store->ids.data());
   for (Node node = 0; node < count; ++node) store->set_vector(node, nth(vectors, node));
-  store->count = count;
+  store->count = store->shown = count;
   const std::lock_guard writing(writer_);
   publish(std::move(store));
   largest_id_.reset();

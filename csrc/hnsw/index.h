@@ -22,10 +22,11 @@ namespace akidb::hnsw {
 // Thread safety: any number of threads may search and read while one writes; writers wait for each other (each insert
 // uses all processors).
 //
-// All that a search touches is a `Store` held by shared_ptr. A writer adds to it in place as long as it has room. To
-// grow it, or to drop removed nodes, a writer makes a new one and swaps the pointer; searches under way finish on the
-// old one, which goes with its last user. So a node's number means one vector for the life of a Store, and a search
-// never waits for a writer.
+// All that a search touches is a `Store` held by shared_ptr. A writer adds to it in place as long as it has room; what
+// it adds is found once `shown` counts it, what it removes is passed over by searches that begin later. To grow it, or
+// to drop removed nodes, a writer makes a new one and swaps the pointer; searches under way finish on the old one,
+// which goes with its last user. So a node's number means one vector for the life of a Store, and a search never waits
+// for a writer.
 class Index {
  public:
   Index(const Space& space, const Params& params);
@@ -54,9 +55,8 @@ class Index {
     unsigned threads = 1;
     Stop stop;
   };
-  // Ids nearest first and distances, query_count x k, padded with -1 and +inf. No id is there twice, and none that was
-  // removed before the search ended. Error: kNotFound (an allowed id), kInvalidInput (a mask that is shorter than ids
-  // reach).
+  // Ids nearest first and distances, query_count x k, padded with -1 and +inf, all of them as the index was when the
+  // search began. Error: kNotFound (an allowed id), kInvalidInput (a mask that is shorter than ids reach).
   void search(const Query& query, std::int64_t* out_ids, float* out_distances) const;
 
   // Copies the vectors of ids to out, count x vector_bytes. Error: kNotFound.
@@ -95,12 +95,11 @@ class Index {
   void check_existing(const std::int64_t* ids, std::size_t count) const;
   void append(const Rows& rows, bool replaces, unsigned threads, const Progress& progress);
   void reserve(std::size_t count);
+  void take_out(std::int64_t id);
   void drop_removed();
   std::int64_t largest_id();
   void connect_now_and_then(Store& store, std::size_t added);
   std::vector<std::uint8_t> allowed_nodes(const Query& query) const;
-  std::vector<std::size_t> search_once(const Query& query, std::int64_t* out_ids, float* out_distances) const;
-  bool drop_hidden(const Store& store, std::size_t k, std::int64_t* nodes, float* distances) const;
 
   const void* nth(const void* vectors, std::size_t i) const {
     return static_cast<const std::uint8_t*>(vectors) + i * vector_bytes(space_.type, space_.dim);
@@ -111,7 +110,7 @@ class Index {
   std::mutex writer_;                       // held by the one thread that writes
   std::size_t added_ = 0;                   // nodes since all were connected
   std::optional<std::int64_t> largest_id_;  // nothing: to be looked for
-  mutable std::shared_mutex mapping_;       // guards store_ (the pointer) and nodes_
+  mutable std::shared_mutex mapping_;       // guards store_ (the pointer), nodes_, and what of it is shown or removed
   std::shared_ptr<Store> store_;
   IdMap nodes_;
 };

@@ -19,11 +19,11 @@ void for_each_bit(std::uint64_t word, const Take& take) {
 
 }  // namespace
 
-Passing::Passing(const Order& order, std::size_t count, const std::uint8_t* allowed, const std::uint8_t* removed,
+Passing::Passing(const Order& order, std::size_t count, const std::uint8_t* allowed, const Removals& removals,
                  std::size_t removed_count)
-    : order_(order), count_(count), is_filtered_(allowed != nullptr), removed_(removed) {
+    : order_(order), count_(count), is_filtered_(allowed != nullptr), removals_(removals) {
   if (!is_filtered_) {
-    total_ = count > removed_count ? count - removed_count : std::min<std::size_t>(count, 1);
+    total_ = count - removed_count;
     return;
   }
   // Masks come from memory as often as from a cache, and the hardware doesn't fetch ahead across pages: half the time.
@@ -70,7 +70,7 @@ void Passing::for_each_row(const Take& take) const {
       for_each_bit(word, [&](std::size_t bit) {
         const std::size_t lane = at % kLanes + bit / 8;
         const std::size_t row = at / kLanes * kBlock + bit % 8 * kLanes + lane;
-        if (removed_ == nullptr || row_passes(row)) take(static_cast<Node>(row));
+        if (!removals_.has(row)) take(static_cast<Node>(row));
       });
     }
     return;

@@ -9,25 +9,34 @@
 
 namespace akidb::hnsw {
 
+// Which rows are removed, to who looked at a certain time: those that go later are there still, so that of an id whose
+// row is replaced one of the two is found, never both and never none.
+struct Removals {
+  using Time = std::uint32_t;  // the number of the removal, the first is 1
+
+  bool has(std::size_t row) const {
+    if (removed_in == nullptr) return false;
+    const Time time = __atomic_load_n(removed_in + row, __ATOMIC_RELAXED);
+    return time != 0 && time <= seen;
+  }
+
+  const Time* removed_in = nullptr;  // by row, 0: it is there; later ones may be written meanwhile; null: none is
+  Time seen = 0;                     // the last removal before the look
+};
+
 class Passing {
  public:
-  // Of `count` rows those that `allowed` (null: all) has and `removed` (null: none) has not, one byte each; `removed`
-  // may change meanwhile.
-  Passing(const Order& order, std::size_t count, const std::uint8_t* allowed, const std::uint8_t* removed,
+  // Of `count` rows those that `allowed` (null: all; one byte each) has and `removals` have not.
+  Passing(const Order& order, std::size_t count, const std::uint8_t* allowed, const Removals& removals,
           std::size_t removed_count);
 
-  bool everything() const { return !is_filtered_ && removed_ == nullptr; }
+  bool everything() const { return !is_filtered_ && removals_.removed_in == nullptr; }
   bool operator()(Node node) const { return row_passes(order_.row_of(node)); }
   bool row_passes(std::size_t row) const {
-    return is_allowed(row) && (removed_ == nullptr || __atomic_load_n(removed_ + row, __ATOMIC_RELAXED) == 0);
-  }
-  // Whether or not it is removed, of which a writer may change its mind between two questions.
-  bool is_allowed(std::size_t row) const {
-    return row < count_ &&
+    return row < count_ && !removals_.has(row) &&
            (!is_filtered_ || (allowed_[row / kBlock * kLanes + row % kLanes] >> row / kLanes % 8 & 1) != 0);
   }
-  // About how many, 0 only where there are none: who is removed is counted off without a filter only, and that number
-  // may run ahead of `count` while a writer is at work.
+  // How many; about so under a filter, which may allow what is removed, but 0 only where there are none.
   std::size_t total() const { return total_; }
   // About in the order of the rows, or in that of the nodes: who scans reads on in memory where what is compared lies
   // so.
@@ -49,7 +58,7 @@ class Passing {
   bool is_filtered_;
   std::vector<std::uint8_t>
       allowed_;  // a bit per row: an eighth of the bytes that were given, which stays in the innermost cache
-  const std::uint8_t* removed_;
+  Removals removals_;
   std::size_t total_ = 0;
 };
 

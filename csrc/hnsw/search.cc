@@ -32,7 +32,7 @@ class Searcher {
       : graph_(graph),
         vectors_(vectors),
         request_(request),
-        passes_(vectors.order, request.count, request.allowed, request.removed, request.removed_count),
+        passes_(vectors.order, request.count, request.allowed, request.removals, request.removed_count),
         ef_(std::max(request.ef, request.k)),
         passing_(passes_.total()) {
     const auto passing = static_cast<double>(std::max<std::size_t>(passing_, 1));
@@ -118,7 +118,12 @@ class Searcher {
     if (passes_.everything()) {
       begin_walk(probe, left_out, ef_, scratch, [](float, Node) {});
       search_layer(graph_, probe, 0, &request_.stop, scratch);
-      return walked({scratch.pool.begin(), scratch.pool.end()});
+      const Candidates found(scratch.pool.begin(), scratch.pool.end());
+      if (request_.count >= graph_.limit()) return walked(found);
+      // Else nodes of an add that is under way may be among those that are told, or compared again.
+      const Candidates told = request_.codes == nullptr ? found.first(std::min(request_.k, found.size())) : found;
+      const auto is_late = [&](const Candidate& each) { return vectors_.order.row_of(each.node) >= request_.count; };
+      if (std::none_of(told.begin(), told.end(), is_late)) return walked(found);
     }
     for (std::size_t width = first_width_;;) {
       scratch.met.clear();
@@ -272,8 +277,7 @@ class Searcher {
   // of one that does not.
   std::int64_t row_of(Node node) const {
     const Node row = vectors_.order.row_of(node);
-    if (request_.allowed != nullptr && !passes_.is_allowed(row))
-      throw Error(ErrorKind::kCorruption, "the graph's order of nodes is damaged");
+    if (!passes_.row_passes(row)) throw Error(ErrorKind::kCorruption, "the graph's order of nodes is damaged");
     return static_cast<std::int64_t>(row);
   }
 

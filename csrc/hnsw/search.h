@@ -7,6 +7,7 @@
 
 #include "common/deadline.h"
 #include "hnsw/graph.h"
+#include "hnsw/passing.h"
 #include "hnsw/vectors.h"
 #include "quantization/codes.h"
 
@@ -20,9 +21,8 @@ struct Request {
   const quantization::Codes* codes = nullptr;  // of the vectors; not null: the walk compares them
   std::size_t count = 0;                       // rows that may be found: those below it
   const std::uint8_t* allowed = nullptr;       // count bytes, a row may be returned where its byte is not 0; null: all
-  const std::uint8_t* removed =
-      nullptr;  // count bytes, a row may be returned where its byte is 0; may change meanwhile; null: none is removed
-  std::size_t removed_count = 0;   // of them, about
+  Removals removals;                           // of rows below `count`, which are not returned
+  std::size_t removed_count = 0;               // of them
   const Node* left_out = nullptr;  // per query a row that is neither returned nor walked through; null: there is none
   unsigned threads = 1;            // 0: one per processor
   Stop stop;                       // checked every 256 hops

@@ -11,7 +11,7 @@ Store::Store(const Params& params, std::size_t capacity, const Space& space_, st
       rows(capacity * stride_bytes),
       inverse_norms(space_.metric == Metric::kCosine ? capacity : 0),
       ids(capacity),
-      removed(capacity) {}
+      removed_in(capacity) {}
 
 void Store::set_vector(Node node, const void* vector) {
   std::memcpy(&rows[std::size_t{node} * stride_bytes], vector, vector_bytes(space.type, space.dim));
@@ -26,7 +26,7 @@ void Store::copy_node(const Store& from, Node node, Node to) {
 
 std::size_t Store::bytes() const {
   return graph.bytes() + rows.size() + inverse_norms.size() * sizeof(float) + ids.size() * sizeof(std::int64_t) +
-         removed.size();
+         removed_in.size() * sizeof(Removals::Time);
 }
 
 }  // namespace akidb::hnsw

@@ -1,7 +1,6 @@
 // What an index holds in memory.
 #pragma once
 
-#include <atomic>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -9,6 +8,7 @@
 
 #include "common/aligned_buffer.h"
 #include "hnsw/graph.h"
+#include "hnsw/passing.h"
 #include "hnsw/vectors.h"
 
 namespace akidb::hnsw {
@@ -24,15 +24,14 @@ struct Store {
   }
   std::size_t capacity() const { return graph.capacity(); }
   std::size_t bytes() const;
-  void hide(Node node) {
-    __atomic_store_n(&removed[node], 1, __ATOMIC_RELAXED);
+  Removals removals_so_far() const { return {removed_count == 0 ? nullptr : removed_in.data(), removals}; }
+  bool is_removed(Node node) const { return removed_in[node] != 0; }
+  // Nodes of one call of the user's go together. It removes one at least, so calls are no more than nodes.
+  void begin_removal() { ++removals; }
+  void remove(Node node) {
+    __atomic_store_n(&removed_in[node], removals, __ATOMIC_RELAXED);
     ++removed_count;
   }
-  void show(Node node) {
-    __atomic_store_n(&removed[node], 0, __ATOMIC_RELAXED);
-    --removed_count;
-  }
-  bool is_removed(Node node) const { return __atomic_load_n(&removed[node], __ATOMIC_RELAXED) != 0; }
   // From one row of vectors to the next: rows begin on cache lines, and short ones do not cross from one to another.
   static std::size_t stride_of(std::size_t bytes) {
     return bytes < kCacheLineBytes ? std::bit_ceil(bytes)
@@ -49,9 +48,11 @@ struct Store {
   AlignedBuffer<std::uint8_t> rows;
   AlignedBuffer<float> inverse_norms;  // empty but for cosine
   AlignedBuffer<std::int64_t> ids;
-  AlignedBuffer<std::uint8_t> removed;        // 1: never in a result; written and read atomically
-  std::atomic<std::size_t> count{0};          // nodes in use
-  std::atomic<std::size_t> removed_count{0};  // of those
+  AlignedBuffer<Removals::Time> removed_in;  // by node, 0: it is there; read while it is written, both atomically
+  Removals::Time removals = 0;               // calls that removed nodes
+  std::size_t removed_count = 0;             // nodes
+  std::size_t count = 0;                     // nodes in use
+  std::size_t shown = 0;                     // of those before an add that is under way
 };
 
 }  // namespace akidb::hnsw

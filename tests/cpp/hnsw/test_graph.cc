@@ -190,12 +190,28 @@ TEST(a_filter_returns_only_what_passes_and_as_much_of_it_as_is_found_without) {
 
 TEST(removed_nodes_are_walked_through_but_not_returned) {
   const Built built(4);
-  std::vector<std::uint8_t> removed(kCount, 1);
-  for (std::size_t node = 0; node < kCount; node += 4) removed[node] = 0;
+  // Every fourth is there, every fourth goes later.
+  std::vector<Removals::Time> removed_in(kCount, 2);
+  for (std::size_t node = 0; node < kCount; ++node) removed_in[node] = node % 4 == 0 ? 0 : node % 4 == 2 ? 3 : 2;
   const std::vector<float> queries = clustered(20, kDim, 7);
   Request rest = request(queries, 5, 50);
-  rest.removed = removed.data();
-  for (const std::int64_t node : find(built.graph, built.vectors, rest).nodes) CHECK(node >= 0 && node % 4 == 0);
+  rest.removals = {removed_in.data(), 2};
+  rest.removed_count = kCount / 2;
+  std::size_t later = 0;
+  for (const std::int64_t node : find(built.graph, built.vectors, rest).nodes) {
+    CHECK(node >= 0 && node % 2 == 0);
+    later += node % 4 == 2 ? 1 : 0;
+  }
+  CHECK(later > 0);
+}
+
+TEST(nodes_beyond_the_count_are_walked_through_but_not_returned) {
+  const Built built(4);
+  const std::vector<float> queries = clustered(20, kDim, 7);
+  Request half = request(queries, 5, 50);
+  half.count = kCount / 2;
+  for (const std::int64_t node : find(built.graph, built.vectors, half).nodes)
+    CHECK(node >= 0 && node < static_cast<std::int64_t>(kCount / 2));
 }
 
 TEST(fewer_than_k_are_padded) {

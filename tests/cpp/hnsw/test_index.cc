@@ -169,9 +169,9 @@ TEST(searches_go_on_while_others_add_update_remove_and_seal) {
   index.validate();
 }
 
-// Of an id's two vectors, the replaced one and the new, a search beside an update may meet both, the one before the
-// other takes its place: more easily the farther apart they are among what it found.
-TEST(no_answer_has_an_id_twice_while_vectors_are_replaced) {
+// Of an id's two vectors, the replaced one and the new, a search beside an update may meet both or, where the one is
+// met after it went and the other before it came, neither: more easily the more of them it asks for.
+TEST(every_answer_has_every_id_once_while_vectors_are_replaced) {
   constexpr std::size_t kIds = 400;
   Index index({kDim, Metric::kL2}, {4, 10, 1});
   const std::vector<float> vectors = clustered(kIds, kDim, 9);
@@ -193,6 +193,21 @@ TEST(no_answer_has_an_id_twice_while_vectors_are_replaced) {
   updating = false;
   reader.join();
   CHECK_EQ(std::size_t{0}, wrong.load());
+}
+
+// Its removed nodes have equal vectors, fill each other's links, and are too few among the others to be taken out.
+TEST(an_id_replaced_by_turns_with_two_vectors_is_found_after_each) {
+  constexpr std::size_t kOthers = 1200;
+  Index index({kDim, Metric::kL2}, {4, 20, 1});
+  index.add(rows(range(0, kOthers), clustered(kOthers, kDim, 10)), 2, {});
+  const std::vector<float> turns = clustered(2, kDim, 11);
+  index.add(rows(range(kOthers, 1), {turns.begin(), turns.begin() + kDim}), 1, {});
+  for (std::size_t turn = 1; turn < 300; ++turn) {
+    const auto begin = turns.begin() + static_cast<std::ptrdiff_t>(turn % 2 * kDim);
+    const std::vector<float> vector(begin, begin + kDim);
+    index.update(rows(range(kOthers, 1), vector), 1, {});
+    CHECK_EQ(static_cast<std::int64_t>(kOthers), search(index, vector, 1)[0]);
+  }
 }
 
 TEST(parts_restore_to_the_same_answers) {
