@@ -136,7 +136,8 @@ class FileCachedStore(StoreWrapper):
 
     async def forget_local(self, key: str) -> None:
         name = self._name(key)
-        self._unkept = {place: kept for place, kept in self._unkept.items() if place[0] != name}
+        for place in [place for place in self._unkept if place[0] == name]:
+            self._unkept_bytes -= len(self._unkept.pop(place).data)
         with contextlib.suppress(OSError):
             async with self._writing:
                 dropped = await asyncio.to_thread(self._cache.drop, name)

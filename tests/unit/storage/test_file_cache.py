@@ -295,7 +295,11 @@ async def test_ranges_are_answered_before_and_after_they_are_on_the_disk(
     await again.close()
 
 
-async def test_a_range_that_waits_for_the_disk_is_forgotten_with_its_object(tmp_path: Path) -> None:
+async def test_a_range_that_waits_for_the_disk_is_forgotten_with_its_object(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_MODULE, "_UNKEPT_BYTES_MAX", 10)  # room for one of the two
+    monkeypatch.setattr(_MODULE, "_KEEP_SECS", 3600.0)
     remote = _Remote()
     await remote.put(_SEGMENT, b"damaged")
     store, _ = _cached(remote, tmp_path)
