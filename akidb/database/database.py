@@ -476,7 +476,10 @@ class Database:
         if self._collecting is not None:
             self._collecting.cancel()
             await asyncio.gather(self._collecting, return_exceptions=True)
-        await asyncio.gather(*(self._forget(uuid) for uuid in list(self._open)))
+        outcomes = await asyncio.gather(*(self._forget(uuid) for uuid in list(self._open)), return_exceptions=True)
         await self._log.close()
         await asyncio.to_thread(self._workers.close)
         await self._store.close()
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome

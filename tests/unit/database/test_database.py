@@ -24,6 +24,7 @@ from akidb.errors import (
     CorruptionError,
     InvalidInputError,
     NotFoundError,
+    UnavailableError,
 )
 from akidb.storage.memory import MemoryStore
 from akidb.storage.object_store import Body, Reply
@@ -42,6 +43,26 @@ async def test_names_are_unique_among_nodes_that_race() -> None:
     for node in nodes:
         assert [collection.spec.name for collection in await node.list_collections()] == ["one"]
         await node.close()
+
+
+async def test_what_closing_a_collection_raises_keeps_the_store_from_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, closed = MemoryStore(), []
+    node = await Database.open(store, Settings())
+    collection = await node.create_collection(CollectionSpec("c", 2))
+    close = collection.close
+
+    async def fail() -> None:
+        await close()
+        raise UnavailableError("the store is away")
+
+    async def note() -> None:
+        closed.append(store)
+
+    monkeypatch.setattr(collection, "close", fail)
+    monkeypatch.setattr(store, "close", note)
+    with pytest.raises(UnavailableError, match="the store is away"):
+        await node.close()
+    assert closed == [store]
 
 
 async def test_drop_is_seen_by_other_nodes_and_a_new_collection_of_the_name_is_empty() -> None:
