@@ -12,6 +12,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import shutil
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -21,6 +22,7 @@ from akidb.storage.files import opened, sync
 
 _GRACE_SECS = 60.0  # whoever was just given a path has this long to open it
 _PIN = "pinned"
+_COPY_BYTES = 1 << 20
 _LOOK_SHARE = 1 / 64
 """Ranges are small and many: room is looked for once they took this share of the budget."""
 
@@ -154,6 +156,25 @@ class CacheFolder:
             raise
         os.close(claimed)
         return path
+
+    def keep_file(self, name: str, source: Path) -> None:
+        """Copies `source`, which is complete, unless the file is here or somebody fills it now."""
+        claimed = self.claim(name)
+        if claimed is None:
+            return
+        try:
+            there = self.find(name) is not None
+            if not there:
+                self.reserve(name, source.stat().st_size)
+                with source.open("rb") as whole, self._part(name).open("r+b") as part:
+                    shutil.copyfileobj(whole, part, _COPY_BYTES)
+        except BaseException:
+            self.abandon(name, claimed)
+            raise
+        if there:
+            self.abandon(name, claimed)
+        else:
+            self.finish(name, claimed)
 
     def abandon(self, name: str, claimed: int) -> None:
         with contextlib.suppress(OSError):

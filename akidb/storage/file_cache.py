@@ -15,7 +15,7 @@ from xxhash import xxh3_64_hexdigest, xxh3_128_hexdigest
 from akidb.errors import InvalidInputError, StorageFullError, UnavailableError
 from akidb.storage.cache_folder import CacheFolder
 from akidb.storage.keys import check_key, check_prefix, check_range, is_segment
-from akidb.storage.object_store import ObjectStore, Reply, Status
+from akidb.storage.object_store import Body, ObjectStore, Reply, Status
 from akidb.storage.wrapper import StoreWrapper
 from akidb.telemetry.metrics import METRICS, Metrics
 
@@ -88,6 +88,16 @@ class FileCachedStore(StoreWrapper):
             self._keep(key, name, start, reply.body)
         return reply
 
+    async def put(self, key: str, body: Body) -> Reply:
+        """A segment's file is kept: who writes one opens it next."""
+        reply = await super().put(key, body)
+        if reply.ok and isinstance(body, Path) and is_segment(key):
+            try:
+                await asyncio.to_thread(self._cache.keep_file, self._name(key), body)
+            except OSError as failed:
+                self._failed(failed, key)
+        return reply
+
     async def _kept(self, name: str, start: int, end: int) -> bytes | None:
         """A thread for each of a hundred ranges that are not here would take longer than a search has."""
         waiting = self._unkept.get((name, start))
@@ -127,9 +137,12 @@ class FileCachedStore(StoreWrapper):
             try:
                 self._cache.keep_range(name, start, each.data, each.used_ns)
             except OSError as failed:
-                self._metrics.cache_failures.inc()
-                _logger.warning("file cache %s took no range of %s (%s)", self._cache.root, each.key, failed.strerror)
+                self._failed(failed, each.key)
                 return
+
+    def _failed(self, failed: OSError, key: str) -> None:
+        self._metrics.cache_failures.inc()
+        _logger.warning("file cache %s failed (%s): reading %s past it", self._cache.root, failed.strerror, key)
 
     async def has_local(self, key: str) -> bool:
         return self._cache.find(self._name(key)) is not None
@@ -209,8 +222,7 @@ class FileCachedStore(StoreWrapper):
                 await asyncio.sleep(_WAIT_SECS)  # another process fetches it; its death ends its claim
             return found
         except OSError as failed:
-            self._metrics.cache_failures.inc()
-            _logger.warning("file cache %s failed (%s): reading %s past it", self._cache.root, failed.strerror, key)
+            self._failed(failed, key)
         return await self.inner.local_path(key)
 
     async def _fill(self, key: str, name: str, claimed: int) -> Path | None:

@@ -295,6 +295,36 @@ async def test_ranges_are_answered_before_and_after_they_are_on_the_disk(
     await again.close()
 
 
+async def test_a_segment_that_was_written_here_is_not_fetched(tmp_path: Path) -> None:
+    written = tmp_path / "written"
+    written.write_bytes(_BODY)
+    remote = _Remote()
+    store, metrics = _cached(remote, tmp_path / "cache")
+    await store.put(_SEGMENT, written)
+    await store.put(_SEGMENT, written)  # as a retry would
+    await store.put("db/1/manifest/a", written)
+    written.unlink()
+    kept = await store.local_path(_SEGMENT)
+    assert kept is not None
+    assert kept.read_bytes() == _BODY
+    assert remote.gets == 0
+    assert _files(tmp_path / "cache") == [kept]
+    assert metrics.registry.get_sample_value("akidb_cache_failures_total") == 0
+    await store.close()
+
+
+async def test_a_segment_is_written_though_the_cache_cannot_be(tmp_path: Path) -> None:
+    written = tmp_path / "written"
+    written.write_bytes(b"whole")
+    (tmp_path / "cache").write_bytes(b"no folder")
+    remote = _Remote()
+    store, metrics = _cached(remote, tmp_path / "cache")
+    assert (await store.put(_SEGMENT, written)).ok
+    assert (await remote.get(_SEGMENT)).body == b"whole"
+    assert metrics.registry.get_sample_value("akidb_cache_failures_total") == 1
+    await store.close()
+
+
 async def test_a_range_that_waits_for_the_disk_is_forgotten_with_its_object(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
