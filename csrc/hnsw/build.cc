@@ -88,7 +88,7 @@ constexpr std::size_t kBatch = 512;
 }  // namespace
 
 void insert_all(Graph& graph, const Vectors& vectors, std::size_t count, std::span<const Node> joining,
-                const Hints& hints, unsigned threads, const Progress& progress) {
+                const Hints& hints, unsigned threads, const Progress& progress, const Removals& removals) {
   using Clock = std::chrono::steady_clock;
   constexpr auto kProgressPeriod = std::chrono::milliseconds(50);
   std::optional<BuildCodes> made;
@@ -97,7 +97,7 @@ void insert_all(Graph& graph, const Vectors& vectors, std::size_t count, std::sp
     made.emplace(vectors, count, threads);
     if (made->serve(vectors, count)) codes = made->codes();
   }
-  Batch batch(graph, vectors, codes ? &*codes : nullptr, threads);
+  Batch batch(graph, vectors, removals, codes ? &*codes : nullptr, threads);
   const auto report = [&](std::size_t done) {
     if (!progress(done, joining.size()))
       throw Error(ErrorKind::kCancelled, "stopped by the caller while building the graph");
@@ -118,10 +118,10 @@ void insert_all(Graph& graph, const Vectors& vectors, std::size_t count, std::sp
 }
 
 void build(Graph& graph, const Vectors& vectors, Node first, std::size_t count, unsigned threads,
-           const Progress& progress) {
+           const Progress& progress, const Removals& removals) {
   std::vector<Node> joining(count);
   std::iota(joining.begin(), joining.end(), first);
-  insert_all(graph, vectors, first + count, joining, {}, threads, progress);
+  insert_all(graph, vectors, first + count, joining, {}, threads, progress, removals);
 }
 
 }  // namespace akidb::hnsw

@@ -122,7 +122,7 @@ void Index::append(const Rows& rows, bool replaces, unsigned threads, const Prog
   }
   store.count = end;
   try {
-    build(store.graph, store.vectors(), first, rows.count, threads, progress);
+    build(store.graph, store.vectors(), first, rows.count, threads, progress, store.removals_so_far());
     connect_now_and_then(store, rows.count);
   } catch (...) {
     const std::unique_lock lock(mapping_);

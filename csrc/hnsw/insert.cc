@@ -57,11 +57,14 @@ std::span<const Candidate> exactly(const Probe& exact, Scratch& scratch) {
   return found;
 }
 
-// Gives `owner` the nodes as neighbours and, where its row is full, keeps the best by Algorithm 4. Two nodes of a batch
-// may have chosen each other.
+// Gives `owner` the nodes as neighbours and, where its row is full, keeps the best by Algorithm 4, of equally near ones
+// those that are not removed: else the removed nodes of an id that is replaced by turns with two vectors keep the
+// newest out of each other's rows, and after some 67 turns it is found no more. (That the new come before the old would
+// do too, but among many equal vectors cuts those off which were reached before.) Two nodes of a batch may have chosen
+// each other.
 template <class Links>
-void take_links(Graph& graph, const Vectors& vectors, Node owner, unsigned level, const Links& nodes,
-                Scratch& scratch) {
+void take_links(Graph& graph, const Vectors& vectors, const Removals& removals, Node owner, unsigned level,
+                const Links& nodes, Scratch& scratch) {
   Node* row = graph.row(owner, level);
   const unsigned degree = graph.degree(level);
   unsigned used = used_links(graph, row, degree);
@@ -80,7 +83,9 @@ void take_links(Graph& graph, const Vectors& vectors, Node owner, unsigned level
   for (std::size_t i = 0; i < used; ++i) probe.prefetch_row(row[i]);
   probe(row, used, scratch.distances.data());
   for (std::size_t i = 0; i < used; ++i) candidates.push_back({scratch.distances[i], row[i]});
-  std::sort(candidates.begin(), candidates.end());
+  std::sort(candidates.begin(), candidates.end(), [&](const Candidate& a, const Candidate& b) {
+    return std::tuple(a.distance, removals.has(a.node), a.node) < std::tuple(b.distance, removals.has(b.node), b.node);
+  });
   std::array<Candidate, kDegreeMax> kept;
   const std::size_t count = select_neighbors(vectors, candidates, degree, kept.data());
   for (std::size_t i = 0; i < degree; ++i) Graph::store(row + i, i < count ? kept[i].node : kNoNode);
@@ -171,7 +176,7 @@ void Batch::link_back() {
   groups_.push_back(links_.size());
   ThreadPool::shared().parallel_for(groups_.size() - 1, threads_, [this](std::size_t group, unsigned) {
     const std::span links(links_.data() + groups_[group], groups_[group + 1] - groups_[group]);
-    take_links(graph_, vectors_, links[0].owner, links[0].level, links, Scratch::of_this_thread());
+    take_links(graph_, vectors_, removals_, links[0].owner, links[0].level, links, Scratch::of_this_thread());
   });
 }
 

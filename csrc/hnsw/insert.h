@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "hnsw/graph.h"
+#include "hnsw/passing.h"
 #include "hnsw/vectors.h"
 #include "hnsw/walk.h"
 
@@ -38,8 +39,9 @@ using Hints = std::function<std::optional<Hint>(std::size_t i, std::size_t first
 // them, and the vectors only of the candidates they end with.
 class Batch {
  public:
-  Batch(Graph& graph, const Vectors& vectors, const quantization::Codes* codes, unsigned threads)
-      : graph_(graph), vectors_(vectors), codes_(codes), threads_(threads) {}
+  Batch(Graph& graph, const Vectors& vectors, const Removals& removals, const quantization::Codes* codes,
+        unsigned threads)
+      : graph_(graph), vectors_(vectors), removals_(removals), codes_(codes), threads_(threads) {}
 
   // Called on the calling thread now and then, with the nodes done so far; may throw.
   using Pause = std::function<void(std::size_t done)>;
@@ -67,6 +69,7 @@ class Batch {
 
   Graph& graph_;
   const Vectors& vectors_;
+  const Removals removals_;
   const quantization::Codes* codes_;
   unsigned threads_;
   std::span<const Node> nodes_;
@@ -83,10 +86,11 @@ using Progress = std::function<bool(std::size_t done, std::size_t total)>;
 // Where that is faster it compares 8-bit codes made for the purpose: dim + 8 bytes for each of all nodes until it
 // returns. If it throws, some of the nodes are linked and some are not.
 void insert_all(Graph& graph, const Vectors& vectors, std::size_t count, std::span<const Node> joining,
-                const Hints& hints, unsigned threads, const Progress& progress);
+                const Hints& hints, unsigned threads, const Progress& progress, const Removals& removals = {});
 
-// Inserts nodes [first, first + count) into a graph of those before. The graph depends on vectors and params alone.
+// Inserts nodes [first, first + count) into a graph of those before, of which some may be removed. The graph depends on
+// vectors, params and removals alone.
 void build(Graph& graph, const Vectors& vectors, Node first, std::size_t count, unsigned threads,
-           const Progress& progress);
+           const Progress& progress, const Removals& removals = {});
 
 }  // namespace akidb::hnsw
