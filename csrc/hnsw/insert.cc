@@ -84,7 +84,8 @@ void take_links(Graph& graph, const Vectors& vectors, const Removals& removals, 
   probe(row, used, scratch.distances.data());
   for (std::size_t i = 0; i < used; ++i) candidates.push_back({scratch.distances[i], row[i]});
   std::sort(candidates.begin(), candidates.end(), [&](const Candidate& a, const Candidate& b) {
-    return std::tuple(a.distance, removals.has(a.node), a.node) < std::tuple(b.distance, removals.has(b.node), b.node);
+    if (a.distance != b.distance || removals.has(a.node) == removals.has(b.node)) return a < b;
+    return removals.has(b.node);
   });
   std::array<Candidate, kDegreeMax> kept;
   const std::size_t count = select_neighbors(vectors, candidates, degree, kept.data());
