@@ -54,7 +54,9 @@ fuzz: ## mutated bytes to every native decoder, 20 s each; FUZZ_SECONDS=600 for 
 	@scripts/setup.sh
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/fuzz.sh $(FUZZ_SECONDS)
 
-test-arm: test-arm-cpp test-arm-wheel ## all that can be known of ARM without one, emulated: the two below
+test-arm: ## all that can be known of ARM without one, emulated: the two below, at the same time
+	@scripts/setup.sh test
+	$(MAKE) --no-print-directory -j2 --output-sync=target test-arm-cpp test-arm-wheel
 
 test-arm-cpp: ## the C++ tests on every kind of ARM processor, at every level, and instruction counts
 	@scripts/setup.sh
