@@ -11,6 +11,7 @@
 //   bytes(dim)               of a vector
 //   Reg, Sum                 kBytes bytes, perhaps widened; partial sums, modulo 2^32
 //   load(p), load_tail(p, n) kBytes bytes; n < kBytes of them and zeros, reading nothing beyond
+//   load_four(p)             may be left out: Reg val[4] of 4 * kBytes bytes, loaded by one instruction
 //   zero(), add(a, b), total(sum), which is a std::uint32_t
 //   step(sum, query, row)    adds the terms
 //   kOffset                  what step adds too much per unit of the query's sum: 0, or else
@@ -84,8 +85,16 @@ AKIDB_INLINE void accumulate_bytes(const void* const* queries, const void* const
   const std::size_t bytes = V::bytes(dim);
   std::size_t i = 0;
   for (; i + kSums * V::kBytes <= bytes; i += kSums * V::kBytes) {
-    AKIDB_UNROLL
-    for (int s = 0; s < kSums; ++s) add(s, [at = i + s * V::kBytes](const std::uint8_t* p) { return V::load(p + at); });
+    if constexpr (kQueries * kRows == 1 && kSums == 4 && requires { V::load_four; }) {
+      const auto query = V::load_four(static_cast<const std::uint8_t*>(*queries) + i);
+      const auto row = V::load_four(static_cast<const std::uint8_t*>(*rows) + i);
+      AKIDB_UNROLL
+      for (int s = 0; s < kSums; ++s) sums[0][0][s] = V::step(sums[0][0][s], query.val[s], row.val[s]);
+    } else {
+      AKIDB_UNROLL
+      for (int s = 0; s < kSums; ++s)
+        add(s, [at = i + s * V::kBytes](const std::uint8_t* p) { return V::load(p + at); });
+    }
   }
   AKIDB_UNROLL
   for (int s = 0; s < kSums - 1; ++s) {

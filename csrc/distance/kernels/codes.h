@@ -5,6 +5,7 @@
 //   kBytes                   of codes and of query values in a register: 16 or 32
 //   Codes, load(p)           kBytes unsigned codes
 //   Query, load_query(p)     kBytes signed values
+//   load_four(p)             may be left out: val[4] of 4 * kBytes codes or values, loaded by one instruction
 //   Sum, zero(), total(s)    partial sums of 32 bits, and their sum; add(a, b)
 //   dot8(s, c, q)            adds the products of codes and values
 //   dot4(s, t, c, low, high) adds to s those of the low halves of c and `low`; to t, or to s if kSumsOfDot4 is 1, those
@@ -28,8 +29,17 @@ namespace {  // NOLINT(misc-anonymous-namespace-in-header): as in floats.h
 template <class V, int kRows, int kSums>
 AKIDB_INLINE void add_block_u8(const std::int8_t* query, const std::uint8_t* const* rows, std::size_t i, int first,
                                typename V::Sum (*sums)[kSums]) {
+  constexpr int kParts = static_cast<int>(kCodeBlock / V::kBytes);
+  if constexpr (kRows == 1 && kParts == 4 && requires { V::load_four(query); }) {
+    const auto q = V::load_four(query + i);
+    const auto row = V::load_four(*rows + i);
+    AKIDB_UNROLL
+    for (int part = 0; part < kParts; ++part)
+      sums[0][first + part] = V::dot8(sums[0][first + part], row.val[part], q.val[part]);
+    return;
+  }
   AKIDB_UNROLL
-  for (int part = 0; part < static_cast<int>(kCodeBlock / V::kBytes); ++part) {
+  for (int part = 0; part < kParts; ++part) {
     const std::size_t at = i + static_cast<std::size_t>(part) * V::kBytes;
     const typename V::Query q = V::load_query(query + at);
     const int s = (first + part) % kSums;

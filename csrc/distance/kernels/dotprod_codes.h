@@ -8,6 +8,8 @@ namespace {  // NOLINT(misc-anonymous-namespace-in-header): as in floats.h
 
 struct DotprodCodes : QuadCodes {
   static constexpr int kSumsOfDot4 = 2;
+  AKIDB_INLINE static uint8x16x4_t load_four(const std::uint8_t* p) { return vld1q_u8_x4(p); }
+  AKIDB_INLINE static int8x16x4_t load_four(const std::int8_t* p) { return vld1q_s8_x4(p); }
   // SDOT takes signed bytes on both sides, so a code counts as code - 128, and missing8 brings the rest. USDOT would
   // take them as they are, but needs i8mm, which Graviton 2, Apple M1 and Orin lack.
   AKIDB_INLINE static Sum dot8(Sum sum, Codes c, Query q) {

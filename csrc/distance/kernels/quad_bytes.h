@@ -19,6 +19,7 @@ struct QuadUnsigned : Shape {
   using Sum = uint32x4_t;
 
   AKIDB_INLINE static Reg load(const std::uint8_t* p) { return vld1q_u8(p); }
+  AKIDB_INLINE static uint8x16x4_t load_four(const std::uint8_t* p) { return vld1q_u8_x4(p); }
   AKIDB_INLINE static Reg load_tail(const std::uint8_t* p, std::size_t n) { return vld1q_u8(Padded<16>(p, n).bytes); }
   AKIDB_INLINE static Sum zero() { return vdupq_n_u32(0); }
   AKIDB_INLINE static Sum add(Sum a, Sum b) { return vaddq_u32(a, b); }
@@ -36,6 +37,9 @@ struct QuadSigned : WholeBytes {
   using Sum = int32x4_t;
 
   AKIDB_INLINE static Reg load(const std::uint8_t* p) { return vreinterpretq_s8_u8(vld1q_u8(p)); }
+  AKIDB_INLINE static int8x16x4_t load_four(const std::uint8_t* p) {
+    return vld1q_s8_x4(reinterpret_cast<const std::int8_t*>(p));
+  }
   AKIDB_INLINE static Reg load_tail(const std::uint8_t* p, std::size_t n) {
     return vreinterpretq_s8_u8(vld1q_u8(Padded<16>(p, n).bytes));
   }
