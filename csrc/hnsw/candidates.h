@@ -120,7 +120,7 @@ class SortedPool {
   std::size_t position(const Candidate& candidate) const {
     std::size_t low = 0;
     std::size_t length = size_;
-    while (length > 0) {  // compiled to conditional moves: the outcome is a coin toss
+    while (length > 0) {  // without branches each step waits for the last one's load: no faster
       const std::size_t half = length / 2;
       const Candidate& middle = entries_[low + half];
       const bool right = middle.distance < candidate.distance ||
