@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -191,10 +193,13 @@ def running(server: S3Server) -> Iterator[S3Server]:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """One that no connection is given as its own end, on Linux from 32,768, else from 49,152: that could take it before
+    the server starts, or while it is restarted."""
+    while True:
+        port = random.SystemRandom().randrange(10_000, 32_000)  # other processes choose too, from the same seed else
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 Answer = tuple[int, dict[str, str], bytes]
