@@ -173,7 +173,8 @@ async def _put_in_place(shard: Shard, inputs: Sequence[_Input], new: LiveSegment
     merged = None if named.new is None else await shard.opener.segment(named.new)
     async with shard.changing:
         ours, head = _compacted(state.head, named.inputs, named.new), named.head
-        if shard.state is state and ours is not None and (ours.folded, ours.segments) == (head.folded, head.segments):
+        same = ours is not None and (ours.folded, ours.segments) == (head.folded, head.segments)
+        if shard.state is state and same and state.has_heads_segments:
             state.install_compaction(head, [(each.ref.uuid, each.rows) for each in inputs], merged)
             return True
     await shard.refresh()
@@ -222,11 +223,14 @@ async def _with_deletes(
 
 
 def _compacted(head: Head, inputs: Sequence[SegmentRef], new: SegmentRef | None) -> Head | None:
-    """HEAD with the inputs replaced; None if it does not name them just so.
+    """HEAD with the inputs replaced; None if it does not name them just so, or a revert that was folded meanwhile
+    brought rows of them back.
 
     That no row is lost or doubled is an invariant of HEAD: its count of live rows may not change.
     """
     if any(ref not in head.segments for ref in inputs):
+        return None
+    if sum(ref.live for ref in inputs) != (0 if new is None else new.live):
         return None
     segments = tuple(ref for ref in head.segments if ref not in inputs)
     return replace(head, segments=segments if new is None else (*segments, new))

@@ -237,7 +237,8 @@ async def _name_copy(shard: Shard, old: UUID, copy: LiveSegment, epoch: int) -> 
         return False
     async with shard.changing:
         ours = _with_graph(state.head, old, ref)
-        if shard.state is state and ours is not None and (ours.folded, ours.segments) == (head.folded, head.segments):
+        same = ours is not None and (ours.folded, ours.segments) == (head.folded, head.segments)
+        if shard.state is state and same and state.has_heads_segments:
             state.install_graph(head, old, next(each for each in head.segments if each.uuid == ref.uuid), copy.reader)
             return True
     await shard.refresh()

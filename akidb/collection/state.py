@@ -211,6 +211,12 @@ class ShardState:
         return state
 
     @property
+    def has_heads_segments(self) -> bool:
+        """False after a revert that is not folded: its segments are the snapshot's, of which rows may live that are
+        dead in HEAD's."""
+        return {segment.ref for segment in self.segments} == set(self.head.segments)
+
+    @property
     def oldest(self) -> ShardState:
         """The state that is to be folded next: no fold goes beyond a revert, so that HEAD tells once what it found."""
         return self if self.before is None else self.before.oldest
