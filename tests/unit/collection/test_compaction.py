@@ -16,7 +16,7 @@ from akidb.collection.compaction import DEAD_SHARE_MAX, FAN_IN, choose
 from akidb.config.settings import Compaction
 from akidb.database import Database
 from akidb.index import build_graph
-from akidb.manifest import SegmentRef
+from akidb.manifest import Head, SegmentRef
 from akidb.storage.local import LocalStore
 from akidb.types import CollectionSpec, IndexParams, Metric
 from tests.unit.collection.faults import DIM, SETTINGS, FaultyStore, Oracle, check_here_and_anew
@@ -52,6 +52,17 @@ def test_two_are_enough_where_they_come_near_the_target() -> None:
 
 def test_what_is_half_full_is_left_alone() -> None:
     assert chosen(*[TARGET // 2 + 1] * 10) == []
+
+
+def test_what_a_revert_brought_back_meanwhile_is_not_left_out() -> None:
+    dead, alive, merged = ref(1, 5000, dead=0.4), ref(1, 5000), ref(2, 5000, dead=0.4)
+    now = Head(3, UUID(int=3), (UUID(int=3),), (alive,), 4)
+    assert compaction._compacted(now, [dead], merged) is None
+    assert compaction._compacted(now, [alive], merged) is None
+    assert compaction._compacted(now, [alive], None) is None
+    whole = compaction._compacted(now, [alive], ref(2, 5000))
+    assert whole is not None
+    assert whole.segments == (ref(2, 5000),)
 
 
 def test_the_deadest_is_rewritten_whatever_its_size() -> None:
