@@ -173,8 +173,7 @@ async def _put_in_place(shard: Shard, inputs: Sequence[_Input], new: LiveSegment
     merged = None if named.new is None else await shard.opener.segment(named.new)
     async with shard.changing:
         ours, head = _compacted(state.head, named.inputs, named.new), named.head
-        same = ours is not None and (ours.folded, ours.segments) == (head.folded, head.segments)
-        if shard.state is state and same and state.has_heads_segments:
+        if shard.state is state and state.comes_to(head, ours):
             state.install_compaction(head, [(each.ref.uuid, each.rows) for each in inputs], merged)
             return True
     await shard.refresh()

@@ -237,8 +237,7 @@ async def _name_copy(shard: Shard, old: UUID, copy: LiveSegment, epoch: int) -> 
         return False
     async with shard.changing:
         ours = _with_graph(state.head, old, ref)
-        same = ours is not None and (ours.folded, ours.segments) == (head.folded, head.segments)
-        if shard.state is state and same and state.has_heads_segments:
+        if shard.state is state and state.comes_to(head, ours):
             state.install_graph(head, old, next(each for each in head.segments if each.uuid == ref.uuid), copy.reader)
             return True
     await shard.refresh()

@@ -210,11 +210,14 @@ class ShardState:
         )
         return state
 
-    @property
-    def has_heads_segments(self) -> bool:
-        """False after a revert that is not folded: its segments are the snapshot's, of which rows may live that are
-        dead in HEAD's."""
-        return {segment.ref for segment in self.segments} == set(self.head.segments)
+    def comes_to(self, head: Head, ours: Head | None) -> bool:
+        """Whether the change that made `ours` of this state's HEAD makes it a state of `head`.
+
+        Never after a revert that is not folded: the segments are the snapshot's, of which rows may live that are dead
+        in HEAD's.
+        """
+        same = ours is not None and (ours.folded, ours.segments) == (head.folded, head.segments)
+        return same and {segment.ref for segment in self.segments} == set(self.head.segments)
 
     @property
     def oldest(self) -> ShardState:

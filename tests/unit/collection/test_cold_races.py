@@ -17,7 +17,7 @@ from akidb.segment import MemTable, lists
 from akidb.segment.lists_format import BLOCK_BYTES
 from akidb.storage.memory import MemoryStore
 from akidb.storage.object_store import Reply
-from akidb.types import EVENTUAL, CollectionSpec, IndexParams, Metric
+from akidb.types import EVENTUAL, CollectionSpec, Consistency, IndexParams, Metric
 from tests.unit.collection.far import Bucket
 from tests.unit.collection.faults import SETTINGS
 
@@ -79,8 +79,8 @@ async def node(ours: Collection, bucket: _Holding, monkeypatch: pytest.MonkeyPat
     await database.close()
 
 
-async def _nearest(cold: Collection, **how: object) -> list[str]:
-    (found,) = await cold.search([SearchQuery(VECTORS[0], top_k=4)], timeout_ms=60_000, **how)  # type: ignore[arg-type]
+async def _nearest(cold: Collection, consistency: Consistency | None = None) -> list[str]:
+    (found,) = await cold.search([SearchQuery(VECTORS[0], top_k=4)], timeout_ms=60_000, consistency=consistency)
     return [point.id for point in found]
 
 
