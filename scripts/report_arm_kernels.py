@@ -106,7 +106,7 @@ def name_of(symbol: str) -> str:
         dtype = "binary" if "Bits" in whole[1] else "uint8" if "Uint8" in whole[1] else "int8"
         return _name("dot" if "Products" in whole[1] else "l2", whole[2], dtype)
     if "Panels<" in plain:
-        return "panel"
+        return "dot_u8_panel" if "CodePanels<" in plain else "panel"
     found = re.search(r"(\w+)<", plain)
     return found[1] if found else plain
 

@@ -27,6 +27,10 @@ struct Arguments {
   const std::uint8_t* code_rows[4] = {codes.data(), codes.data(), codes.data(), codes.data()};
   float float_out[kTileSide * kTileSide] = {};
   std::int32_t int_out[4] = {};
+  std::vector<std::uint8_t> panel = std::vector<std::uint8_t>(kCodePanel * kDimMax, 0x5A);
+  const std::int8_t* queries[kCodePanelQueries] = {values.data(), values.data(), values.data(), values.data(),
+                                                   values.data(), values.data(), values.data(), values.data()};
+  std::int32_t panel_out[kCodePanelQueries * kCodePanel] = {};
 };
 
 struct Operation {
@@ -72,6 +76,9 @@ std::vector<Operation> operations() {
                  }});
   out.push_back({"dot_u4_batch4", [](const Kernels& k, std::size_t dim, Arguments& a) {
                    k.dot_u4_batch4(a.values.data(), a.code_rows, dim, a.int_out);
+                 }});
+  out.push_back({"dot_u8_panel", [](const Kernels& k, std::size_t dim, Arguments& a) {
+                   k.dot_u8_panel(a.panel.data(), a.queries, dim, a.panel_out);
                  }});
   return out;
 }

@@ -51,6 +51,11 @@ struct PanelKernel {
   void (*add)(const float* panel, const float* rows, std::size_t dim, float* sums);
 };
 
+// Rows of 8-bit codes that are compared together, four codes of each by turns: byte 4 * (kCodePanel * g + r) + i of a
+// panel is code 4g + i of row r.
+constexpr std::size_t kCodePanel = 16;
+constexpr std::size_t kCodePanelQueries = 8;  // of a call
+
 // The kernels of one SIMD level.
 struct Kernels {
   TypeKernels types[kElementTypes];  // by ElementType
@@ -66,6 +71,9 @@ struct Kernels {
                         std::int32_t out[4]);
   void (*dot_u4_batch4)(const std::int8_t* query, const std::uint8_t* const rows[4], std::size_t dim,
                         std::int32_t out[4]);
+  // out[q * kCodePanel + r] is the sum of query q with row r of a panel.
+  void (*dot_u8_panel)(const std::uint8_t* panel, const std::int8_t* const queries[kCodePanelQueries], std::size_t dim,
+                       std::int32_t out[kCodePanelQueries * kCodePanel]);
 
   SimdLevel level;
   const char* name;

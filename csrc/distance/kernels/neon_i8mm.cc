@@ -5,11 +5,12 @@
 #include "distance/kernels/dotprod_codes.h"
 #include "distance/kernels/fhm_floats.h"
 #include "distance/kernels/table.h"
+#include "distance/kernels/usdot_panels.h"
 
 namespace akidb {
 namespace {
 
-struct I8mmCodes : DotprodCodes {
+struct I8mmCodes : UsdotPanels {
   AKIDB_INLINE static Sum dot8(Sum sum, Codes c, Query q) { return vusdotq_s32(sum, c, q); }
   AKIDB_INLINE static std::int32_t missing8(const std::int8_t*, std::size_t) { return 0; }
 };

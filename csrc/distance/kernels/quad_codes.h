@@ -46,6 +46,33 @@ struct QuadCodes {
   }
   AKIDB_INLINE static std::int32_t total(Sum s) { return vaddvq_s32(s); }
   AKIDB_INLINE static std::int32_t missing8(const std::int8_t*, std::size_t) { return 0; }
+
+  static constexpr int kPanelRows = 4;
+  static constexpr int kPanelQueries = 4;
+  using PanelRows = int8x16_t;
+  using Values = int8x16_t;
+  struct PanelSum {
+    int32x4_t front, back;  // of two rows each, in halves
+  };
+  // As code - 128, a code times a value fits 16 bits without being widened first.
+  AKIDB_INLINE static int8x16_t signed_codes(Codes c) { return vreinterpretq_s8_u8(veorq_u8(c, vdupq_n_u8(0x80))); }
+  AKIDB_INLINE static PanelRows load_rows(const std::uint8_t* p) { return signed_codes(vld1q_u8(p)); }
+  AKIDB_INLINE static Values load_values(const std::int8_t* p) { return vld1q_s8(p); }
+  AKIDB_INLINE static PanelSum no_sum() { return {zero(), zero()}; }
+  template <int kFour>
+  AKIDB_INLINE static void add_rows(PanelSum& sum, PanelRows rows, Values values) {
+    const int8x16_t four = vreinterpretq_s8_s32(vdupq_laneq_s32(vreinterpretq_s32_s8(values), kFour));
+    sum.front = vpadalq_s16(sum.front, vmull_s8(vget_low_s8(rows), vget_low_s8(four)));
+    sum.back = vpadalq_s16(sum.back, vmull_high_s8(rows, four));
+  }
+  AKIDB_INLINE static std::int32_t missing_in_panel(const std::int8_t* query, std::size_t dim) {
+    Sum sum = zero();
+    for (std::size_t i = 0; i < dim; i += kBytes) sum = vpadalq_s16(sum, vpaddlq_s8(load_query(query + i)));
+    return 128 * total(sum);
+  }
+  AKIDB_INLINE static void store_sum(std::int32_t* out, PanelSum sum, std::int32_t more) {
+    vst1q_s32(out, vaddq_s32(vpaddq_s32(sum.front, sum.back), vdupq_n_s32(more)));
+  }
 };
 
 }  // namespace

@@ -124,6 +124,21 @@ struct CodeBytes {
   }
   AKIDB_INLINE static std::int32_t total(Sum s) { return s; }
   AKIDB_INLINE static std::int32_t missing8(const std::int8_t*, std::size_t) { return 0; }
+
+  static constexpr int kPanelRows = 1;
+  static constexpr int kPanelQueries = 1;
+  AKIDB_INLINE static std::int32_t missing_in_panel(const std::int8_t*, std::size_t) { return 0; }
+  using PanelRows = const std::uint8_t*;
+  using Values = const std::int8_t*;
+  using PanelSum = std::int32_t;
+  AKIDB_INLINE static PanelRows load_rows(const std::uint8_t* p) { return p; }
+  AKIDB_INLINE static Values load_values(const std::int8_t* p) { return p; }
+  AKIDB_INLINE static PanelSum no_sum() { return 0; }
+  template <int kFour>
+  AKIDB_INLINE static void add_rows(PanelSum& sum, PanelRows rows, Values values) {
+    for (std::size_t i = 0; i < 4; ++i) sum += rows[i] * values[4 * kFour + i];
+  }
+  AKIDB_INLINE static void store_sum(std::int32_t* out, PanelSum sum, std::int32_t more) { *out = sum + more; }
 };
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include "distance/kernels/dotprod_bytes.h"
 #include "distance/kernels/fhm_floats.h"
 #include "distance/kernels/table.h"
+#include "distance/kernels/usdot_panels.h"
 
 namespace akidb {
 namespace {
@@ -133,8 +134,9 @@ struct SveCodes {
   AKIDB_INLINE static std::int32_t missing8(const std::int8_t*, std::size_t) { return 0; }
 };
 
-// Panels stay with NEON too: FMLA by an element takes it from one of eight registers, and copies cost a sixth.
-// Tiles of bytes are bound by arithmetic, of which NEON does as much without copying what SVE's UABD overwrites.
+// Panels stay with NEON too, of codes since lanes of 128 bits share a value there as here: FMLA by an element takes it
+// from one of eight registers, and copies cost a sixth. Tiles of bytes are bound by arithmetic, of which NEON does as
+// much without copying what SVE's UABD overwrites.
 template <class Rows, class Tiles>
 constexpr Kernel rows_and_tiles() {
   return {ByteKernel<Rows>::single, ByteKernel<Rows>::batch4, ByteKernel<Tiles>::tile};
@@ -149,7 +151,7 @@ constexpr TypeKernels kBinary = {rows_and_tiles<SveDifferingBits, DotprodDifferi
 }  // namespace
 
 namespace sve256 {
-constexpr Kernels kKernels = table<SveCodes, Quad>(SimdLevel::kSve256, "sve256", floats<Sve>(), floats<FhmHalf>(),
-                                                   floats<Bf16BFloat>(), kInt8, kUint8, kBinary);
+constexpr Kernels kKernels = table<SveCodes, Quad, UsdotPanels>(
+    SimdLevel::kSve256, "sve256", floats<Sve>(), floats<FhmHalf>(), floats<Bf16BFloat>(), kInt8, kUint8, kBinary);
 }
 }  // namespace akidb

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "distance/kernels/bytes.h"
+#include "distance/kernels/code_panels.h"
 #include "distance/kernels/codes.h"
 #include "distance/kernels/floats.h"
 #include "distance/kernels/levels.h"
@@ -25,8 +26,8 @@ constexpr TypeKernels bits() {
   return {ByteKernel<Differing>::kernel(), {}};
 }
 
-// The types in the order of ElementType; C: registers of codes; V: of floats.
-template <class C, class V>
+// The types in the order of ElementType; C: registers of codes; V: of floats; P: of panels of codes.
+template <class C, class V, class P = C>
 constexpr Kernels table(SimdLevel level, const char* name, TypeKernels float32, TypeKernels float16,
                         TypeKernels bfloat16, TypeKernels int8, TypeKernels uint8, TypeKernels binary) {
   return {{float32, float16, bfloat16, int8, uint8, binary},
@@ -35,6 +36,7 @@ constexpr Kernels table(SimdLevel level, const char* name, TypeKernels float32, 
           dot_u4<C>,
           dot_u8_batch4<C>,
           dot_u4_batch4<C>,
+          CodePanels<P>::dot,
           level,
           name};
 }

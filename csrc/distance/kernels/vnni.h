@@ -16,6 +16,19 @@ struct VnniCodes : YmmCodes {
     sum = _mm256_dpbusd_epi32(sum, low(c), q_low);
     other = _mm256_dpbusd_epi32(other, high(c), q_high);
   }
+
+  static constexpr int kPanelQueries = 8;
+  using PanelRows = __m512i;
+  using PanelSum = __m512i;
+  AKIDB_INLINE static PanelRows load_rows(const std::uint8_t* p) { return _mm512_loadu_si512(p); }
+  AKIDB_INLINE static PanelSum no_sum() { return _mm512_setzero_si512(); }
+  template <int kFour>
+  AKIDB_INLINE static void add_rows(PanelSum& sum, PanelRows rows, Values values) {
+    sum = _mm512_dpbusd_epi32(sum, rows, _mm512_set1_epi32(four_of(values + kFour * 4)));
+  }
+  AKIDB_INLINE static void store_sum(std::int32_t* out, PanelSum sum, std::int32_t /*more*/) {
+    _mm512_storeu_si512(out, sum);
+  }
 };
 
 template <class Byte>

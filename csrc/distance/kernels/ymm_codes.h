@@ -47,6 +47,48 @@ struct YmmCodes {
     return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xB1)));
   }
   AKIDB_INLINE static std::int32_t missing8(const std::int8_t*, std::size_t) { return 0; }
+
+  static constexpr int kPanelRows = 16;
+  static constexpr int kPanelQueries = 4;
+  AKIDB_INLINE static std::int32_t missing_in_panel(const std::int8_t*, std::size_t) { return 0; }
+  // Of each four codes the even and the odd ones, as 16 bits: products of bytes saturate, as above.
+  struct PanelRows {
+    __m256i even[2], odd[2];
+  };
+  using Values = const std::int8_t*;
+  struct PanelSum {
+    __m256i of[2];
+  };
+  AKIDB_INLINE static PanelRows load_rows(const std::uint8_t* p) {
+    PanelRows out;
+    for (int half = 0; half < 2; ++half) {
+      const Codes codes = load(p + half * 32);
+      out.even[half] = _mm256_and_si256(codes, _mm256_set1_epi16(0xFF));
+      out.odd[half] = _mm256_srli_epi16(codes, 8);
+    }
+    return out;
+  }
+  AKIDB_INLINE static Values load_values(const std::int8_t* p) { return p; }
+  AKIDB_INLINE static PanelSum no_sum() { return {{zero(), zero()}}; }
+  template <int kFour>
+  AKIDB_INLINE static void add_rows(PanelSum& sum, const PanelRows& rows, Values values) {
+    const __m256i four = _mm256_set1_epi32(four_of(values + kFour * 4));
+    const __m256i even = _mm256_srai_epi16(_mm256_slli_epi16(four, 8), 8);
+    const __m256i odd = _mm256_srai_epi16(four, 8);
+    for (int half = 0; half < 2; ++half) {
+      sum.of[half] = _mm256_add_epi32(sum.of[half], _mm256_add_epi32(_mm256_madd_epi16(rows.even[half], even),
+                                                                     _mm256_madd_epi16(rows.odd[half], odd)));
+    }
+  }
+  AKIDB_INLINE static void store_sum(std::int32_t* out, PanelSum sum, std::int32_t /*more*/) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), sum.of[0]);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 8), sum.of[1]);
+  }
+  AKIDB_INLINE static std::int32_t four_of(const std::int8_t* p) {
+    std::int32_t four;
+    __builtin_memcpy(&four, p, sizeof four);
+    return four;
+  }
 };
 
 }  // namespace
