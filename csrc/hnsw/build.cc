@@ -8,6 +8,7 @@
 #include "common/aligned_buffer.h"
 #include "hnsw/code_probe.h"
 #include "hnsw/insert.h"
+#include "hnsw/insert_cells.h"
 
 namespace akidb::hnsw {
 
@@ -72,10 +73,10 @@ class BuildCodes {
   AlignedBuffer<std::uint8_t> rows_;
 };
 
-// Measured with m 16 and ef_construction 200 on two threads, CPU seconds with and without codes at equal recall:
-// 100,000 x 128 14.0 and 17.6; 39,000 x 384 8.5 and 13.3; 100,000 x 768 33.8 and 42.7. Codes of 4 bits gained little
-// more, and fail on more data. Encoding nodes that are there already pays only for many new ones. Elements of a byte
-// and less are no longer than codes.
+// Measured with m 16 and ef_construction 200 on two threads, CPU seconds of walks with and without codes at equal
+// recall: 100,000 x 128 14.0 and 17.6; 39,000 x 384 8.5 and 13.3; 100,000 x 768 33.8 and 42.7. Codes of 4 bits gained
+// little more, and fail on more data. Encoding nodes that are there already pays only for many new ones. Elements of a
+// byte and less are no longer than codes.
 bool codes_pay(const Vectors& vectors, std::size_t before, std::size_t count) {
   constexpr std::size_t kDimMin = 48;
   constexpr std::size_t kCountMin = 1000;
@@ -85,36 +86,74 @@ bool codes_pay(const Vectors& vectors, std::size_t before, std::size_t count) {
 // Nodes inserted at once. More would keep more threads busy, but each is compared with all others of its batch.
 constexpr std::size_t kBatch = 512;
 
+// Where all but the upper levels come by cells, these few are what gives the graph its longest links: the first must
+// not come so many at a time that they are each other's nearest alone.
+constexpr std::size_t kFewest = 32;
+
+// Below, walking is as fast, and what is chosen among so few of the very nearest leads nowhere else.
+constexpr unsigned kEfOfCells = 100;
+
+// Tells the caller how far the work is, not too often.
+class Reporter {
+ public:
+  Reporter(const Progress& progress, std::size_t total) : progress_(progress), total_(total) {}
+
+  void now(std::size_t done) const {
+    if (progress_ && !progress_(done, total_))
+      throw Error(ErrorKind::kCancelled, "stopped by the caller while building the graph");
+  }
+  void at_times(std::size_t done) {
+    if (!progress_ || Clock::now() < next_) return;
+    next_ = Clock::now() + kPeriod;
+    now(done);
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  static constexpr auto kPeriod = std::chrono::milliseconds(50);
+
+  const Progress& progress_;
+  const std::size_t total_;
+  Clock::time_point next_ = Clock::now() + kPeriod;
+};
+
+// Puts those of the upper levels first, and tells how many have to walk before the rest comes by cells: these, or a few
+// where there is nothing yet to enter the graph by.
+std::size_t put_upper_first(const Graph& graph, std::vector<Node>& nodes) {
+  const auto level_0 =
+      std::stable_partition(nodes.begin(), nodes.end(), [&](Node node) { return graph.level(node) > 0; });
+  const auto upper = static_cast<std::size_t>(level_0 - nodes.begin());
+  return upper == 0 && graph.entry().node == kNoNode ? std::min(kFewest, nodes.size()) : upper;
+}
+
 }  // namespace
 
 void insert_all(Graph& graph, const Vectors& vectors, std::size_t count, std::span<const Node> joining,
                 const Hints& hints, unsigned threads, const Progress& progress, const Removals& removals) {
-  using Clock = std::chrono::steady_clock;
-  constexpr auto kProgressPeriod = std::chrono::milliseconds(50);
+  const std::size_t before = count - joining.size();
   std::optional<BuildCodes> made;
-  std::optional<quantization::Codes> codes;
-  if (codes_pay(vectors, count - joining.size(), joining.size())) {
+  if (codes_pay(vectors, before, joining.size())) {
     made.emplace(vectors, count, threads);
-    if (made->serve(vectors, count)) codes = made->codes();
+    if (!made->serve(vectors, count)) made.reset();
   }
-  Batch batch(graph, vectors, removals, codes ? &*codes : nullptr, threads);
-  const auto report = [&](std::size_t done) {
-    if (!progress(done, joining.size()))
-      throw Error(ErrorKind::kCancelled, "stopped by the caller while building the graph");
-  };
-  Clock::time_point next_report = Clock::now() + kProgressPeriod;
-  for (std::size_t first = 0; first < joining.size(); first += kBatch) {
-    const std::size_t end = std::min(first + kBatch, joining.size());
-    const auto pause = [&](std::size_t done) {
-      if (!progress || Clock::now() < next_report) return;
-      next_report = Clock::now() + kProgressPeriod;
-      report(first + done);
-    };
+  const quantization::Codes codes = made ? made->codes() : quantization::Codes{};
+  const bool by_cells = made && !hints && graph.params().ef_construction >= kEfOfCells;
+  std::vector<Node> ordered(joining.begin(), joining.end());
+  const std::size_t walking = by_cells ? put_upper_first(graph, ordered) : ordered.size();
+  const std::span<const Node> nodes(ordered);
+  Reporter report(progress, joining.size());
+  Batch batch(graph, vectors, removals, made ? &codes : nullptr, threads);
+  for (std::size_t first = 0, end = 0; first < walking; first = end) {
+    end = std::min(first + (by_cells ? std::clamp((before + first) / 4, kFewest, kBatch) : kBatch), walking);
     Batch::HintOf hint_of;
     if (hints) hint_of = [&](std::size_t i) { return hints(first + i, first, end); };
-    batch.insert(joining.subspan(first, end - first), hint_of, pause);
+    batch.insert(nodes.subspan(first, end - first), hint_of, [&](std::size_t done) { report.at_times(first + done); });
   }
-  if (progress && !joining.empty()) report(joining.size());
+  if (by_cells) {
+    insert_by_cells(graph, vectors, removals, codes, count, nodes.subspan(walking), threads,
+                    [&](std::size_t done) { report.at_times(walking + done); });
+  }
+  if (!joining.empty()) report.now(joining.size());
 }
 
 void build(Graph& graph, const Vectors& vectors, Node first, std::size_t count, unsigned threads,

@@ -20,7 +20,7 @@ class Connector {
     std::size_t attached = 0;
     for (Node node = 0; node < count_; ++node) {
       if (reached_[node]) continue;
-      if (!attach(node)) continue;
+      attach(node);
       ++attached;
       reach(node);
     }
@@ -42,22 +42,22 @@ class Connector {
     }
   }
 
-  // In a host's full row the node takes the place of the last link, and goes on to where that one led.
-  bool attach(Node node) {
+  // In a host's full row the node takes the place of the last link, and goes on to where that one led. A link of its
+  // own that has to go for that leads to nothing that was reached by it, as it was not.
+  void attach(Node node) {
     const Node host = find_host(node);
     Node* hosts = graph_.row(host, 0);
     const std::size_t taken = used(hosts);
     if (taken < degree()) {
       Graph::store(hosts + taken, node);
-      return true;
+      return;
     }
     Node* own = graph_.row(node, 0);
     const std::size_t own_taken = used(own);
-    if (own_taken == degree()) return false;
     const Node last = hosts[degree() - 1];
-    if (std::find(own, own + own_taken, last) == own + own_taken) Graph::store(own + own_taken, last);
+    if (std::find(own, own + own_taken, last) == own + own_taken)
+      Graph::store(own + std::min<std::size_t>(own_taken, degree() - 1), last);
     Graph::store(hosts + degree() - 1, node);
-    return true;
   }
 
   // A reachable node near this one, with room in its row if there is such.

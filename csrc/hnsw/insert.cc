@@ -42,60 +42,46 @@ std::size_t select_neighbors(const Vectors& vectors, std::span<const Candidate> 
   return count;
 }
 
-namespace {
-
-// The nearest of the pool by their vectors, nearest first: what a walk over codes found is put into its true order.
-std::span<const Candidate> exactly(const Probe& exact, Scratch& scratch) {
-  std::vector<Candidate>& found = scratch.candidates;
-  found.assign(scratch.pool.begin(), scratch.pool.end());
+void sort_exactly(const Probe& exact, std::span<Candidate> candidates) {
   constexpr std::size_t kAhead = 4;
-  for (std::size_t i = 0; i < found.size(); ++i) {
-    if (i + kAhead < found.size()) exact.prefetch_row(found[i + kAhead].node);
-    found[i].distance = exact(found[i].node);
+  for (std::size_t i = 0; i < candidates.size(); ++i) {
+    if (i + kAhead < candidates.size()) exact.prefetch_row(candidates[i + kAhead].node);
+    candidates[i].distance = exact(candidates[i].node);
   }
-  std::sort(found.begin(), found.end());
-  return found;
+  std::sort(candidates.begin(), candidates.end());
 }
 
-// Gives `owner` the nodes as neighbours and, where its row is full, keeps the best by Algorithm 4, of equally near ones
-// those that are not removed: else the removed nodes of an id that is replaced by turns with two vectors keep the
-// newest out of each other's rows, and after some 67 turns it is found no more. (That the new come before the old would
-// do too, but among many equal vectors cuts those off which were reached before.) Two nodes of a batch may have chosen
-// each other.
-template <class Links>
 void take_links(Graph& graph, const Vectors& vectors, const Removals& removals, Node owner, unsigned level,
-                const Links& nodes, Scratch& scratch) {
+                std::span<const Node> nodes) {
   Node* row = graph.row(owner, level);
   const unsigned degree = graph.degree(level);
   unsigned used = used_links(graph, row, degree);
-  std::vector<Candidate>& candidates = scratch.candidates;
+  std::vector<Candidate>& candidates = Scratch::of_this_thread().candidates;
   candidates.clear();
-  for (const auto& link : nodes) {
-    if (std::find(row, row + used, link.node.node) != row + used) continue;
+  for (const Node node : nodes) {
+    if (std::find(row, row + used, node) != row + used) continue;
     if (used < degree) {
-      Graph::store(row + used++, link.node.node);
+      Graph::store(row + used++, node);
     } else {
-      candidates.push_back(link.node);
+      candidates.push_back({0, node});
     }
   }
   if (candidates.empty()) return;
-  const Probe probe(vectors, owner);
-  for (std::size_t i = 0; i < used; ++i) probe.prefetch_row(row[i]);
-  probe(row, used, scratch.distances.data());
-  for (std::size_t i = 0; i < used; ++i) candidates.push_back({scratch.distances[i], row[i]});
-  std::sort(candidates.begin(), candidates.end(), [&](const Candidate& a, const Candidate& b) {
-    if (a.distance != b.distance || removals.has(a.node) == removals.has(b.node)) return a < b;
-    return removals.has(b.node);
-  });
+  for (std::size_t i = 0; i < used; ++i) candidates.push_back({0, row[i]});
+  sort_exactly(Probe(vectors, owner), candidates);
+  if (removals.removed_in != nullptr) {
+    std::sort(candidates.begin(), candidates.end(), [&](const Candidate& a, const Candidate& b) {
+      if (a.distance != b.distance || removals.has(a.node) == removals.has(b.node)) return a < b;
+      return removals.has(b.node);
+    });
+  }
   std::array<Candidate, kDegreeMax> kept;
   const std::size_t count = select_neighbors(vectors, candidates, degree, kept.data());
   for (std::size_t i = 0; i < degree; ++i) Graph::store(row + i, i < count ? kept[i].node : kNoNode);
 }
 
-}  // namespace
-
 bool Batch::BackLink::operator<(const BackLink& other) const {
-  return std::tie(level, owner, node.node) < std::tie(other.level, other.owner, other.node.node);
+  return std::tie(level, owner, node) < std::tie(other.level, other.owner, other.node);
 }
 
 // Distances to the nodes of the batch go to scratch.mates, so that nodes which come together can be neighbours: a
@@ -155,12 +141,16 @@ void Batch::choose_neighbors(std::size_t i, const std::optional<Hint>& hint, con
       if (graph_.level(mate.node) >= level) scratch.pool.insert(mate);
     }
     std::span<const Candidate> found(scratch.pool.begin(), scratch.pool.end());
-    if constexpr (!std::is_same_v<P, Probe>) found = exactly(exact, scratch);
+    if constexpr (!std::is_same_v<P, Probe>) {  // what a walk over codes found is put into its true order
+      scratch.candidates.assign(found.begin(), found.end());
+      sort_exactly(exact, scratch.candidates);
+      found = scratch.candidates;
+    }
     const std::size_t count = select_neighbors(vectors_, found, graph_.m(), chosen.data());
     Node* row = graph_.row(node, level);
     for (std::size_t j = 0; j < count; ++j) {
       Graph::store(row + j, chosen[j].node);
-      made.push_back({chosen[j].node, level, {chosen[j].distance, node}});
+      made.push_back({chosen[j].node, level, node});
     }
   }
 }
@@ -176,8 +166,11 @@ void Batch::link_back() {
   }
   groups_.push_back(links_.size());
   ThreadPool::shared().parallel_for(groups_.size() - 1, threads_, [this](std::size_t group, unsigned) {
-    const std::span links(links_.data() + groups_[group], groups_[group + 1] - groups_[group]);
-    take_links(graph_, vectors_, removals_, links[0].owner, links[0].level, links, Scratch::of_this_thread());
+    thread_local std::vector<Node> nodes;
+    nodes.clear();
+    for (std::size_t i = groups_[group]; i < groups_[group + 1]; ++i) nodes.push_back(links_[i].node);
+    const BackLink& first = links_[groups_[group]];
+    take_links(graph_, vectors_, removals_, first.owner, first.level, nodes);
   });
 }
 

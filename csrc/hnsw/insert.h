@@ -22,6 +22,17 @@ bool nearer_to_any(const Probe& probe, std::span<const Node> nodes, float distan
 std::size_t select_neighbors(const Vectors& vectors, std::span<const Candidate> candidates, std::size_t limit,
                              Candidate* chosen);
 
+// Puts candidates into the order of their true distances, nearest first, and notes these.
+void sort_exactly(const Probe& exact, std::span<Candidate> candidates);
+
+// Gives `owner` the nodes as neighbours and, where its row is full, keeps the best by Algorithm 4, of equally near ones
+// those that are not removed: else the removed nodes of an id that is replaced by turns with two vectors keep the
+// newest out of each other's rows, and after some 67 turns it is found no more. (That the new come before the old would
+// do too, but among many equal vectors cuts those off which were reached before.) Those that it has already are passed
+// over.
+void take_links(Graph& graph, const Vectors& vectors, const Removals& removals, Node owner, unsigned level,
+                std::span<const Node> nodes);
+
 // What is known of a node before it is inserted. Only nodes of level 0 have such.
 struct Hint {
   std::span<const Node> near;   // nodes of the graph that the walk begins with too
@@ -54,7 +65,7 @@ class Batch {
   struct BackLink {
     Node owner;
     unsigned level;
-    Candidate node;
+    Node node;
 
     bool operator<(const BackLink& other) const;
   };
@@ -83,8 +94,9 @@ class Batch {
 using Progress = std::function<bool(std::size_t done, std::size_t total)>;
 
 // Inserts `joining` into the graph, which has `count` nodes with them, on `threads` threads (0: one per processor).
-// Where that is faster it compares 8-bit codes made for the purpose: dim + 8 bytes for each of all nodes until it
-// returns. If it throws, some of the nodes are linked and some are not.
+// Where that is faster it compares 8-bit codes made for the purpose, of many nodes with many (insert_cells.h): about
+// 2.2 * dim + 6 * m + 120 bytes for each of all nodes until it returns, with hints dim + 8. If it throws, some of the
+// nodes are linked and some are not.
 void insert_all(Graph& graph, const Vectors& vectors, std::size_t count, std::span<const Node> joining,
                 const Hints& hints, unsigned threads, const Progress& progress, const Removals& removals = {});
 

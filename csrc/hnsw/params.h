@@ -7,6 +7,7 @@
 #include <string>
 
 #include "common/error.h"
+#include "common/mix.h"
 
 namespace akidb::hnsw {
 
@@ -44,10 +45,7 @@ struct Params {
   // insertion nor on the number of threads, and room for upper links is known beforehand. Counted in integers, as
   // logarithms differ in their last bits from one C library to the next.
   unsigned level_of(std::uint64_t node) const {
-    std::uint64_t x = seed * 0x9E3779B97F4A7C15ULL + node + 1;  // the finalizer of splitmix64
-    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ULL;
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EBULL;
-    x ^= x >> 31;
+    const std::uint64_t x = mix(seed * 0x9E3779B97F4A7C15ULL + node + 1);
     constexpr std::uint64_t kOne = std::uint64_t{1} << 53;
     static_assert(kOne <= ~std::uint64_t{0} / kMMax);
     std::uint64_t scaled = (x >> 11) + 1;  // U * m^level, of (0, 1]

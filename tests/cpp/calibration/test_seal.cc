@@ -34,13 +34,22 @@ std::vector<float> clustered(std::size_t dim) {
   return out;
 }
 
-std::uint32_t checksum(std::size_t dim, Metric metric, std::optional<quantization::CodeBits> codes, unsigned threads) {
+struct Golden {
+  std::size_t dim;
+  Metric metric;
+  std::optional<quantization::CodeBits> codes;  // what calibration chooses, if not said
+  unsigned ef_construction;                     // from 100 on and with codes to build by, by cells
+  std::uint32_t checksum;
+};
+
+std::uint32_t checksum(const Golden& golden, unsigned threads) {
+  const auto& [dim, metric, codes, ef_construction, expected] = golden;
   const std::vector<float> values = clustered(dim);
   AlignedBuffer<float> norms(kCount);
   flat::inverse_norms(ElementType::kFloat32, values.data(), kCount, dim, threads, norms.data());
   const float* inverse_norms = metric == Metric::kCosine ? norms.data() : nullptr;
   const hnsw::Vectors vectors{ElementType::kFloat32, values.data(), dim * sizeof(float), dim, inverse_norms, metric};
-  hnsw::Graph graph({6, 40, 5}, kCount);
+  hnsw::Graph graph({6, ef_construction, 5}, kCount);
   hnsw::build(graph, vectors, 0, kCount, threads, {});
   hnsw::connect(graph, vectors, kCount);
   AlignedBuffer<std::uint8_t> bytes;
@@ -54,18 +63,14 @@ std::uint32_t checksum(std::size_t dim, Metric metric, std::optional<quantizatio
   return hnsw::crc32c(bytes.data(), bytes.size());
 }
 
-struct Golden {
-  std::size_t dim;
-  Metric metric;
-  std::optional<quantization::CodeBits> codes;  // what calibration chooses, if not said
-  std::uint32_t checksum;
-};
-
 constexpr Golden kGolden[] = {
-    {70, Metric::kL2, std::nullopt, 2880782075},
-    {70, Metric::kCosine, std::nullopt, 1823189699},
-    {24, Metric::kInnerProduct, std::nullopt, 1820504839},
-    {24, Metric::kInnerProduct, quantization::CodeBits::kNone, 2475787704},
+    {70, Metric::kL2, std::nullopt, 40, 2880782075},
+    {70, Metric::kCosine, std::nullopt, 40, 1823189699},
+    {24, Metric::kInnerProduct, std::nullopt, 40, 1820504839},
+    {24, Metric::kInnerProduct, quantization::CodeBits::kNone, 40, 2475787704},
+    {70, Metric::kL2, std::nullopt, 100, 3950052617},
+    {70, Metric::kCosine, std::nullopt, 100, 3119310572},
+    {70, Metric::kInnerProduct, std::nullopt, 100, 1870986439},
 };
 
 }  // namespace
@@ -76,7 +81,7 @@ TEST(a_sealed_graph_is_the_same_bytes_for_any_threads_and_machine) {
 #endif
   for (const Golden& golden : kGolden) {
     for (const unsigned threads : {1U, 3U}) {
-      CHECK_EQ(golden.checksum, checksum(golden.dim, golden.metric, golden.codes, threads));
+      CHECK_EQ(golden.checksum, checksum(golden, threads));
     }
   }
 }
