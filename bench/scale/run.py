@@ -18,8 +18,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from akidb import Collection
 
 BATCH = 5_000
 QUERIES = 200
@@ -38,6 +43,16 @@ def resident_mib() -> float:
     return float("nan")
 
 
+def accepted(collection: Collection, ids: range, vectors: npt.NDArray[np.float32]) -> bool:
+    from akidb.errors import DeadlineExceededError
+
+    try:
+        collection.upsert(ids, vectors)
+    except DeadlineExceededError:  # nothing was written
+        return False
+    return True
+
+
 def ingest(where: str, data: Path, index: dict[str, int]) -> dict[str, float]:
     import akidb
 
@@ -47,7 +62,8 @@ def ingest(where: str, data: Path, index: dict[str, int]) -> dict[str, float]:
         began = time.perf_counter()
         for start in range(0, len(vectors), BATCH):
             chunk = np.asarray(vectors[start : start + BATCH])
-            collection.upsert(range(start, start + len(chunk)), chunk)
+            while not accepted(collection, range(start, start + len(chunk)), chunk):
+                pass  # the log is full, as it may be for longer than a write waits where the machine is busy otherwise
         written = time.perf_counter() - began
         collection.wait_indexed(timeout_ms=4 * 3600 * 1000)
         indexed = time.perf_counter() - began
