@@ -1,13 +1,13 @@
 #include "hnsw/cells.h"
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <limits>
 #include <utility>
 
 #include "common/mix.h"
 #include "common/thread_pool.h"
+#include "hnsw/candidates.h"
 
 namespace akidb::hnsw {
 
@@ -19,31 +19,6 @@ constexpr std::size_t kCellNodes = 64;
 constexpr std::size_t kLeadersMax = 16384;
 constexpr std::size_t kBlock = 64;  // nodes that are compared with all leaders at once
 constexpr std::uint64_t kDraw = 0x632BE59BD9B4E019ULL;
-
-// The nearest of what is offered, nearest first, of equal ones the first.
-template <std::size_t kMost>
-class Nearest {
- public:
-  explicit Nearest(std::size_t size) : size_(size) { distances_.fill(std::numeric_limits<float>::infinity()); }
-
-  float bound() const { return distances_[size_ - 1]; }
-  void offer(float distance, std::uint32_t what) {
-    if (!(distance < bound())) return;
-    std::size_t at = size_ - 1;
-    for (; at > 0 && distance < distances_[at - 1]; --at) {
-      distances_[at] = distances_[at - 1];
-      what_[at] = what_[at - 1];
-    }
-    distances_[at] = distance;
-    what_[at] = what;
-  }
-  std::uint32_t operator[](std::size_t i) const { return what_[i]; }
-
- private:
-  std::size_t size_;
-  std::array<float, kMost> distances_;
-  std::array<std::uint32_t, kMost> what_{};
-};
 
 }  // namespace
 
@@ -90,20 +65,23 @@ void Cells::assign(const Vectors& vectors, unsigned threads, const std::function
 
 void Cells::assign_block(const CodePanels& leaders, const Vectors& vectors, std::size_t first, std::size_t end) {
   thread_local std::vector<quantization::CodedQuery> queries(kBlock);
-  std::vector<Nearest<kLeaders>> nearest(end - first, Nearest<kLeaders>(width_));
+  thread_local std::vector<SortedPool> nearest(kBlock);
   for (std::size_t i = first; i < end; ++i) {
     const Node node = nodes_[i];
+    nearest[i - first].reset(width_);
     queries[i - first].prepare(codes_, vectors.type, vectors.row(node), vectors.inverse_norm(node));
   }
   for (std::size_t panel = 0; panel * kCodePanel < leaders_.size(); ++panel) {
     leaders.compare(panel, {queries.data(), end - first}, [&](std::size_t q, const float* distances) {
-      for_each_within(distances, nearest[q].bound(), [&](std::size_t r) {
-        nearest[q].offer(distances[r], static_cast<std::uint32_t>(panel * kCodePanel + r));
+      const float bound = nearest[q].full() ? (nearest[q].end() - 1)->distance : std::numeric_limits<float>::infinity();
+      for_each_within(distances, bound, [&](std::size_t r) {
+        const auto leader = static_cast<std::uint32_t>(panel * kCodePanel + r);
+        if (leader < leaders_.size()) nearest[q].insert({distances[r], leader});
       });
     });
   }
   for (std::size_t i = first; i < end; ++i) {
-    for (std::size_t j = 0; j < width_; ++j) nearest_[i * width_ + j] = nearest[i - first][j];
+    for (std::size_t j = 0; j < width_; ++j) nearest_[i * width_ + j] = nearest[i - first].begin()[j].node;
   }
 }
 

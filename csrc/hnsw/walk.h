@@ -33,7 +33,6 @@ struct Scratch {
   std::vector<Candidate> mates;       // nodes inserted together with the one that walks
   quantization::CodedQuery query;
   std::array<Node, kDegreeMax> nodes;
-  std::array<float, kDegreeMax> distances;
 
   static Scratch& of_this_thread() {
     thread_local Scratch scratch;

@@ -5,7 +5,7 @@
 //   kPanelRows                rows at once, of the kCodePanel of a panel
 //   kPanelQueries             queries at once: enough chains of sums to hide the latency of a product
 //   PanelRows, load_rows(p)   four codes of each of the rows
-//   Values, load_values(p)    kPanelStep values of a query, or where they lie
+//   Values, load_values(p)    kStep values of a query, or where they lie
 //   PanelSum, no_sum()        a sum for each of the rows
 //   add_rows<i>(s, rows, v)   adds the products with the i-th four of the values
 //   missing_in_panel(query, dim)  what add_rows leaves out of each row's whole sum, as missing8
