@@ -50,6 +50,9 @@ test-sanitizers: ## the C++ tests under ASan, UBSan and TSan
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/test-sanitizers.sh
 
 FUZZ_SECONDS ?= 20
+ifneq (,$(filter test-sanitizers,$(MAKECMDGOALS)))
+fuzz: | test-sanitizers # in the same folder
+endif
 fuzz: ## mutated bytes to every native decoder, 20 s each; FUZZ_SECONDS=600 for long (needs Clang with libFuzzer)
 	@scripts/setup.sh
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/fuzz.sh $(FUZZ_SECONDS)

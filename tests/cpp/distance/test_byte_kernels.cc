@@ -102,9 +102,9 @@ TEST(every_level_gives_the_exact_sum_and_reads_nothing_beyond) {
 
 TEST(the_ends_of_the_ranges_do_not_overflow) {
   // 127 and -128, 0 and 255: the largest differences and products of either sign.
-  for (const auto& [rows, queries] :
-       {std::pair{0x7F, 0x80}, std::pair{0x80, 0x80}, std::pair{0, 255}, std::pair{255, 255}}) {
-    check_filled([&](int v) { return static_cast<std::uint8_t>(v < 4 ? rows : queries); }, {1, 63, 64, 65, 300, 65536});
+  for (const auto& ends : {std::pair{0x7F, 0x80}, std::pair{0x80, 0x80}, std::pair{0, 255}, std::pair{255, 255}}) {
+    check_filled([&](int v) { return static_cast<std::uint8_t>(v < 4 ? ends.first : ends.second); },
+                 {1, 63, 64, 65, 300, 65536});
   }
 }
 

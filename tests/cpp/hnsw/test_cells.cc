@@ -241,20 +241,20 @@ TEST(equal_vectors_and_few_kinds_of_them_join) {
 }
 
 TEST(joining_is_stopped_between_groups_and_tells_its_progress) {
-  const std::vector<float> values = clustered(6000, kDim, 3);
+  const std::vector<float> values = clustered(kCount, kDim, 3);
   const Vectors vectors = rows_of(values, kDim);
-  Graph graph({8, 100, 1}, 6000);
+  Graph graph({8, 100, 1}, kCount);
   std::size_t last = 0;
-  build(graph, vectors, 0, 6000, 2, [&](std::size_t done, std::size_t total) {
+  build(graph, vectors, 0, kCount, 2, [&](std::size_t done, std::size_t total) {
     CHECK(done >= last && done <= total);
     last = done;
     return true;
   });
-  CHECK_EQ(std::size_t{6000}, last);
-  Graph stopped({8, 100, 1}, 6000);
+  CHECK_EQ(kCount, last);
+  Graph stopped({8, 100, 1}, kCount);
   bool thrown = false;
   try {
-    build(stopped, vectors, 0, 6000, 2, [](std::size_t done, std::size_t) { return done < 3000; });
+    build(stopped, vectors, 0, kCount, 2, [](std::size_t done, std::size_t) { return done < kCount / 2; });
   } catch (const Error& error) {
     thrown = error.kind() == ErrorKind::kCancelled;
   }
