@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <numeric>
 
 #include "common/prefetch.h"
 
@@ -12,9 +13,18 @@ namespace {
 
 constexpr std::size_t kWordBits = 64;
 
-template <class Take>
-void for_each_bit(std::uint64_t word, const Take& take) {
-  for (; word != 0; word &= word - 1) take(static_cast<std::size_t>(std::countr_zero(word)));
+// Writes number(bit) of every bit of the word and something after the end, which it returns. Four bits at a time, set
+// or not: few are, and which is anything but predictable, so that a branch for each costs more than writing what is
+// written over again.
+template <class Number>
+Node* write_bits(std::uint64_t word, const Number& number, Node* out) {
+  do {
+    for (int i = 0; i < 4; ++i, word &= word - 1) {
+      *out = static_cast<Node>(number(static_cast<std::size_t>(std::countr_zero(word))));
+      out += word != 0 ? 1 : 0;
+    }
+  } while (word != 0);
+  return out;
 }
 
 }  // namespace
@@ -61,42 +71,39 @@ std::size_t Passing::pack(const std::uint8_t* rows, std::uint8_t* out) {
   return (counts[0] + counts[1]) * kSum >> 56;
 }
 
-template <class Take>
-void Passing::for_each_row(const Take& take) const {
+std::vector<Node> Passing::by_row() const {
+  std::vector<Node> out((is_filtered_ ? total_ : count_) + 1);
+  Node* end = out.data();
   if (is_filtered_) {
     for (std::size_t at = 0; at < allowed_.size(); at += sizeof(std::uint64_t)) {
       std::uint64_t word = 0;
       std::memcpy(&word, &allowed_[at], sizeof word);
-      for_each_bit(word, [&](std::size_t bit) {
-        const std::size_t lane = at % kLanes + bit / 8;
-        const std::size_t row = at / kLanes * kBlock + bit % 8 * kLanes + lane;
-        if (!removals_.has(row)) take(static_cast<Node>(row));
-      });
+      const std::size_t first = at / kLanes * kBlock + at % kLanes;
+      end = write_bits(word, [&](std::size_t bit) { return first + bit % 8 * kLanes + bit / 8; }, end);
     }
-    return;
+  } else {
+    end += count_;
+    std::iota(out.data(), end, Node{0});
   }
-  for (std::size_t row = 0; row < count_; ++row) {
-    if (row_passes(row)) take(static_cast<Node>(row));
+  Node* kept = out.data();
+  for (const Node* row = out.data(); row < end; ++row) {
+    const bool is_there = !removals_.has(*row);
+    *kept = order_.node_of(*row);
+    kept += is_there ? 1 : 0;
   }
-}
-
-std::vector<Node> Passing::by_row() const {
-  std::vector<Node> out;
-  out.reserve(total_);
-  for_each_row([&](Node row) { out.push_back(order_.node_of(row)); });
+  out.resize(static_cast<std::size_t>(kept - out.data()));
   return out;
 }
 
 std::vector<Node> Passing::by_node() const {
+  std::vector<Node> out = by_row();
   std::vector<std::uint64_t> nodes((std::max(order_.count, count_) + kWordBits - 1) / kWordBits);
-  for_each_row([&](Node row) {
-    const Node node = order_.node_of(row);
-    nodes[node / kWordBits] |= std::uint64_t{1} << node % kWordBits;
-  });
-  std::vector<Node> out;
-  out.reserve(total_);
+  for (const Node node : out) nodes[node / kWordBits] |= std::uint64_t{1} << node % kWordBits;
+  out.resize(out.size() + 1);
+  Node* end = out.data();
   for (std::size_t i = 0; i < nodes.size(); ++i)
-    for_each_bit(nodes[i], [&](std::size_t bit) { out.push_back(static_cast<Node>(i * kWordBits + bit)); });
+    end = write_bits(nodes[i], [&](std::size_t bit) { return i * kWordBits + bit; }, end);
+  out.resize(static_cast<std::size_t>(end - out.data()));
   return out;
 }
 

@@ -38,8 +38,8 @@ class Passing {
   }
   // How many; about so under a filter, which may allow what is removed, but 0 only where there are none.
   std::size_t total() const { return total_; }
-  // About in the order of the rows, or in that of the nodes: who scans reads on in memory where what is compared lies
-  // so.
+  // About in the order of the rows, or in that of the nodes, which takes longer: who scans reads on in memory where
+  // what is compared lies so.
   std::vector<Node> by_row() const;
   std::vector<Node> by_node() const;
 
@@ -49,9 +49,6 @@ class Passing {
   static constexpr std::size_t kBlock = 8 * kLanes;  // rows of a block
 
   static std::size_t pack(const std::uint8_t* rows, std::uint8_t* out);
-
-  template <class Take>
-  void for_each_row(const Take& take) const;
 
   const Order& order_;
   std::size_t count_;

@@ -21,9 +21,11 @@ namespace {
 // x 128 and 40,000 x 384.
 constexpr double kScanPriceVectors = 0.4;
 constexpr double kScanPriceCodes = 0.3;
-constexpr double kScanPriceInOrder = 0.2;  // of every code, whether its node passes or not
-constexpr double kFreshShare = 0.6;        // of a node's m links that lead to nodes not seen before, of 2m in its row
-constexpr double kRowPrice = 2.5;          // of asking which of a node's links lead to nodes that pass
+constexpr double kScanPriceScattered = 0.2;  // of codes so far from each other that their order is not asked for
+constexpr double kScattered = 1.0 / 16;      // such is the share that passes where they are
+constexpr double kScanPriceInOrder = 0.2;    // of every code, whether its node passes or not
+constexpr double kFreshShare = 0.6;          // of a node's m links that lead to nodes not seen before, of 2m in its row
+constexpr double kRowPrice = 2.5;            // of asking which of a node's links lead to nodes that pass
 
 template <class G>
 class Searcher {
@@ -39,7 +41,8 @@ class Searcher {
     const auto count = static_cast<double>(request.count);
     share_ = std::min(1.0, passing / count);
     const double in_order = kScanPriceInOrder * count;
-    scan_price_ = passing * (request.codes == nullptr ? kScanPriceVectors : kScanPriceCodes);
+    const double price_codes = share_ < kScattered ? kScanPriceScattered : kScanPriceCodes;
+    scan_price_ = passing * (request.codes == nullptr ? kScanPriceVectors : price_codes);
     scans_in_order_ = request.codes != nullptr && in_order < scan_price_;
     if (scans_in_order_) scan_price_ = in_order;
     first_width_ = width_for(1.0 / share_);
@@ -72,9 +75,7 @@ class Searcher {
 
   struct Found {
     Candidates candidates;
-    // Those at the least to be compared again. All of a scan: far from the query, where walks end in scans, codes tell
-    // near and far apart less well.
-    std::size_t certain = 0;
+    std::size_t certain = 0;  // those at the least to be compared again
   };
 
   // The nodes all of whose neighbours a walk compares, where one in `one_in` passes: ef as far as one in ten does.
@@ -197,7 +198,9 @@ class Searcher {
     return reach_for(rank);
   }
 
-  std::vector<Node> listed() const { return request_.codes == nullptr ? passes_.by_row() : passes_.by_node(); }
+  std::vector<Node> listed() const {
+    return request_.codes == nullptr || share_ < kScattered ? passes_.by_row() : passes_.by_node();
+  }
 
   template <class P>
   Found scan(const P& probe, Node left_out, std::size_t kept, Scratch& scratch) const {
@@ -210,7 +213,8 @@ class Searcher {
       scan_nodes(probe, list_.empty() ? own : list_, request_.stop, nearest,
                  [&](Node node) { return node != left_out; });
     }
-    return {nearest.sorted(), kept};
+    // Far from the query, where walks end in scans, codes tell near and far apart less well.
+    return {nearest.sorted(), 2 * least_compared()};
   }
 
   // Leaves in the pool what the descent compares: that are candidates on level 0 as well, where every node is.

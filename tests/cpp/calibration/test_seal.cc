@@ -64,12 +64,12 @@ std::uint32_t checksum(const Golden& golden, unsigned threads) {
 }
 
 constexpr Golden kGolden[] = {
-    {70, Metric::kL2, std::nullopt, 40, 2880782075},
+    {70, Metric::kL2, std::nullopt, 40, 3722536188},
     {70, Metric::kCosine, std::nullopt, 40, 1823189699},
     {24, Metric::kInnerProduct, std::nullopt, 40, 1820504839},
     {24, Metric::kInnerProduct, quantization::CodeBits::kNone, 40, 2475787704},
-    {70, Metric::kL2, std::nullopt, 100, 3950052617},
-    {70, Metric::kCosine, std::nullopt, 100, 3119310572},
+    {70, Metric::kL2, std::nullopt, 100, 2636472078},
+    {70, Metric::kCosine, std::nullopt, 100, 1582056428},
     {70, Metric::kInnerProduct, std::nullopt, 100, 1870986439},
 };
 
