@@ -36,17 +36,18 @@ class CodeProbe {
     for (int i = 0; i < 4; ++i) out[i] = query_.distance(codes_.factors[nodes[i]], dots[i]);
   }
 
-  // out[i] = distance to node first + i: codes are read on in memory, which the hardware fetches ahead.
+  // out[i] = distance to node first + i, of at most kScanBlock: codes are read on in memory, which the hardware fetches
+  // ahead.
   void run(Node first, std::size_t count, float* out) const {
-    std::int32_t dots[4];
+    std::int32_t dots[kScanBlock];
     std::size_t i = 0;
     for (; i + 4 <= count; i += 4) {
       const std::uint8_t* row = row_of(first + static_cast<Node>(i));
       const std::uint8_t* rows[4] = {row, row + row_bytes_, row + 2 * row_bytes_, row + 3 * row_bytes_};
-      dot_batch4_(query_.values(), rows, dim_, dots);
-      for (std::size_t j = 0; j < 4; ++j) out[i + j] = query_.distance(codes_.factors[first + i + j], dots[j]);
+      dot_batch4_(query_.values(), rows, dim_, dots + i);
     }
-    for (; i < count; ++i) out[i] = (*this)(first + static_cast<Node>(i));
+    for (; i < count; ++i) dots[i] = dot_(query_.values(), row_of(first + static_cast<Node>(i)), dim_);
+    query_.distances(codes_.factors + first, dots, count, out);
   }
 
   void prefetch_row(Node node) const {

@@ -55,4 +55,6 @@ struct Params {
   }
 };
 
+constexpr std::size_t kScanBlock = 256;  // nodes that a scan compares between two looks at the clock
+
 }  // namespace akidb::hnsw

@@ -9,6 +9,7 @@
 
 #include "common/deadline.h"
 #include "hnsw/candidates.h"
+#include "hnsw/params.h"
 
 namespace akidb::hnsw {
 
@@ -59,8 +60,6 @@ class Nearest {
   std::vector<Candidate>& held_;
   float limit_ = std::numeric_limits<float>::infinity();
 };
-
-constexpr std::size_t kScanBlock = 256;  // nodes; the clock is looked at after each
 
 template <class P, class Accept>
 void scan_nodes(const P& probe, std::span<const Node> nodes, const Stop& stop, Nearest& nearest, const Accept& accept) {

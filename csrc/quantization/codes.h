@@ -92,6 +92,8 @@ class CodedQuery {
 
   const std::int8_t* values() const { return values_.data(); }
   float distance(Factors factors, std::int32_t dot) const;
+  // The same of many vectors that lie side by side: out[i] by factors[i] and dots[i].
+  void distances(const Factors* factors, const std::int32_t* dots, std::size_t count, float* out) const;
   // By both codes: `dot` is 16 times the product with the first and that with the fine ones.
   float fine_distance(float base, float fine_scale, std::int32_t dot) const;
 
@@ -107,6 +109,18 @@ class CodedQuery {
 inline float CodedQuery::distance(Factors factors, std::int32_t dot) const {
   const float distance = offset_ + factors.base + factors.scale * (static_cast<float>(dot) * factor_ - shift_);
   return distance == distance ? distance : std::numeric_limits<float>::infinity();  // NaN would break every order
+}
+
+// Copies, since `out` could be part of the query for all that a compiler knows: it takes several vectors at a time.
+inline void CodedQuery::distances(const Factors* factors, const std::int32_t* dots, std::size_t count,
+                                  float* out) const {
+  const float offset = offset_;
+  const float factor = factor_;
+  const float shift = shift_;
+  for (std::size_t i = 0; i < count; ++i) {
+    const float distance = offset + factors[i].base + factors[i].scale * (static_cast<float>(dots[i]) * factor - shift);
+    out[i] = distance == distance ? distance : std::numeric_limits<float>::infinity();
+  }
 }
 
 inline float CodedQuery::fine_distance(float base, float fine_scale, std::int32_t dot) const {

@@ -159,6 +159,24 @@ TEST(values_at_the_ends_of_float_and_damaged_centres_give_numbers) {
   }
 }
 
+TEST(many_vectors_have_the_distances_that_each_has) {
+  const Coded coded(16, CodeBits::kFour, Metric::kL2, normal_values(16 * 37, 3, 0.0F));
+  CodedQuery query;
+  query.prepare(coded.codes(), ElementType::kFloat32, normal_values(16, 4, 0.0F).data(), 1.0F);
+  std::vector<Factors> factors = coded.factors;
+  factors[5].base = NAN;
+  factors[11].scale = -INFINITY;
+  std::vector<std::int32_t> dots(factors.size());
+  std::mt19937 random(5);
+  for (std::int32_t& dot : dots) dot = static_cast<std::int32_t>(random());
+  for (std::size_t count = 0; count <= factors.size(); ++count) {
+    std::vector<float> out(count + 1, -7.0F);
+    query.distances(factors.data(), dots.data(), count, out.data());
+    for (std::size_t i = 0; i < count; ++i) CHECK_EQ(query.distance(factors[i], dots[i]), out[i]);
+    CHECK_EQ(-7.0F, out[count]);
+  }
+}
+
 TEST(short_vectors_are_told_apart_as_long_ones_are) {
   const Coded coded(2, CodeBits::kEight, Metric::kInnerProduct, {1e-25F, 0, -1e-25F, 0});
   const float point[2] = {1, 0};
