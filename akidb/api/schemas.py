@@ -271,7 +271,8 @@ class CollectionDescription(Struct):
 
 
 class UnopenedCollection(Struct):
-    """One that can't be opened while an object that opening needs is damaged; why is a refusal's code and detail."""
+    """One that can't be opened or followed while an object that this needs is damaged or missing; why is a refusal's
+    code and detail."""
 
     name: str
     code: str

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from akidb.collection.state import LiveSegment
+from akidb.collection.state import LiveSegment, ShardState
 from akidb.manifest import Head
 from akidb.query import Snapshot
 from akidb.types import CollectionSpec
+from akidb.wal import Slot
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -17,9 +18,13 @@ class Pinned:
     manifest: Head
     _segments: tuple[LiveSegment, ...]
 
-    def segments(self) -> list[LiveSegment]:
-        """For a state to go on from."""
-        return [segment.replaced_by(segment.ref, segment.reader) for segment in self._segments]
+    def after(self, state: ShardState, slot: Slot) -> ShardState:
+        """The state after a slot that reverts to this; `state` itself where the batch was applied before."""
+        if slot.revert is None or not state.has_applied(slot.revert[0]):
+            own = [segment.replaced_by(segment.ref, segment.reader) for segment in self._segments]
+            state = state.reverted(own)
+        state.apply(slot)
+        return state
 
     def snapshot(self, spec: CollectionSpec) -> Snapshot:
         """The points as they were."""

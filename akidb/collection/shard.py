@@ -8,9 +8,10 @@ not two.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import TypeVar
 from uuid import UUID
@@ -71,6 +72,7 @@ class Shard:
         self.last_caught_up = -math.inf
         self.last_write = 0.0
         self.last_answer = 0.0
+        self._log_damage: CorruptionError | None = None
         self.follow_spec: Callable[[], Awaitable[None]] = _nothing
         """Looks whether another node changed the index parameters, and has them taken."""
         self.release: Callable[[], Awaitable[None]] = _nothing
@@ -238,7 +240,7 @@ class Shard:
             if reverted is None:
                 await self.change(partial(self.state.apply, slot), rows=slot.rows)
             else:
-                self._state = _after(self.state, slot, reverted)
+                self._state = reverted.after(self.state, slot)
         self.last_write = time.monotonic()
         self.on_applied(slot)
 
@@ -266,7 +268,7 @@ class Shard:
     def damage(self) -> CorruptionError | None:
         """What is wrong with an object that the shard needs, if that is known."""
         found = next((each.damage for each in self.opener.opened if each.damage is not None), None)
-        return self._fetching.damage if found is None else found
+        return found or self._fetching.damage or self._log_damage
 
     async def refresh(self) -> None:
         """Looks whether another node changed HEAD, and follows it."""
@@ -357,7 +359,7 @@ class Shard:
         async for slot in self.log.read_from(state.applied + 1, chain=state.chain):
             reverted = await self._reverted(slot)
             if reverted is not None:
-                state = _after(state, slot, reverted)
+                state = reverted.after(state, slot)
             elif slot.rows > INLINE_ROWS:
                 await asyncio.to_thread(state.apply, slot)
             else:
@@ -385,7 +387,8 @@ class Shard:
 
         await self.warm(deadline=deadline)
         self._refuse_sealed()
-        lsn = await self.appender.append(operations, deadline=deadline, check=still_there, exact=exact, uuid=uuid)
+        with self._noting_damage():
+            lsn = await self.appender.append(operations, deadline=deadline, check=still_there, exact=exact, uuid=uuid)
         self.last_answer = time.monotonic()
         return lsn
 
@@ -428,12 +431,22 @@ class Shard:
     async def _catch_up(self, deadline: float) -> None:
         began = time.monotonic()
         try:
-            await self.appender.catch_up(deadline=deadline)
+            with self._noting_damage():
+                await self.appender.catch_up(deadline=deadline)
         except UnavailableError:
             self._refuse_sealed()  # the drop closed the log under this reader
             raise
         self.last_caught_up, self.last_answer = began, time.monotonic()
         self._refuse_sealed()
+
+    @contextlib.contextmanager
+    def _noting_damage(self) -> Iterator[None]:
+        try:
+            yield
+        except CorruptionError as damage:
+            self._log_damage = damage
+            raise
+        self._log_damage = None
 
     def snapshot_now(self, consistency: Consistency, wanted: Lsn = 0) -> Snapshot | None:
         """A snapshot that `consistency` allows, if there is one that needs no waiting and no change of the state. A
@@ -480,11 +493,3 @@ class Shard:
 
 async def _nothing() -> None:
     """Where no catalogue knows of the shard."""
-
-
-def _after(state: ShardState, slot: Slot, reverted: Pinned) -> ShardState:
-    """The state after a slot that reverts; `state` itself where the batch was applied before."""
-    if slot.revert is None or not state.has_applied(slot.revert[0]):
-        state = state.reverted(reverted.segments())
-    state.apply(slot)
-    return state

@@ -62,8 +62,8 @@ class Readiness:
         """What is wrong with `storage`, `wal` and `index`, None for each that is operational; `unopened` are
         collections that can't be opened, by name."""
         storage = None if await self.ready() else str(self._log.last_failure)
-        failures = [collection.background_error for collection in self._collections]
-        found = [str(failure) for failure in failures if failure is not None]
+        failures = [(each.spec.name, each.background_error) for each in self._collections]
+        found = [f"collection {name}: {failure}" for name, failure in failures if failure is not None]
         found += [f"collection {name} can't be opened: {failure}" for name, failure in unopened.items()]
         index = next(iter(found), None)
         return {"storage": storage, "wal": storage, "index": index}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from akidb.client.database import RemoteDatabase
 from akidb.collection import Shard
 from akidb.config.settings import Storage
 from akidb.connection.embedded import EmbeddedDatabase
@@ -144,3 +145,51 @@ async def test_what_is_damaged_is_looked_for_once_a_request(client, tmp_path, mo
     with pytest.raises(CorruptionError):
         await database.collection("bad")
     assert len(tried) == 2
+
+
+@pytest.mark.parametrize("open_before", [False, True])
+async def test_one_that_lost_a_slot_of_its_log_hides_nothing_else_until_it_is_back(client, tmp_path, open_before):
+    for name in ("holed", "good"):
+        await client.post("/collections", {"name": name, "vector_dim": 2})
+    node = await Database.open(open_store(client.service.settings), client.service.settings)
+    if open_before:  # and behind what the other node writes
+        await (await node.collection("holed")).count()
+    for name in ("holed", "good"):
+        for number in range(3):
+            await client.post(f"/collections/{name}/vectors", {"vectors": [{"id": str(number), "vector": [1, number]}]})
+    assert client.service.database is not None
+    uuid = (await client.service.database.collection("holed")).uuid
+    await client.service.database.close()
+    client.service.database = node
+    (slot,) = tmp_path.rglob(f"c/{uuid}/*/wal/*/*2")
+    slot.rename(tmp_path / "aside")
+
+    listed = await client.get("/collections")
+    assert (listed.status, [each["name"] for each in listed.body["collections"]]) == (200, ["good"])
+    (unopened,) = listed.body["unopened"]
+    assert (unopened["name"], unopened["code"]) == ("holed", "missing_slot")
+    assert slot.name in unopened["detail"]
+    health = await client.get("/health")
+    assert (health.status, health.body["status"]) == (200, "degraded")
+    assert "collection holed: object" in health.body["components"]["index"]["message"]
+    assert (await client.get("/collections/holed")).code == "missing_slot"
+    assert await EmbeddedDatabase(node, client.service.settings).list_collections() == ["good", "holed"]
+    async with await RemoteDatabase.connect(client.base) as remote:
+        assert await remote.list_collections() == ["good", "holed"]
+
+    (tmp_path / "aside").rename(slot)
+    assert (await client.post("/collections/holed/count")).body["count"] == 3
+    assert (await client.get("/health")).body["status"] == "healthy"
+    assert (await client.get("/collections")).body["unopened"] == []
+
+
+async def test_a_write_that_meets_a_lost_slot_degrades_health(client, tmp_path):
+    await client.post("/collections", {"name": "holed", "vector_dim": 2})
+    point = {"vectors": [{"id": "1", "vector": [1, 1]}]}
+    for _ in range(3):
+        await client.post("/collections/holed/vectors", point)
+    (slot,) = tmp_path.rglob("c/*/*/wal/*/*2")
+    await _reopened(client)
+    slot.unlink()
+    assert (await client.post("/collections/holed/vectors", point)).code == "missing_slot"
+    assert "collection holed" in (await client.get("/health")).body["components"]["index"]["message"]

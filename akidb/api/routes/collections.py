@@ -17,7 +17,7 @@ from akidb.api.route import KEY_HEADER, Parameter, Route, json_response
 from akidb.api.service import SERVICE
 from akidb.collection import Collection
 from akidb.database import Database
-from akidb.errors import DeadlineExceededError, NotFoundError
+from akidb.errors import CorruptionError, DeadlineExceededError, NotFoundError
 from akidb.filter import PayloadSchema
 from akidb.session import parse_token
 from akidb.types import CollectionInfo, CollectionSpec, Consistency, IndexParams, Metric
@@ -94,16 +94,17 @@ async def list_all(request: web.Request) -> web.Response:
     found = await asyncio.gather(
         *(collection.info(consistency=_about(collection, wanted)) for collection in collections), return_exceptions=True
     )
-    described = []
-    for info in found:
+    described, damaged = [], database.unopened
+    for collection, info in zip(collections, found, strict=True):
         if isinstance(info, NotFoundError):  # dropped since it was listed
+            continue
+        if isinstance(info, CorruptionError):  # it was opened before its log was, or its segments
+            damaged[collection.spec.name] = info
             continue
         if isinstance(info, BaseException):
             raise info
         described.append(describe(info))
-    unopened = [
-        schemas.UnopenedCollection(name, damage.code, str(damage)) for name, damage in sorted(database.unopened.items())
-    ]
+    unopened = [schemas.UnopenedCollection(name, damage.code, str(damage)) for name, damage in sorted(damaged.items())]
     return json_response(schemas.CollectionList(described, len(described), unopened))
 
 
