@@ -18,6 +18,9 @@ READS_AT_ONCE = 64
 DAMAGED_READS_MAX = 3
 """Reads of a slot that fails its checks before it is taken for damaged in the store."""
 
+GROWN_READS_MAX = 16
+"""Slots read at once that were not listed, so that none is known to be there, nor how large."""
+
 READ_BYTES_AT_ONCE = 64 << 20
 THREAD_BYTES_MIN = 256 << 10
 """Larger slots are packed and checked in a thread: it takes longer than the event loop may stand still."""
@@ -82,7 +85,7 @@ class Log:
         return await asyncio.gather(*(self.look(lsn + i) for i in range(count)))
 
     async def read_from(self, lsn: Lsn, *, chain: bytes | None = None) -> AsyncIterator[Slot]:
-        """Slots from `lsn` to the end, in order: a list, parallel reads of what it names, then single reads.
+        """Slots from `lsn` to the end, in order: a list, parallel reads of what it names, then of what came since.
 
         `chain` is the digest of slot lsn - 1 where the caller knows it. That the end is an end, and not a slot folded
         away, the caller checks: HEAD's `garbage` must not be above it.
@@ -110,16 +113,11 @@ class Log:
                 if isinstance(each, BaseException):
                     raise each  # now, that is after what comes before it
             lsn += count
-        while True:
-            look = await self.look(lsn)
-            yield [look]
-            if look.slot is None:
-                return
-            lsn += 1
 
     async def _groups(self, lsn: Lsn) -> AsyncIterator[int]:
-        """How many slots to read at once, from `lsn` on: READ_BYTES_AT_ONCE of them, or one. With the last that are
-        listed the one after is read, which saves the round that would ask for it alone."""
+        """How many slots to read at once, from `lsn` on, without end: of those that are listed READ_BYTES_AT_ONCE, or
+        one, and with the last of them the one after, which saves the round that would ask for it alone. Then ever
+        more, lest the log grow as fast as it is read."""
         count = size = 0
         async for info in self.store.list_from(f"{self.prefix}/wal/", self.key(lsn - 1)):
             if count and (count == READS_AT_ONCE or size + info.size > READ_BYTES_AT_ONCE):
@@ -128,6 +126,10 @@ class Log:
             count, size = count + 1, size + info.size
         if count:
             yield count + 1
+        count = 1
+        while True:
+            yield count
+            count = min(2 * count, GROWN_READS_MAX)
 
     async def exists_after(self, lsn: Lsn) -> bool:
         """Whether the store lists any slot above `lsn`."""

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import enum
+from collections.abc import Callable
 from typing import Protocol
 
 from akidb.errors import CorruptionError, UnavailableError
-from akidb.manifest import HeadStore
+from akidb.manifest import Head, HeadStore
 from akidb.storage.breaking import CIRCUIT_OPEN
 from akidb.storage.object_store import Status
 from akidb.types import Lsn
@@ -22,6 +23,9 @@ from akidb.wal.slot import Slot
 
 _ACTIVE_WIDTH = 4
 """Slots probed at once while others write, 1 otherwise. Without it a busy log could keep a reader chasing."""
+
+FAR = 512
+"""Slots read one by one before HEAD is asked for a state that is as much further: a segment is read at once."""
 
 
 class State(Protocol):
@@ -38,7 +42,7 @@ class State(Protocol):
         ...
 
     async def reload(self) -> None:
-        """Slot applied + 1 was folded and deleted: jumps forward to what HEAD says now (at least garbage - 1)."""
+        """Jumps forward to what HEAD says now, at least slot folded - 1: the next was folded, and perhaps deleted."""
         ...
 
 
@@ -110,9 +114,15 @@ class Tail:
 
     async def _take_far(self) -> bool:
         """As `_take`, with all that is in the log."""
+        read = 0
         async for looks in self._log.look_from(self._state.applied + 1):
             if not await self._take(looks):
                 return False
+            read += len(looks)
+            if read >= FAR:
+                read = 0
+                if await self._reload_if(lambda head: head.folded > self._state.applied + FAR):
+                    return False
         return True
 
     def ends_at(self, lsn: Lsn) -> bool:
@@ -205,9 +215,12 @@ class Tail:
         await self._reload_if_gone()
 
     async def _reload_if_gone(self) -> bool:
+        return await self._reload_if(lambda head: head.garbage > self._state.applied + 1)
+
+    async def _reload_if(self, is_ahead: Callable[[Head], bool]) -> bool:
         async with self._changing:
             head, _ = await self._heads.read()
-            if head.garbage <= self._state.applied + 1:
+            if not is_ahead(head):
                 return False
             await self._state.reload()
             if self._state.applied + 1 < head.garbage:

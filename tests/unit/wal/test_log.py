@@ -101,6 +101,32 @@ async def test_read_from_goes_on_past_what_the_list_showed() -> None:
     assert reads == [filled.key(lsn) for lsn in (1, 2, 3, 4, 5)]
 
 
+async def test_read_from_reaches_the_end_of_a_log_that_grows_by_two_slots_with_every_round_of_reads() -> None:
+    store, filled, slots = await _filled(3)
+    rounds, is_new = 0, True
+
+    def begin() -> None:
+        nonlocal is_new
+        is_new = True
+
+    async def write_on(name: str, key: str) -> None:
+        nonlocal rounds, is_new
+        await asyncio.sleep(0)
+        if name != "get" or not is_new or rounds == 100:
+            return
+        rounds, is_new = rounds + 1, False
+        asyncio.get_running_loop().call_soon(begin)
+        for _ in range(2):
+            body, slot = encode_slot(Slot(slots[-1].lsn + 1, SHARD, SHARD, slots[-1].digest, []))
+            await store.inner.put_if_absent(filled.key(slot.lsn), body)
+            slots.append(slot)
+
+    store.before = write_on
+    read = await _all(filled.read_from(1))
+    assert read == list(range(1, len(read) + 1))
+    assert rounds < 10
+
+
 async def test_read_from_stops_before_a_gap() -> None:
     _, filled, _ = await _filled(10, skip=4)
     assert await _all(filled.read_from(1)) == [1, 2, 3]

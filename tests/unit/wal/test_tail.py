@@ -11,7 +11,7 @@ from akidb.errors import CorruptionError, StorageFullError, UnavailableError
 from akidb.manifest import Head
 from akidb.storage.memory import MemoryStore
 from akidb.storage.object_store import Reply, Status
-from akidb.wal import Entry, Slot, encode_slot
+from akidb.wal import Entry, Slot, encode_slot, tail
 from akidb.wal.collect import collect
 from akidb.wal.record import Batch
 from akidb.wal.tail import Put, Tail
@@ -117,6 +117,34 @@ async def test_slots_folded_away_are_jumped_over() -> None:
     assert (await reader.heard())[-2:] == [b"4", b"after"]
     assert reader.state.reloads == 1
     assert reader.state.applied == 7
+
+
+async def test_many_slots_that_are_folded_are_jumped_over_though_they_are_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tail, "FAR", 100)
+    store = FaultyStore(can_delete=False)
+    writer, reader = await Node.start(store), await Node.start(store)
+    reader.state.source = writer.state
+    for i in range(400):
+        await writer.say(str(i))
+    await _fold(writer)
+    await writer.say("after")
+    store.counts.clear()
+    assert await reader.heard() == writer.state.entries
+    assert reader.state.reloads == 1
+    assert store.counts["get"] < 200
+
+
+async def test_few_slots_that_are_folded_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tail, "FAR", 100)
+    store = FaultyStore(can_delete=False)
+    writer, reader = await Node.start(store), await Node.start(store)
+    for i in range(190):
+        await writer.say(str(i))
+    await _fold(writer)
+    assert await reader.heard() == writer.state.entries
+    assert reader.state.reloads == 0
 
 
 async def test_a_fresh_node_whose_tail_is_gone_reloads() -> None:
