@@ -38,7 +38,10 @@ class Breaker:
     `recovery_secs` one is let through, and what becomes of it closes the breaker or opens it again.
 
     A failure is an UnavailableError; whatever else the store says is an answer. Belongs to one event loop.
+    `on_recovery` is called when it closes again.
     """
+
+    on_recovery: Callable[[], None] | None = None
 
     def __init__(
         self,
@@ -79,6 +82,10 @@ class Breaker:
         else:
             self._answered(trying)
 
+    def try_soon(self) -> None:
+        """Lets the next call try, however short a time ago the last one failed. Changes nothing while closed."""
+        self._until = self._clock()
+
     def _enter(self) -> bool:
         """Whether this call is the one that tries an open breaker."""
         if self.state is State.CLOSED:
@@ -107,6 +114,8 @@ class Breaker:
         if self.state is State.CLOSED or trying:
             self._failures = 0
             self._become(State.CLOSED)
+        if trying and self.on_recovery is not None:
+            self.on_recovery()
 
     def _become(self, state: State) -> None:
         if state is State.OPEN and self.state is State.CLOSED:
@@ -118,12 +127,16 @@ class Breaker:
 
 
 class BreakingStore(StoreWrapper):
-    """The store below, behind a breaker for reads (gets, heads, lists) and one for writes (puts, deletes)."""
+    """The store below, behind a breaker for reads (gets, heads, lists) and one for writes (puts, deletes).
+
+    Where the one finds the store back, the other tries at once: its own last try may have come a moment too early.
+    """
 
     def __init__(self, inner: ObjectStore, failures_max: int, recovery_secs: float, metrics: Metrics = METRICS) -> None:
         super().__init__(inner)
         self.reads = Breaker("s3-read", failures_max, recovery_secs, metrics)
         self.writes = Breaker("s3-write", failures_max, recovery_secs, metrics)
+        self.reads.on_recovery, self.writes.on_recovery = self.writes.try_soon, self.reads.try_soon
 
     async def get(
         self, key: str, *, byte_range: tuple[int, int] | None = None, if_none_match: str | None = None

@@ -159,6 +159,39 @@ async def test_reads_and_writes_have_one_breaker_each(failing: str, metrics: Met
         assert refused.value.code == CIRCUIT_OPEN
 
 
+@pytest.mark.parametrize("back", ["get", "put"])
+async def test_where_one_finds_the_store_back_the_other_tries_at_once(
+    back: str, metrics: Metrics, clock: _Clock
+) -> None:
+    """Its own last try was made a moment before the store came back."""
+    faulty = FaultyStore(failures=5)
+    store = BreakingStore(faulty, 2, 30.0, metrics)
+    store.reads._clock = store.writes._clock = clock
+    other = {"get": "put", "put": "get"}[back]
+    for name in (other, other, back, back):
+        with pytest.raises(UnavailableError, match="on purpose"):
+            await _CALLS[name](store)
+    clock.now += 30.0
+    with pytest.raises(UnavailableError, match="on purpose"):
+        await _CALLS[other](store)
+    with pytest.raises(UnavailableError, match="left alone"):
+        await _CALLS[other](store)
+    await _CALLS[back](store)
+    await _CALLS[other](store)
+    assert store.reads.state is store.writes.state is State.CLOSED
+
+
+async def test_a_call_that_was_never_kept_away_lets_no_other_try(metrics: Metrics) -> None:
+    faulty = FaultyStore(failures=2)
+    store = BreakingStore(faulty, 2, 30.0, metrics)
+    for _ in range(2):
+        with pytest.raises(UnavailableError, match="on purpose"):
+            await store.put("a", b"x")
+    await store.get("a")
+    with pytest.raises(UnavailableError, match="left alone"):
+        await store.put("a", b"x")
+
+
 async def test_an_answer_closes_nothing_that_was_not_open_and_costs_nothing(metrics: Metrics) -> None:
     class _Full(MemoryStore):
         async def put(self, key: str, body: Body) -> Reply:
