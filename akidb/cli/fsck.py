@@ -20,8 +20,8 @@ EXIT_NOT_ASKED = 2
 
 
 @click.command(
-    epilog="Exit status: 0 all is sound; 1 something is damaged or missing; 2 the store could not be asked, or wrong "
-    "arguments."
+    epilog="Exit status: 0 all is sound; 1 something is damaged or missing, or not AkiDB's; 2 the store could not be "
+    "asked, or wrong arguments."
 )
 @click.option("--store", "where", metavar="URL", help="s3://bucket/prefix or a folder; as configured if not given.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of lines.")
@@ -40,7 +40,7 @@ def fsck(where: str | None, as_json: bool, config: str | None) -> None:
     if as_json:
         click.echo(json.dumps({"store": location, **asdict(checked)}, indent=1))
     elif checked.faults:
-        click.echo(f"damaged or missing: {len(checked.faults):,}; sound: {checked.objects:,}")
+        click.echo(f"damaged or missing, or not AkiDB's: {len(checked.faults):,}; sound: {checked.objects:,}")
     else:
         click.echo(f"all {checked.objects:,} objects are sound ({checked.bytes:,} bytes)")
     sys.exit(EXIT_DAMAGED if checked.faults else 0)

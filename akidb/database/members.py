@@ -21,6 +21,7 @@ from akidb.codec import decode, encode
 from akidb.codec.frame import KIND_NODE, Buffer
 from akidb.config.rules import is_node_address
 from akidb.errors import AkiDBError, CorruptionError
+from akidb.storage.keys import is_key
 from akidb.storage.object_store import ObjectInfo, ObjectStore
 from akidb.telemetry.metrics import METRICS
 
@@ -119,7 +120,7 @@ class Members:
         """Tells of this node once, and looks once who else is there. Raises UnavailableError."""
         before = set(self.alive)
         await self._store.put(self._key, encode_node(self._address, uuid=uuid4()))
-        listed = {info.key: info async for info in self._store.list_from(f"{FOLDER}/")}
+        listed = {info.key: info async for info in self._store.list_from(f"{FOLDER}/") if is_key(info.key)}
         self._seen = {key: seen for key, seen in self._seen.items() if key in listed}
         for key, info in listed.items():
             if key != self._key:

@@ -30,9 +30,10 @@ from akidb.database.members import decode_node
 from akidb.errors import CorruptionError
 from akidb.manifest import decode_head
 from akidb.storage.held import decode_lease
-from akidb.storage.keys import FORMAT_KEY, WRITER_KEY
+from akidb.storage.keys import FORMAT_KEY, WRITER_KEY, is_key
 from akidb.storage.object_store import ObjectInfo, ObjectStore
 from akidb.wal import Slot, decode_slot
+from akidb.wal.log import lsn_of
 
 RANGE_BYTES = 4 << 20
 """Of a segment as much is read at a time; other objects are small."""
@@ -81,6 +82,8 @@ async def compare(store: ObjectStore, info: ObjectInfo) -> Slot | None:
     Raises:
         CorruptionError: it is not what was put there; GoneError.
     """
+    if not is_key(info.key):
+        raise _foreign(info.key)
     place = place_of(info.key)
     if place is not None and place.folder == "seg":
         await _compare_segment(store, info, _uuid_in(info.key))
@@ -152,10 +155,10 @@ async def _compare_segment(store: ObjectStore, info: ObjectInfo, uuid: UUID) -> 
 
 def lsn_in(key: str) -> int:
     """Of a slot. Raises CorruptionError."""
-    try:
-        return int(key.rpartition("/")[2], 16)
-    except ValueError:
-        raise _foreign(key) from None
+    lsn = lsn_of(key.partition("/wal/")[0], key)
+    if lsn is None:
+        raise _foreign(key)
+    return lsn
 
 
 def _uuid_in(key: str) -> UUID:

@@ -12,6 +12,8 @@ from akidb.types import Lsn
 SEGMENTS, DELETES, REQUESTS, MANIFESTS = FOLDERS = ("seg", "del", "req", "man")
 """Folders of immutable objects below a shard's prefix."""
 
+_OBJECT = re.compile(rf"/(?:{'|'.join(FOLDERS)})/([0-9]+)-[0-9a-f]{{32}}\Z")
+
 EPOCHS_OPEN = 1
 """By how many epochs HEAD may be ahead of the key of an object that it is to name for the first time. Collectors delete
 only what is older still, so nothing is named that one of them may have seen without a name."""
@@ -21,12 +23,17 @@ def object_key(prefix: str, folder: str, epoch: int, uuid: UUID) -> str:
     return f"{prefix}/{folder}/{epoch}-{uuid.hex}"
 
 
+def is_object(key: str) -> bool:
+    """Whether `object_key` makes such a key."""
+    return _OBJECT.search(key) is not None
+
+
 def epoch_of(key: str) -> int:
     """The epoch in the key of an object. Raises CorruptionError for a key that no AkiDB makes."""
-    epoch, dash, _ = key.rpartition("/")[2].partition("-")
-    if not (dash and epoch.isascii() and epoch.isdigit()):
-        raise CorruptionError("AkiDB did not put it there: its name does not begin with an epoch", key=key)
-    return int(epoch)
+    named = _OBJECT.search(key)
+    if named is None:
+        raise CorruptionError("AkiDB did not put it there: its name is not an epoch and a uuid", key=key)
+    return int(named[1])
 
 
 def part_of(whole: UUID) -> UUID:

@@ -31,11 +31,16 @@ def check_key(key: str) -> str:
     A part begins with a letter or digit and has no `..`, so no key is absolute, hidden, or climbs out of its folder,
     on any file system. Raises InvalidInputError (code `bad_key`).
     """
-    parts = key.split("/")
-    long = len(key) > _KEY_BYTES_MAX or max(map(len, parts)) > _PART_BYTES_MAX
-    if long or parts[-1] == LOCK_NAME or _KEY.fullmatch(key) is None:
+    if not is_key(key):
         raise InvalidInputError(f"key {key[:80]!r} is not a storage key of [a-z0-9._-] parts", code="bad_key")
     return key
+
+
+def is_key(key: str) -> bool:
+    """Whether `check_key` takes it. A listing may tell of keys that it does not: others put them there."""
+    parts = key.split("/")
+    long = len(key) > _KEY_BYTES_MAX or max(map(len, parts)) > _PART_BYTES_MAX
+    return not long and parts[-1] != LOCK_NAME and _KEY.fullmatch(key) is not None
 
 
 def is_segment(key: str) -> bool:

@@ -104,7 +104,9 @@ class ObjectStore(Protocol):
         ...
 
     def list_from(self, prefix: str, start_after: str | None = None) -> AsyncIterator[ObjectInfo]:
-        """Objects whose key begins with `prefix`, in key order, after `start_after` (a whole key, exclusive)."""
+        """Objects whose key begins with `prefix`, in key order, after `start_after` (a whole key, exclusive).
+
+        What others put there is listed as well, also under keys that no other call takes (keys.is_key)."""
         ...
 
     async def delete_many(self, keys: Iterable[str]) -> None:

@@ -67,7 +67,7 @@ async def collect_by_epoch(
     named = await heads.manifests.keys(head.of_dropped() if dropped else head)
     kept = {key for key in named if heads.manifests.is_own(key)}  # the others are the business of their own shard
     stored = [info for folder in FOLDERS async for info in log.store.list_from(f"{log.prefix}/{folder}/")]
-    foreign = _foreign(stored)
+    foreign = _foreign(stored) or await _foreign_in_log(log)
     if foreign is not None:
         METRICS.gc_refused.labels(foreign.refused).inc()
         return foreign
@@ -103,7 +103,7 @@ def _raised(head: Head, seen: Head, now: int) -> Head | None:
 async def _slots(log: Log, below: Lsn) -> list[ObjectInfo]:
     """Slots below, in order."""
     found = []
-    async for info in log.store.list_from(f"{log.prefix}/wal/"):
+    async for info in log.slots():
         if info.key >= log.key(below):
             break
         found.append(info)
@@ -118,6 +118,15 @@ def _foreign(stored: Iterable[ObjectInfo]) -> Collected | None:
         except CorruptionError as found:
             return Collected(refused="foreign", detail=str(found))
     return None
+
+
+async def _foreign_in_log(log: Log) -> Collected | None:
+    """The log itself passes over such an object; here it is told, as are those in the other folders."""
+    key = await log.foreign()
+    if key is None:
+        return None
+    told = CorruptionError("AkiDB did not put it there: its name is no slot's", key=key)
+    return Collected(refused="foreign", detail=str(told))
 
 
 def _refusal(

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from akidb.codec.frame import KIND_SLOT
 from akidb.errors import CorruptionError
-from akidb.storage.object_store import ObjectStore, Status
+from akidb.storage.object_store import ObjectInfo, ObjectStore, Status
 from akidb.types import Lsn
 from akidb.wal.slot import Slot, decode_slot
 
@@ -29,6 +29,15 @@ THREAD_BYTES_MIN = 256 << 10
 def slot_key(prefix: str, lsn: Lsn) -> str:
     """`<prefix>/wal/<lsn / 4096>/<lsn>` in hex of fixed width: key order is LSN order, and folders stay small."""
     return f"{prefix}/wal/{lsn // 4096:013x}/{lsn:016x}"
+
+
+def lsn_of(prefix: str, key: str) -> Lsn | None:
+    """Which slot of the log under `prefix` lies at `key`; None for a key that no slot has, whatever it resembles."""
+    try:
+        lsn = int(key.rpartition("/")[2], 16)
+    except ValueError:
+        return None
+    return lsn if lsn >= 0 and slot_key(prefix, lsn) == key else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +128,7 @@ class Log:
         one, and with the last of them the one after, which saves the round that would ask for it alone. Then ever
         more, lest the log grow as fast as it is read."""
         count = size = 0
-        async for info in self.store.list_from(f"{self.prefix}/wal/", self.key(lsn - 1)):
+        async for info in self.slots(self.key(lsn - 1)):
             if count and (count == READS_AT_ONCE or size + info.size > READ_BYTES_AT_ONCE):
                 yield count
                 count = size = 0
@@ -133,9 +142,23 @@ class Log:
 
     async def exists_after(self, lsn: Lsn) -> bool:
         """Whether the store lists any slot above `lsn`."""
-        async for _ in self.store.list_from(f"{self.prefix}/wal/", self.key(lsn)):
+        async for _ in self.slots(self.key(lsn)):
             return True
         return False
+
+    async def slots(self, start_after: str | None = None) -> AsyncIterator[ObjectInfo]:
+        """The slots that the store lists, in order. What others put among them is no slot, and none is missing before
+        it."""
+        async for info in self.store.list_from(f"{self.prefix}/wal/", start_after):
+            if lsn_of(self.prefix, info.key) is not None:
+                yield info
+
+    async def foreign(self) -> str | None:
+        """The first key among the slots that no slot has."""
+        async for info in self.store.list_from(f"{self.prefix}/wal/"):
+            if lsn_of(self.prefix, info.key) is None:
+                return info.key
+        return None
 
 
 def _until_failure(found: Sequence[Look | BaseException]) -> Iterator[Look]:

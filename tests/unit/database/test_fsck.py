@@ -135,6 +135,26 @@ async def test_what_is_cut_short_missing_or_another_object_is_named(store: Memor
     assert [fault.key for fault in await _faults(store)] == ["t/else"]
 
 
+async def test_what_others_put_there_is_named_and_the_rest_is_looked_at(store: MemoryStore) -> None:
+    keys = await _keys(store)
+    prefix = next(key for key in keys if "/c/" in key).partition("/0000/")[0]
+    foreign = {
+        "README.txt", "t/else/.hidden", "nodes/Readme.TXT", f"{prefix}/README.txt", f"{prefix}/0000/Readme.TXT",
+        f"{prefix}/0000/lock", f"{prefix}/0000/wal/Readme.TXT", f"{prefix}/0000/wal/zz", f"{prefix}/0000/del/A/b",
+        f"{prefix}/0000/wal/ffffffffffffffff", f"{prefix}/0000/wal/0000000000009/0000000000000001",
+        f"{prefix}/0000/wal/0000000000000/", f"{prefix}/0000/seg/Readme.TXT", f"{prefix}/0000/seg/0-README.txt",
+    }  # fmt: skip
+    for key in foreign:
+        store._set(key, b"x")
+    run = Fsck(store)
+    found = {fault.key: fault.fault async for fault in run.run()}
+    assert found == {key: f"object {key}: it is none that AkiDB put there" for key in foreign}
+    assert (len(run.checked.faults), run.checked.objects) == (len(foreign), len(keys))
+    last = max(key for key in keys if "/c/" in key and "/wal/" in key)
+    await store.put(last, b"x")
+    assert last in {fault.key for fault in await _faults(store)}
+
+
 async def test_a_clone_is_sound_without_the_collection_that_it_borrows_from(store: MemoryStore) -> None:
     database = await Database.open(store, SETTINGS)
     await database.clone_collection("points", "copy")
@@ -193,6 +213,12 @@ def test_the_command_names_what_is_damaged_and_fails(tmp_path: Path) -> None:
     assert ran.exit_code == 1
     assert f"BAD  object {key}: length is" in ran.output
     assert "(collection points)" in ran.output
+    (segment.parent.parent / "README.txt").write_text("ours")
+    ran = _run(*where)
+    assert ran.exit_code == 1
+    assert f"BAD  object {key.partition('/seg/')[0]}/README.txt: it is none that AkiDB put there" in ran.output
+    assert ran.output.splitlines()[-1].startswith("damaged or missing, or not AkiDB's: 2; sound: ")
+    (segment.parent.parent / "README.txt").unlink()
     told = _run(*where, "--json")
     assert told.exit_code == 1
     found = json.loads(told.output)

@@ -11,6 +11,7 @@ from akidb.codec.frame import KIND_NODE
 from akidb.database import members
 from akidb.database.members import DOUBT_SECS, LOOKS_MAX, Members, decode_node, encode_node
 from akidb.errors import CorruptionError, UnavailableError
+from akidb.storage.memory import MemoryStore
 from tests.unit.clock import Clock
 from tests.unit.storage.faulty import FaultyStore
 
@@ -139,6 +140,13 @@ async def test_objects_that_are_none_of_a_node_are_left_out(store: FaultyStore) 
         await store.put(f"nodes/{name}", body)
     await ours.look()
     assert ours.alive == []
+
+
+async def test_nodes_are_seen_past_what_others_put_among_them(store: FaultyStore) -> None:
+    assert isinstance(store.inner, MemoryStore)
+    store.inner._set("nodes/Readme.TXT", b"x")
+    ours, theirs = await cluster(store, A, B)
+    assert (ours.alive, theirs.alive) == ([B], [A])
 
 
 async def test_a_restarted_node_is_the_one_that_it_was(store: FaultyStore) -> None:

@@ -11,11 +11,27 @@ import numpy as np
 
 from akidb.config.settings import Retry, Settings, Storage, Wal
 from akidb.manifest import HeadStore
+from akidb.storage.memory import MemoryStore
 from akidb.storage.object_store import ObjectStore
 from akidb.wal import CHAIN_START, Appender, Delete, Entry, Log, Patch, Seal, Slot, Upsert
+from tests.unit.stores import FaultyStore
 
 PREFIX = "t/0/c/1/0000"
 SHARD = UUID(int=9)
+
+FOREIGN = (
+    "Readme.TXT", "zz", "ffffffffffffg", "ffffffffffffffff", "0000000000000/Readme.TXT", "0000000000000/zz",
+    "0000000000000/000000000000000g", "0000000000000/FFFFFFFFFFFFFFFF", "0000000000009/0000000000000001",
+    "0000000000000/0000000000000002.bak", "0000000000000/0000000000000002/2",
+)  # fmt: skip
+"""Names below `wal/` that no slot has; some sort before slots, some behind, some between."""
+
+
+async def put_foreign(store: FaultyStore, *names: str) -> None:
+    """Objects under keys that no store of ours would take, as other programs put them into a bucket."""
+    assert isinstance(store.inner, MemoryStore)
+    for name in names:
+        store.inner._set(f"{PREFIX}/{name}", b"x")
 
 
 class Points:

@@ -11,7 +11,9 @@ from akidb.errors import UnavailableError
 from akidb.manifest import Head, SegmentRef
 from akidb.wal import collect
 from tests.unit.stores import FaultyStore
-from tests.unit.wal.nodes import PREFIX, SHARD, Node
+from tests.unit.wal.nodes import FOREIGN, PREFIX, SHARD, Node, put_foreign
+
+SEGMENT, DELETES = f"seg/0-{'a' * 32}", f"del/0-{'a' * 32}"
 
 
 async def _keys(store: FaultyStore) -> list[str]:
@@ -25,8 +27,8 @@ async def _folded(store: FaultyStore, slots: int = 3) -> Node:
         await node.say(str(i))
         if i == slots - 2:
             folded, chain = node.state.applied + 1, node.state.chain
-    ref = SegmentRef(SHARD, f"{PREFIX}/seg/0-a", 4, 3, 10, folded - 1, deletes_key=f"{PREFIX}/del/a")
-    for key in ("seg/0-a", "seg/0-b", "del/a", "del/b"):
+    ref = SegmentRef(SHARD, f"{PREFIX}/{SEGMENT}", 4, 3, 10, folded - 1, deletes_key=f"{PREFIX}/{DELETES}")
+    for key in (SEGMENT, f"seg/0-{'b' * 32}", DELETES, f"del/0-{'b' * 32}"):
         await store.put(f"{PREFIX}/{key}", b"x")
 
     def change(head: Head) -> Head:
@@ -40,9 +42,19 @@ async def test_folded_slots_and_unnamed_objects_go() -> None:
     store = FaultyStore()
     node = await _folded(store)
     assert await collect(node.log, node.heads) == 4
-    assert await _keys(store) == ["del/a", "head", "seg/0-a", node.log.key(3).removeprefix(f"{PREFIX}/")]
+    assert await _keys(store) == [DELETES, "head", SEGMENT, node.log.key(3).removeprefix(f"{PREFIX}/")]
     assert (await node.heads.read())[0].garbage == 3
     assert await collect(node.log, node.heads) == 0
+
+
+async def test_what_others_put_there_stays_and_holds_up_nothing() -> None:
+    store = FaultyStore()
+    node = await _folded(store)
+    foreign = [*(f"wal/{name}" for name in FOREIGN), "seg/Readme.TXT", "seg/0-mine", "del/notes", "man/0-Readme.TXT"]
+    await put_foreign(store, *foreign)
+    assert await collect(node.log, node.heads) == 4
+    slot = node.log.key(3).removeprefix(f"{PREFIX}/")
+    assert await _keys(store) == sorted([DELETES, "head", SEGMENT, slot, *foreign])
 
 
 async def test_nothing_is_deleted_without_a_real_lock() -> None:
@@ -82,15 +94,16 @@ async def test_garbage_is_raised_before_anything_goes() -> None:
 async def test_who_puts_and_then_names_an_object_is_waited_for() -> None:
     store = FaultyStore()
     node = await _folded(store)
+    young = f"seg/0-{'c' * 32}"
     async with store.lock(PREFIX, exclusive=False):
         collecting = asyncio.create_task(collect(node.log, node.heads))
-        await store.put(f"{PREFIX}/seg/0-new", b"x")
+        await store.put(f"{PREFIX}/{young}", b"x")
         for _ in range(20):
             await asyncio.sleep(0)
-        new = SegmentRef(node.appender.writer, f"{PREFIX}/seg/0-new", 1, 0, 10, 2)
+        new = SegmentRef(node.appender.writer, f"{PREFIX}/{young}", 1, 0, 10, 2)
         await node.heads.swap(lambda head: replace(head, segments=(*head.segments, new)))
     await collecting
-    assert "seg/0-new" in await _keys(store)
+    assert young in await _keys(store)
 
 
 async def test_a_put_waits_for_the_collector_and_then_sees_that_its_slot_is_gone() -> None:

@@ -12,7 +12,7 @@ from akidb.manifest import Head, SegmentRef, object_key
 from akidb.telemetry.metrics import METRICS
 from akidb.wal import Collected, collect_by_epoch, epochs
 from tests.unit.stores import FaultyStore
-from tests.unit.wal.nodes import PREFIX, Node
+from tests.unit.wal.nodes import FOREIGN, PREFIX, Node, put_foreign
 
 
 async def _node() -> tuple[FaultyStore, Node]:
@@ -164,6 +164,21 @@ async def test_an_object_with_a_strange_name_stops_the_round() -> None:
         assert "seg/mine" in done.detail
     assert counter._value.get() == before + 2
     assert len(await _stored(store)) == 2
+
+
+@pytest.mark.parametrize("name", ["seg/Readme.TXT", "seg/0-Readme.TXT", *(f"wal/{name}" for name in FOREIGN)])
+async def test_what_others_put_anywhere_is_named(name: str) -> None:
+    store, node = await _node()
+    await _put(store)
+    for _ in range(3):
+        await _round(node)
+    await put_foreign(store, name)
+    counter = METRICS.gc_refused.labels("foreign")
+    before = counter._value.get()
+    done = await _round(node, force=True)
+    assert (done.objects, done.refused) == (0, "foreign")
+    assert f"object {PREFIX}/{name}:" in done.detail
+    assert counter._value.get() == before + 1
 
 
 async def test_who_dies_in_between_leaves_what_the_next_round_takes() -> None:

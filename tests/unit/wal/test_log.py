@@ -12,7 +12,7 @@ from akidb.errors import CorruptionError
 from akidb.storage.memory import MemoryStore
 from akidb.wal import CHAIN_START, Batch, Entry, Log, Slot, encode_slot, log
 from tests.unit.stores import FaultyStore
-from tests.unit.wal.nodes import PREFIX, SHARD
+from tests.unit.wal.nodes import FOREIGN, PREFIX, SHARD, put_foreign
 
 
 async def _filled(count: int, *, skip: int | None = None) -> tuple[FaultyStore, Log, list[Slot]]:
@@ -132,6 +132,24 @@ async def test_read_from_stops_before_a_gap() -> None:
     assert await _all(filled.read_from(1)) == [1, 2, 3]
     assert await filled.exists_after(4)
     assert not await filled.exists_after(10)
+
+
+@pytest.mark.parametrize("count", [0, 3, 70])
+async def test_what_others_put_among_the_slots_is_passed_over(count: int) -> None:
+    store, filled, _ = await _filled(count)
+    await put_foreign(store, *(f"wal/{name}" for name in FOREIGN))
+    assert await _all(filled.read_from(1)) == list(range(1, count + 1))
+    assert [info.key async for info in filled.slots()] == [filled.key(lsn) for lsn in range(1, count + 1)]
+    for lsn in range(1, count + 2):
+        assert await filled.exists_after(lsn) == (lsn < count)
+    assert await filled.foreign() == f"{PREFIX}/wal/{min(FOREIGN)}"
+
+
+async def test_nothing_foreign_is_told_of_a_log_of_slots() -> None:
+    store, filled, _ = await _filled(3)
+    await put_foreign(store, "seg/Readme.TXT", f"wal/{0xFFF:013x}/{0xFFFFFF:016x}")
+    assert await filled.foreign() is None
+    assert await filled.exists_after(3), "a key that a slot may have is one"
 
 
 async def test_a_slot_that_continues_another_log_is_corruption() -> None:

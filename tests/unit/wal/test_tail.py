@@ -16,7 +16,7 @@ from akidb.wal.collect import collect
 from akidb.wal.record import Batch
 from akidb.wal.tail import Put, Tail
 from tests.unit.stores import FaultyStore
-from tests.unit.wal.nodes import PREFIX, SHARD, Node, soon, until
+from tests.unit.wal.nodes import FOREIGN, PREFIX, SHARD, Node, put_foreign, soon, until
 
 
 def _tail(node: Node) -> Tail:
@@ -168,12 +168,25 @@ async def test_a_reload_that_stays_behind_is_corruption() -> None:
         await reader.heard()
 
 
+async def test_what_others_put_behind_the_slots_tells_of_none_that_is_missing() -> None:
+    store = FaultyStore()
+    writer = await Node.start(store)
+    await writer.say("one")
+    await put_foreign(store, *(f"wal/{name}" for name in FOREIGN))
+    reader = await Node.start(store)
+    assert await reader.heard() == [b"one"]
+    assert await reader.say("two") == 2
+    assert await writer.heard() == [b"one", b"two"]
+
+
+@pytest.mark.parametrize("foreign", [(), FOREIGN])
 @pytest.mark.parametrize("lost", [1, 3, 5])
-async def test_a_missing_slot_before_others_is_corruption(lost: int) -> None:
+async def test_a_missing_slot_before_others_is_corruption(lost: int, foreign: tuple[str, ...]) -> None:
     store = FaultyStore()
     writer, reader = await Node.start(store), await Node.start(store)
     for i in range(6):
         await writer.say(str(i))
+    await put_foreign(store, *(f"wal/{name}" for name in foreign))
     await store.delete_many([writer.log.key(lost)])
     for _ in range(2):
         with pytest.raises(CorruptionError, match=writer.log.key(lost)) as caught:
