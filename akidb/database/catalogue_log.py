@@ -26,9 +26,9 @@ class CatalogueLog:
     """`catalogue` is its state, as far as it was followed."""
 
     def __init__(self, store: ObjectStore, tenant: UUID, settings: Settings) -> None:
-        prefix = catalogue_prefix(tenant)
+        prefix = self._prefix = catalogue_prefix(tenant)
         self.catalogue = Catalogue()
-        self._location = store.location
+        self._store = store
         self._heads = HeadStore(store, prefix, tenant, kind=KIND_CATALOGUE_HEAD, retry=settings.storage.manifest_retry)
         log = Log(store, prefix, tenant, kind=KIND_CATALOGUE_SLOT)
         self._appender = Appender(log, self.catalogue, self._heads, settings)
@@ -39,8 +39,16 @@ class CatalogueLog:
         """Why it did not, if that was later."""
 
     async def lay_down(self) -> None:
-        """Puts HEAD where there is none."""
+        """Puts HEAD where there is none.
+
+        Raises:
+            ConfigurationError: the store is a folder that takes no writes.
+        """
         await self._heads.create()
+        # Where HEAD is there nothing was written yet; every record takes this lock, which a folder mounted read-only
+        # refuses.
+        async with self._store.lock(self._prefix, exclusive=False):
+            pass
 
     async def read(self) -> None:
         """Reads all that there is. Raises CorruptionError, UnavailableError."""
@@ -58,7 +66,7 @@ class CatalogueLog:
         try:
             await self.catch_up(FOLLOW_TIMEOUT_SECS)
         except DeadlineExceededError as late:
-            message = f"{self._location} did not say within {FOLLOW_TIMEOUT_SECS:g} s which collections there are"
+            message = f"{self._store.location} did not say within {FOLLOW_TIMEOUT_SECS:g} s which collections there are"
             raise UnavailableError(message) from late
 
     async def catch_up(self, timeout_secs: float) -> None:

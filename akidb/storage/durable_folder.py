@@ -233,7 +233,8 @@ def translated(failed: OSError, root: Path) -> AkiDBError:
     if failed.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageFullError(f"no room left in {root}: free space or move AKIDB_DATA_DIR")
     if failed.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return ConfigurationError(f"the data folder cannot be used: {reason}; check AKIDB_DATA_DIR and its owner")
+        to_check = "how it is mounted" if failed.errno == errno.EROFS else "its owner"
+        return ConfigurationError(f"the data folder cannot be used: {reason}; check AKIDB_DATA_DIR and {to_check}")
     if failed.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
         return InvalidInputError(f"a key lies below or above another object: {reason}", code="bad_key")
     return UnavailableError(f"the data folder failed: {reason}")

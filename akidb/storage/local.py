@@ -143,7 +143,10 @@ class LocalStore:
         path = self._root / prefix / LOCK_NAME
         if self._stat(path) is None:
             await self._run(self._folder.make_lock, path)
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError as failed:  # such as in a folder that is mounted read-only by now
+            raise translated(failed, self._root) from failed
         try:
             while True:
                 try:

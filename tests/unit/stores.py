@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from akidb.errors import AkiDBError, UnavailableError
 from akidb.storage.memory import MemoryStore
@@ -105,3 +110,15 @@ class FaultyStore:
 
     async def close(self) -> None:
         await self.inner.close()
+
+
+def refuse_writing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What opens a file to write to it fails, as in a folder that is mounted read-only."""
+    opened = os.open
+
+    def refuse(path: str | Path, flags: int, *rest: Any, **more: Any) -> int:
+        if flags & (os.O_WRONLY | os.O_RDWR):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        return opened(path, flags, *rest, **more)
+
+    monkeypatch.setattr(os, "open", refuse)

@@ -20,6 +20,7 @@ from akidb.errors import AkiDBError, ConfigurationError, InvalidInputError, Stor
 from akidb.storage import durable_folder, files
 from akidb.storage.local import LocalStore
 from akidb.storage.object_store import Status
+from tests.unit.stores import refuse_writing
 
 _STEPS = ("open", "write", "fsync", "link", "replace", "mkdir")
 
@@ -224,6 +225,16 @@ async def test_a_folder_of_somebody_else_names_the_setting(sealed_folder: Path) 
     async with _opened(sealed_folder / "store") as store:
         with pytest.raises(ConfigurationError, match="AKIDB_DATA_DIR"):
             await store.put("a", b"x")
+
+
+async def test_a_lock_in_a_folder_mounted_read_only_names_the_setting(
+    local: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with local.lock("t", exclusive=False):
+        pass
+    refuse_writing(monkeypatch)
+    with pytest.raises(ConfigurationError, match=r"Read-only file system .*AKIDB_DATA_DIR and how it is mounted"):
+        await local.lock("t", exclusive=False).__aenter__()
 
 
 @pytest.fixture
