@@ -31,7 +31,6 @@ from akidb.errors import (
 from akidb.types import EVENTUAL, Consistency
 from tests.nodes import running
 from tests.servers import Answer, s3_error, scripted_s3
-from tests.unit.stores import refuse_writing
 
 DIM = 4
 
@@ -476,27 +475,3 @@ async def test_a_wrong_s3_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("AKIDB_S3_ENDPOINT", "ftp://here")
     with pytest.raises(ConfigurationError, match="AKIDB_S3_ENDPOINT is 'ftp://here', expected"):
         await akidb.connect_async("s3://books")
-
-
-def test_a_folder_mounted_read_only_is_refused_unless_it_is_opened_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with akidb.connect(tmp_path) as database:
-        collection = database.create_collection("c", DIM)
-        collection.upsert([1], np.ones((1, DIM)))
-        with monkeypatch.context() as mounted:
-            refuse_writing(mounted)
-            for write in (
-                lambda: collection.upsert([2], np.ones((1, DIM))),
-                lambda: collection.delete([1]),
-                lambda: database.create_collection("d", DIM),
-                lambda: database.drop_collection("c"),
-            ):
-                with pytest.raises(ConfigurationError, match="AKIDB_DATA_DIR"):
-                    write()
-            assert collection.count() == 1
-    refuse_writing(monkeypatch)
-    with pytest.raises(ConfigurationError, match="Read-only file system"):
-        akidb.connect(tmp_path)
-    with akidb.connect(tmp_path, read_only=True) as database:
-        assert database.collection("c").count() == 1
