@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs tests/cpp under AddressSanitizer with UndefinedBehaviorSanitizer, then under ThreadSanitizer; our warnings are errors here.
 #   scripts/test-sanitizers.sh [address] [thread]     default: both, in build/address and build/thread
-# By Clang where there is one (scripts/find-clang.sh), whose sanitizers take a third of the time of GCC's.
+# By Clang where there is one (scripts/find-clang.sh), under whose sanitizers most take a third of the processor time.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -23,8 +23,7 @@ from akidb.manifest import EPOCHS_OPEN, FOLDERS, Head, HeadStore, epoch_of
 from akidb.manifest.store import SETTLED_SECS
 from akidb.storage.object_store import ObjectInfo
 from akidb.telemetry.metrics import METRICS
-from akidb.types import Lsn
-from akidb.wal.log import Log
+from akidb.wal.log import Log, lsn_of
 
 REFUSED_SHARE, REFUSED_BYTES_MIN = 0.5, 64 << 20
 """A round that would delete more than this share, and at least so many bytes, is left to a human."""
@@ -67,7 +66,8 @@ async def collect_by_epoch(
     named = await heads.manifests.keys(head.of_dropped() if dropped else head)
     kept = {key for key in named if heads.manifests.is_own(key)}  # the others are the business of their own shard
     stored = [info for folder in FOLDERS async for info in log.store.list_from(f"{log.prefix}/{folder}/")]
-    foreign = _foreign(stored) or await _foreign_in_log(log)
+    logged = [info async for info in log.store.list_from(f"{log.prefix}/wal/")]
+    foreign = _foreign(stored, logged, log.prefix)
     if foreign is not None:
         METRICS.gc_refused.labels(foreign.refused).inc()
         return foreign
@@ -78,7 +78,8 @@ async def collect_by_epoch(
             return Collected()
         METRICS.gc_refused.labels(refusal.refused).inc()
         return refusal
-    slots = await _slots(log, seen.settled) if now - seen.collected >= SETTLED_SECS else []
+    is_settled = now - seen.collected >= SETTLED_SECS
+    slots = [info for info in logged if is_settled and info.key < log.key(seen.settled)]
     doomed = [*slots, *garbage]
     await log.store.delete_many(info.key for info in doomed)
     done = Collected(len(doomed), sum(info.size for info in doomed), len(stored) - len(garbage))
@@ -100,33 +101,18 @@ def _raised(head: Head, seen: Head, now: int) -> Head | None:
     return replace(head, gc_epoch=seen.gc_epoch + 1, garbage=head.folded, collected=now, settled=seen.garbage)
 
 
-async def _slots(log: Log, below: Lsn) -> list[ObjectInfo]:
-    """Slots below, in order."""
-    found = []
-    async for info in log.slots():
-        if info.key >= log.key(below):
-            break
-        found.append(info)
-    return found
-
-
-def _foreign(stored: Iterable[ObjectInfo]) -> Collected | None:
-    """What is not to be told garbage or not: an object that no AkiDB put."""
-    for info in stored:
-        try:
+def _foreign(stored: Iterable[ObjectInfo], logged: Iterable[ObjectInfo], prefix: str) -> Collected | None:
+    """What is not to be told garbage or not: an object that no AkiDB put. The log itself passes over those among its
+    slots."""
+    try:
+        for info in stored:
             epoch_of(info.key)
-        except CorruptionError as found:
-            return Collected(refused="foreign", detail=str(found))
+        for info in logged:
+            if lsn_of(prefix, info.key) is None:
+                raise CorruptionError("AkiDB did not put it there: its name is no slot's", key=info.key)
+    except CorruptionError as found:
+        return Collected(refused="foreign", detail=str(found))
     return None
-
-
-async def _foreign_in_log(log: Log) -> Collected | None:
-    """The log itself passes over such an object; here it is told, as are those in the other folders."""
-    key = await log.foreign()
-    if key is None:
-        return None
-    told = CorruptionError("AkiDB did not put it there: its name is no slot's", key=key)
-    return Collected(refused="foreign", detail=str(told))
 
 
 def _refusal(

@@ -153,13 +153,6 @@ class Log:
             if lsn_of(self.prefix, info.key) is not None:
                 yield info
 
-    async def foreign(self) -> str | None:
-        """The first key among the slots that no slot has."""
-        async for info in self.store.list_from(f"{self.prefix}/wal/"):
-            if lsn_of(self.prefix, info.key) is None:
-                return info.key
-        return None
-
 
 def _until_failure(found: Sequence[Look | BaseException]) -> Iterator[Look]:
     for each in found:
