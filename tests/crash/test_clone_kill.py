@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,8 @@ import akidb
 from akidb.config import Settings
 from akidb.database import Database
 from akidb.storage.local import LocalStore
-from tests.crash.test_kill import KILLS, SEED, processes, told
+from tests.crash.test_kill import KILLS, SEED, Told, processes, told
 from tests.crash.writer import CLONING, DIM, clone_until_step
-
-HALF_STEPS = 650
-"""About as many as a life has."""
 
 Points = dict[str, bytes] | None
 
@@ -77,31 +75,47 @@ def forget(where: str) -> None:
             database.drop_collection(name)
 
 
+def life(where: str, vector: np.ndarray, within: int = 0, step: int = 0) -> Told:
+    ours, theirs = processes.Pipe(duplex=False)
+    args = (where, Settings(), vector.tolist(), theirs, within, step)
+    maker = processes.Process(target=clone_until_step, args=args)
+    maker.start()
+    theirs.close()
+    maker.join()
+    return told(ours, 0)
+
+
+def moments(ends: list[int]) -> Iterator[tuple[int, int]]:
+    """Operations and half-steps of theirs to die at: some of each by how many it has, all where kills are many.
+
+    They are counted within the operation, since how many it takes to open depends on what was left there before.
+    """
+    for n, (before, end) in enumerate(itertools.pairwise([0, *ends])):
+        wanted = max(2, KILLS * (end - before) // ends[-1])
+        for step in sorted(set(np.linspace(1, end - before, wanted + 2)[1:-1].astype(int).tolist())):
+            yield n, step
+
+
 def test_a_maker_of_clones_killed_at_each_step(tmp_path: Path) -> None:
-    """Every half-step where kills are many, else some of them, until a life comes to its end."""
     where, rng = str(tmp_path / "data"), np.random.default_rng(SEED)
     with akidb.connect(where) as database:
         database.create_collection("points", DIM, metric="euclidean")
     rewrite(where, rng)
+    whole = life(where, rng.standard_normal(DIM))
+    assert whole.following == CLONING == len(whole.ends)
+    forget(where)
+    rewrite(where, rng)
     base, died_in = seen(where)["points"], set()
-    for step in itertools.count(1, max(1, HALF_STEPS // max(12, KILLS // 2))):
+    for within, step in moments(whole.ends):
         assert base is not None
         vector = rng.standard_normal(DIM).astype(np.float32)
-        ours, theirs = processes.Pipe(duplex=False)
-        args = (where, Settings(), vector.tolist(), theirs, step)
-        maker = processes.Process(target=clone_until_step, args=args)
-        maker.start()
-        theirs.close()
-        maker.join()
-        done, begun, last = told(ours, 0)
+        done, begun, last, _ = life(where, vector, within, step)
         found, written = seen(where), base | {"new": vector.tobytes()}
         assert found in [expected(n, base, written) for n in range(done, done + 1 + begun)], (step, done, last)
-        if done == CLONING:
-            break
         died_in.add(done)
         rewrite(where, rng)
         after = seen(where)
         base = after["points"]
         assert after == {**found, "points": base, "kept": None}, (step, done, last)
         forget(where)
-    assert died_in >= {0, 1, 3, 4}, f"a life ends at {step}: HALF_STEPS is wrong"  # a write has but few steps
+    assert died_in >= set(range(CLONING)), f"none died in some of {whole.ends}"

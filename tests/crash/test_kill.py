@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -51,23 +52,35 @@ def kill_at_random(where: str, settings: Settings, rng: np.random.Generator) -> 
         time.sleep(float(rng.uniform(0.0, 0.6)))
         writer.kill()
         writer.join()
-        return told(ours, first)[:2]
+        said = told(ours, first)
+        return said.following, said.begun
 
     return life
 
 
-def told(pipe: Connection, first: int) -> tuple[int, bool, str]:
-    """What a dead writer said: the first operation not done, if it began, and its last words."""
-    following, begun, last = first, False, ""
+class Told(NamedTuple):
+    """What a dead writer said: the first operation not done, if it began, its last words, and after how many half-steps
+    each operation came to its end, where it counts them."""
+
+    following: int
+    begun: bool
+    last: str
+    ends: list[int]
+
+
+def told(pipe: Connection, first: int) -> Told:
+    following, begun, last, ends = first, False, "", list[int]()
     while True:
         try:
             what, n = pipe.recv()
         except EOFError:
-            return following, begun, last
+            return Told(following, begun, last, ends)
         if what == "begin":
             begun = True
         elif what == "done":
             following, begun = n + 1, False
+        elif what == "ended":
+            ends.append(n)
         elif what in ("died", "alive"):
             last = f"{n}" if what == "died" else ""
 
@@ -140,11 +153,11 @@ def test_writer_killed_at_each_step_on_the_local_store(tmp_path: Path) -> None:
             writer.start()
             theirs.close()
             writer.join()
-            following, begun, last = told(ours, first)
-            if last:
-                met.add(last)
+            said = told(ours, first)
+            if said.last:
+                met.add(said.last)
                 longest = max(longest, step)
-            return following, begun
+            return said.following, said.begun
 
         return life
 

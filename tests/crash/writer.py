@@ -70,15 +70,18 @@ CLONING = 5
 """Operations of a life that clones, each of which `clone_until_step` tells of by its number."""
 
 
-def clone_until_step(where: str, settings: Settings, vector: list[float], pipe: Connection, step: int) -> None:
+def clone_until_step(
+    where: str, settings: Settings, vector: list[float], pipe: Connection, within: int, step: int
+) -> None:
     """Makes a snapshot of `points` and a clone, writes `vector` to the origin, clones the snapshot and drops the first
-    clone; ends at the `step`-th half-step."""
-    _die_at(step, Path(where), pipe)
-    asyncio.run(_clone(where, settings, vector, pipe))
+    clone; ends at the `step`-th half-step from the begin of operation `within` on, to open being part of the first.
+    Tells how many half-steps were made from there to the end of each."""
+    asyncio.run(_clone(where, settings, vector, pipe, within, step))
     pipe.send(("alive", step))
 
 
-async def _clone(where: str, settings: Settings, vector: list[float], pipe: Connection) -> None:
+async def _clone(where: str, settings: Settings, vector: list[float], pipe: Connection, within: int, step: int) -> None:
+    made = _die_at(step, Path(where), pipe) if within == 0 else None
     database = await akidb.connect_async(where, settings=settings)
     points = await database.collection("points")
     work: list[Callable[[], Awaitable[object]]] = [
@@ -90,12 +93,16 @@ async def _clone(where: str, settings: Settings, vector: list[float], pipe: Conn
     ]
     assert len(work) == CLONING
     for n, call in enumerate(work):
+        if n == within > 0:
+            made = _die_at(step, Path(where), pipe)
         pipe.send(("begin", n))
         await call()
         pipe.send(("done", n))
+        pipe.send(("ended", made() if made else 0))
 
 
-def _die_at(step: int, root: Path, pipe: Connection) -> None:
+def _die_at(step: int, root: Path, pipe: Connection) -> Callable[[], int]:
+    """Kills this process at its `step`-th half-step from here on. What is returned tells how many it has made."""
     made, lock = 0, threading.Lock()
 
     def half(name: str, what: str) -> None:
@@ -120,6 +127,7 @@ def _die_at(step: int, root: Path, pipe: Connection) -> None:
 
     for name in STEPS:
         setattr(os, name, wrap(name, getattr(os, name)))
+    return lambda: made
 
 
 def _kind(place: Any, root: Path) -> str:
