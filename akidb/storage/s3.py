@@ -158,7 +158,8 @@ class S3Store:
             for error in answer.get("Errors", ()):
                 code = error.get("Code", "")
                 status = 403 if code == "AccessDenied" else 500
-                raise refused(code, status, f"{error.get('Key')}: {error.get('Message')}", self._options)
+                text = f"{error.get('Key')}: {error.get('Message')}"
+                raise refused("DeleteObjects", code, status, text, self._options)
 
     async def local_path(self, key: str) -> Path | None:
         """Fetches the whole object into a temporary file, or memory where the disk is full, that lives as long as this

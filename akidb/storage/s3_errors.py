@@ -30,6 +30,12 @@ _BAD_REGION = {
     "InvalidRegion",
 }
 
+_RIGHTS = {
+    "GetObject": "Get", "HeadObject": "Get", "ListObjectsV2": "List", "DeleteObjects": "Delete",
+    "PutObject": "Put", "CreateMultipartUpload": "Put", "UploadPart": "Put", "CompleteMultipartUpload": "Put",
+    "AbortMultipartUpload": "Put", "CreateBucket": "CreateBucket (or create the bucket yourself)",
+}  # fmt: skip
+
 
 def status_of(failed: Exception) -> Reply | None:
     """The answer that the library raised as an error; None if it is no answer."""
@@ -80,7 +86,7 @@ def translated(failed: Exception, options: S3Options) -> AkiDBError:
             "set AKIDB_S3_ACCESS_KEY and AKIDB_S3_SECRET_KEY"
         )
     if code is not None:
-        return refused(code, http_status, _text(failed), options)
+        return refused(getattr(failed, "operation_name", ""), code, http_status, _text(failed), options)
     from botocore.exceptions import (
         ConnectTimeoutError,
         EndpointConnectionError,
@@ -124,8 +130,8 @@ def no_object_lock(failed: Exception, options: S3Options) -> AkiDBError:
     )
 
 
-def refused(code: str, http_status: int, text: str, options: S3Options) -> AkiDBError:
-    """The error for an answer of the store that is none of `status_of`'s."""
+def refused(operation: str, code: str, http_status: int, text: str, options: S3Options) -> AkiDBError:
+    """The error for an answer of the store, to an operation of S3, that is none of `status_of`'s."""
     where = options.location
     if code == "NoSuchBucket":
         return ConfigurationError(
@@ -145,7 +151,8 @@ def refused(code: str, http_status: int, text: str, options: S3Options) -> AkiDB
         return StorageFullError(f"{where} has no room left ({code})")
     if http_status == 403:
         return ConfigurationError(
-            f"{where} denied access ({code}: {text}): AKIDB_S3_ACCESS_KEY needs the rights Get, Put, Delete and List"
+            f"{where} denied {operation} ({code}: {text}): AKIDB_S3_ACCESS_KEY lacks the right "
+            f"{_RIGHTS.get(operation, operation)}; it needs Get, Put, Delete and List"
         )
     if http_status == 416:
         return InvalidInputError(f"the byte range lies past the object's end ({code})", code="bad_range")

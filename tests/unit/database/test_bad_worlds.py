@@ -128,19 +128,22 @@ async def test_a_newer_format(server: S3Server, bucket: str, tmp_path: Path) -> 
     assert await _keys(server, bucket) == before
 
 
-async def test_a_bucket_that_its_policy_lets_nobody_write(minio: S3Server, bucket: str, tmp_path: Path) -> None:
-    """Keys that may only read, as the store's own security token service gives them."""
+@pytest.mark.parametrize("lacking", ["Get", "Put", "Delete", "List"])
+async def test_keys_that_lack_a_right(minio: S3Server, bucket: str, tmp_path: Path, lacking: str) -> None:
+    """Their policy is that of the store's own security token service."""
     async with _opened(minio, bucket) as store:
         await store.put("x", b"makes the bucket")
         await store.delete_many(["x"])
-    settings = minio.settings(tmp_path)
-    statement = [{"Effect": "Allow", "Action": ["s3:GetObject", "s3:ListBucket"], "Resource": ["arn:aws:s3:::*"]}]
+    actions = {"Get": "s3:GetObject", "Put": "s3:PutObject", "Delete": "s3:DeleteObject", "List": "s3:ListBucket"}
+    del actions[lacking]
+    statement = [{"Effect": "Allow", "Action": list(actions.values()), "Resource": ["arn:aws:s3:::*"]}]
     keys = await _temporary_keys(minio, json.dumps({"Version": "2012-10-17", "Statement": statement}))
-    reading = replace(settings, storage=replace(settings.storage, **keys))
-    refused = await _refusal(f"s3://{bucket}", reading)
+    settings = minio.settings(tmp_path)
+    refused = await _refusal(f"s3://{bucket}", replace(settings, storage=replace(settings.storage, **keys)))
     assert isinstance(refused, ConfigurationError)
-    assert "AKIDB_S3_ACCESS_KEY needs the rights Get, Put, Delete and List" in str(refused)
-    assert await _keys(minio, bucket) == []
+    assert f"AKIDB_S3_ACCESS_KEY lacks the right {lacking}; it needs Get, Put, Delete and List" in str(refused)
+    left = [key.partition("/")[0] for key, *_ in await _keys(minio, bucket)]
+    assert left == (["probe"] if lacking == "Delete" else [])
 
 
 async def _temporary_keys(server: S3Server, policy: str) -> dict[str, str]:
