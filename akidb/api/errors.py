@@ -81,6 +81,8 @@ def response(error: BaseException, *, instance: str, request_id: str) -> web.Res
         status, code, detail = error.status, CODES_OF_STATUS.get(error.status, "http_error"), _http_detail(error)
         headers = {name: value for name, value in error.headers.items() if name == "Allow"}
     elif isinstance(error, AkiDBError) and status_of(error) != 500:
+        if isinstance(error, InvalidInputError):
+            error = relocated(error, ("idempotency_key",), ("Idempotency-Key",))
         status, code, detail = status_of(error), error.code, str(error)
         headers = _headers(error)
         faults = error.faults

@@ -118,7 +118,9 @@ class HttpPeers:
                 received = await answer.read()
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:  # so nothing was sent
             failed = UnavailableError(f"{node} can't be reached: {error}", code="not_taken")
-        except (aiohttp.ClientError, OSError) as error:  # asyncio's TimeoutError is an OSError
+        except TimeoutError:
+            failed = DeadlineExceededError(f"no answer within {total_secs:g} s", code="outcome_unknown")
+        except (aiohttp.ClientError, OSError) as error:
             failed = DeadlineExceededError(f"no answer: {str(error) or type(error).__name__}", code="outcome_unknown")
         else:
             if not self._is_of_a_node(signed, answer, received):

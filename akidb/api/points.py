@@ -82,8 +82,14 @@ def _batch(slices: Iterable[Sequence[bytes | msgspec.Raw]], spec: CollectionSpec
 
 def differing(error: E) -> E:
     """Conditions of the collection's `upsert` that did not hold, with the places in the request."""
+    for fault in error.faults:
+        error.args = (str(error).replace(_path(fault.loc), _path(_in_vectors(fault.loc))),)
     error.faults = tuple(Fault(_in_vectors(fault.loc), fault.msg) for fault in error.faults)
     return error
+
+
+def _path(loc: tuple[str | int, ...]) -> str:
+    return f"{'.'.join(map(str, loc))}:"
 
 
 def _in_vectors(loc: tuple[str | int, ...]) -> tuple[str | int, ...]:

@@ -23,7 +23,7 @@ from akidb.cli import board
 from akidb.cli.system import FEATURES_OF_KERNELS, SVE_BITS, features, held_back, sve_bits, synchronised
 from akidb.config import Settings, load
 from akidb.database.format import look_at
-from akidb.errors import AkiDBError
+from akidb.errors import AkiDBError, ConfigurationError
 from akidb.index.arguments import MetricWord
 from akidb.index.space import DTYPES, DTypeWord
 from akidb.storage import as_found, as_judged, open_store, require_conditional_puts
@@ -251,7 +251,13 @@ def _store(settings: Settings) -> Finding:
         return Finding(
             "store", True, f"{folder.absolute()} is not there yet; the first start makes it", {"location": None}
         )
-    return asyncio.run(_probe(settings))
+    try:
+        return asyncio.run(_probe(settings))
+    except ConfigurationError as failed:
+        if failed.code != "no_such_bucket" or not settings.storage.create_bucket:
+            raise
+        text = f"there is no bucket {settings.storage.s3_bucket!r} yet; the first start makes it"
+        return Finding("store", True, text, {"location": None})
 
 
 async def _probe(settings: Settings) -> Finding:

@@ -59,7 +59,8 @@ def check_store(where: str | None, rounds: int, config: str | None) -> None:
 def collect_garbage(where: str | None, now: bool, force: bool, config: str | None) -> None:
     """Delete what no collection and no snapshot names any more, as nodes do in the background.
 
-    In a bucket an object goes two to three rounds after it was last named, so one call alone frees little.
+    In a bucket an object goes two to three rounds after it was last named, so one call alone frees little; what is too
+    young to go in this round is counted.
     """
     logs.configure("warning", "text", stream=sys.stderr)
     try:
@@ -99,7 +100,10 @@ def _outcome(each: Round) -> str:
         return f"refused: {each.done.detail}"
     if each.done.due_secs:
         return f"not due for {each.done.due_secs / 60:,.0f} min, see --now"
-    return f"deleted {each.done.objects} objects, {each.done.bytes:,} bytes"
+    deleted = f"deleted {each.done.objects} objects, {each.done.bytes:,} bytes"
+    if not each.done.young_objects:
+        return deleted
+    return f"{deleted}; too young yet: {each.done.young_objects} objects, {each.done.young_bytes:,} bytes"
 
 
 async def _check(where: str | None, rounds: int, config: str | None) -> bool:

@@ -210,7 +210,7 @@ def plain(value: Any) -> Any:
 
 def _lost(call: str, error: Exception, repeatable: bool) -> AkiDBError:
     """The request may have arrived. A read may be sent again; of a write nobody knows until it is read."""
-    cause = str(error) or type(error).__name__
+    cause = "its time is over" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
     if not repeatable:
         return DeadlineExceededError(f"{call}: no answer ({cause}); it may have happened", code="outcome_unknown")
     if isinstance(error, TimeoutError):

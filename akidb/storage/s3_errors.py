@@ -135,7 +135,8 @@ def refused(operation: str, code: str, http_status: int, text: str, options: S3O
     where = options.location
     if code == "NoSuchBucket":
         return ConfigurationError(
-            f"{where}: there is no bucket {options.bucket!r}; create it or correct AKIDB_S3_BUCKET"
+            f"{where}: there is no bucket {options.bucket!r}; create it or correct AKIDB_S3_BUCKET",
+            code="no_such_bucket",
         )
     if code == "InvalidBucketName":
         return ConfigurationError(f"{where}: {options.bucket!r} can't name a bucket ({text}); correct AKIDB_S3_BUCKET")

@@ -31,12 +31,15 @@ REFUSED_SHARE, REFUSED_BYTES_MIN = 0.5, 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What a round deleted, and how many objects are left (None where it did not look); or why it deleted nothing: a
-    word for metrics, and what was seen; or, where the last round was too short a time ago, in how long the next is due.
+    """What a round deleted, how many objects and bytes that nothing names are too young to go, and how many objects are
+    left (None where it did not look); or why it deleted nothing: a word for metrics, and what was seen; or, where the
+    last round was too short a time ago, in how long the next is due.
     """
 
     objects: int = 0
     bytes: int = 0
+    young_objects: int = 0
+    young_bytes: int = 0
     kept: int | None = None
     refused: str | None = None
     detail: str = ""
@@ -71,7 +74,8 @@ async def collect_by_epoch(
     if foreign is not None:
         METRICS.gc_refused.labels(foreign.refused).inc()
         return foreign
-    garbage = [info for info in stored if info.key not in kept and head.gc_epoch - epoch_of(info.key) > EPOCHS_OPEN]
+    unnamed = [info for info in stored if info.key not in kept]
+    garbage = [info for info in unnamed if head.gc_epoch - epoch_of(info.key) > EPOCHS_OPEN]
     refusal = _refusal(head, kept, stored, garbage, force=force or dropped)
     if refusal is not None:
         if (await heads.read())[0].gc_epoch != head.gc_epoch:  # this round took so long that another came after it
@@ -79,10 +83,13 @@ async def collect_by_epoch(
         METRICS.gc_refused.labels(refusal.refused).inc()
         return refusal
     is_settled = now - seen.collected >= SETTLED_SECS
-    slots = [info for info in logged if is_settled and info.key < log.key(seen.settled)]
+    folded = [info for info in logged if info.key < log.key(head.folded)]
+    slots = [info for info in folded if is_settled and info.key < log.key(seen.settled)]
     doomed = [*slots, *garbage]
     await log.store.delete_many(info.key for info in doomed)
-    done = Collected(len(doomed), sum(info.size for info in doomed), len(stored) - len(garbage))
+    going, all_going = _bytes(doomed), _bytes([*folded, *unnamed])
+    young = len(folded) + len(unnamed) - len(doomed)
+    done = Collected(len(doomed), going, young, all_going - going, kept=len(stored) - len(garbage))
     METRICS.gc_objects.inc(done.objects)
     METRICS.gc_bytes.inc(done.bytes)
     return done
@@ -125,7 +132,11 @@ def _refusal(
     newer = next((info.key for info in stored if epoch_of(info.key) > head.gc_epoch), None)
     if newer is not None:
         return Collected(refused="older_head", detail=f"HEAD is of epoch {head.gc_epoch}, older than {newer}")
-    total, going = (sum(info.size for info in some) for some in (stored, garbage))
+    total, going = _bytes(stored), _bytes(garbage)
     if not force and going >= REFUSED_BYTES_MIN and going > REFUSED_SHARE * total:
         return Collected(refused="share", detail=f"{going:,} of {total:,} bytes would go, which is to be forced")
     return None
+
+
+def _bytes(objects: Iterable[ObjectInfo]) -> int:
+    return sum(info.size for info in objects)

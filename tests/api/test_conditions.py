@@ -27,7 +27,13 @@ async def test_versions_are_told_and_taken(filled):
     ("body", "status", "code", "says", "loc"),
     [
         ({"if_absent": True}, 409, "point_exists", "point 'east' has version 1, expected none", ["if_absent"]),
-        ({"if_version": 0}, 409, "point_exists", "expected none", ["vectors", 1, "if_version"]),
+        (
+            {"if_version": 0},
+            409,
+            "point_exists",
+            "vectors.1.if_version: point 'east' has version 1, expected none",
+            ["vectors", 1, "if_version"],
+        ),
         ({"if_version": 9}, 412, "version_mismatch", "has version 1, expected version 9", ["vectors", 1, "if_version"]),
         ({"if_version": -1}, 422, "invalid_body", ">= 0", ["vectors", 1, "if_version"]),
         ({"if_version": "1"}, 422, "invalid_body", "got `str`", ["vectors", 1, "if_version"]),
@@ -87,5 +93,5 @@ async def test_another_request_under_a_key_is_refused(filled):
     says = "was used for another request, at log position 2"
     status, code = 422, "idempotency_key_reused"
     await filled.refused("DELETE", f"{VECTORS}/east", status=status, code=code, says=says, Idempotency_Key="k")
-    says, code = "printable ASCII", "invalid_idempotency_key"
+    says, code = "Idempotency-Key: is 'k k', expected 1 to 255 printable ASCII", "invalid_idempotency_key"
     await filled.refused("DELETE", f"{VECTORS}/east", status=status, code=code, says=says, Idempotency_Key="k k")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from click.testing import CliRunner, Result
@@ -14,6 +15,7 @@ from akidb.cli import store as module
 from akidb.cli.akidb import main
 from akidb.config import Settings
 from akidb.database import Database
+from akidb.manifest import object_key
 from akidb.storage import open_location
 from akidb.storage.conformance import RULES
 from akidb.storage.memory import MemoryStore
@@ -97,6 +99,15 @@ def test_gc_tells_that_a_round_of_a_bucket_is_not_due(monkeypatch: pytest.Monkey
     ran = _collected("--store", ":memory:")
     assert (ran.exit_code, ran.output.splitlines()[1:]) == (0, ["books: not due for 360 min, see --now"])
     assert "books: deleted 0 objects, 0 bytes" in _collected("--store", ":memory:", "--now").output
+
+    async def leave() -> None:
+        heads = [info.key async for info in store.list_from("") if info.key.endswith("/head")]
+        await store.put(object_key(heads[0].removesuffix("/head"), "seg", 1, uuid4()), bytes(1000))
+
+    asyncio.run(leave())
+    told = [_collected("--store", ":memory:", "--now").output.splitlines()[1] for _ in range(2)]
+    assert told[0] == "books: deleted 0 objects, 0 bytes; too young yet: 1 objects, 1,000 bytes"
+    assert told[1] == "books: deleted 1 objects, 1,000 bytes"
 
 
 def test_gc_of_no_store_fails_and_makes_none(tmp_path: Path) -> None:

@@ -82,21 +82,34 @@ async def test_no_bucket_and_none_is_to_be_made(server: S3Server, bucket: str, t
     assert "AKIDB_S3_BUCKET" in str(again), "the first try made it"
 
 
+async def _told(server: S3Server, bucket: str, tmp_path: Path, *command: str, create: bool = True) -> tuple[int, str]:
+    """The exit status and the output of a command over this bucket."""
+    storage = server.settings(tmp_path).storage
+    environ = {
+        "AKIDB_S3_ENDPOINT": storage.s3_endpoint, "AKIDB_S3_ACCESS_KEY": storage.s3_access_key,
+        "AKIDB_S3_SECRET_KEY": storage.s3_secret_key, "AKIDB_S3_BUCKET": bucket,
+        "AKIDB_CACHE_HOT_PATH": str(tmp_path), "AKIDB_STORAGE_CREATE_BUCKET": str(create).lower(),
+    }  # fmt: skip
+    ran = await asyncio.to_thread(CliRunner().invoke, main, command, env=environ)
+    return ran.exit_code, ran.output
+
+
 async def test_who_only_looks_makes_no_bucket(server: S3Server, bucket: str, tmp_path: Path) -> None:
     settings = server.settings(tmp_path)
     with pytest.raises(ConfigurationError, match=bucket):
         await akidb.connect_async(f"s3://{bucket}", settings=settings, read_only=True)
     assert settings.storage.create_bucket
-    storage = settings.storage
-    environ = {
-        "AKIDB_S3_ENDPOINT": storage.s3_endpoint, "AKIDB_S3_ACCESS_KEY": storage.s3_access_key,
-        "AKIDB_S3_SECRET_KEY": storage.s3_secret_key, "AKIDB_CACHE_HOT_PATH": str(tmp_path),
-    }  # fmt: skip
     for command in (["fsck"], ["store", "gc"]):
-        arguments = [*command, "--store", f"s3://{bucket}"]
-        ran = await asyncio.to_thread(CliRunner().invoke, main, arguments, env=environ)
-        assert ran.exit_code == 2
-        assert f"there is no bucket '{bucket}'" in ran.output
+        exit_code, told = await _told(server, bucket, tmp_path, *command)
+        assert exit_code == 2
+        assert f"there is no bucket '{bucket}'" in told
+    exit_code, told = await _told(server, bucket, tmp_path, "doctor")
+    assert (exit_code, told.splitlines()[-1]) == (
+        0, f"ok   store: there is no bucket '{bucket}' yet; the first start makes it"
+    )  # fmt: skip
+    exit_code, told = await _told(server, bucket, tmp_path, "doctor", create=False)
+    assert exit_code == 1
+    assert f"there is no bucket '{bucket}'; create it or correct AKIDB_S3_BUCKET" in told
     unmade = replace(settings, storage=replace(settings.storage, create_bucket=False))
     assert "there is no bucket" in str(await _refusal(f"s3://{bucket}", unmade))
 
