@@ -280,7 +280,8 @@ class UnopenedCollection(Struct):
 
 
 class CollectionList(Struct):
-    """`count` is that of `collections`; beside them there may be some that can't be opened."""
+    """`count` is that of `collections`; beside them there may be some that can't be opened, or not be
+    asked for now."""
 
     collections: list[CollectionDescription]
     count: int

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from akidb.client.database import RemoteDatabase
-from akidb.collection import Shard
+from akidb.collection import Collection, Shard
 from akidb.config.settings import Storage
 from akidb.connection.embedded import EmbeddedDatabase
 from akidb.database import Database
-from akidb.errors import CorruptionError, NotFoundError
+from akidb.errors import CorruptionError, DeadlineExceededError, NotFoundError
 from akidb.storage import open_store
+from akidb.types import CollectionInfo
 from tests.api.conftest import Client, settings, start
 
 
@@ -70,6 +71,24 @@ async def test_it_is_listed_beside_the_others_and_degrades_health_until_it_is_wh
     assert (await client.get("/health")).body["status"] == "healthy"
     listed = await client.get("/collections")
     assert (listed.body["count"], listed.body["unopened"]) == (2, [])
+
+
+async def test_one_that_does_not_answer_now_is_in_nobody_elses_way(client, monkeypatch):
+    for name in ("cold", "good"):
+        await client.post("/collections", {"name": name, "vector_dim": 2})
+    info, cold = Collection.info, {"cold"}
+
+    async def slow(self: Collection, **how: object) -> CollectionInfo:
+        if self.spec.name in cold:
+            raise DeadlineExceededError("its segments are still fetched", code="warming")
+        return await info(self, **how)
+
+    monkeypatch.setattr(Collection, "info", slow)
+    listed = (await client.get("/collections")).body
+    assert [each["name"] for each in listed["collections"]] == ["good"]
+    assert listed["unopened"] == [{"name": "cold", "code": "warming", "detail": "its segments are still fetched"}]
+    cold.add("good")
+    assert (await client.get("/collections")).code == "warming"
 
 
 async def test_its_name_is_listed_to_python(client, tmp_path):

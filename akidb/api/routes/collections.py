@@ -17,7 +17,7 @@ from akidb.api.route import KEY_HEADER, Parameter, Route, json_response
 from akidb.api.service import SERVICE
 from akidb.collection import Collection
 from akidb.database import Database
-from akidb.errors import CorruptionError, DeadlineExceededError, NotFoundError
+from akidb.errors import AkiDBError, CorruptionError, DeadlineExceededError, NotFoundError
 from akidb.filter import PayloadSchema
 from akidb.session import parse_token
 from akidb.types import CollectionInfo, CollectionSpec, Consistency, IndexParams, Metric
@@ -94,17 +94,21 @@ async def list_all(request: web.Request) -> web.Response:
     found = await asyncio.gather(
         *(collection.info(consistency=_about(collection, wanted)) for collection in collections), return_exceptions=True
     )
-    described, damaged = [], database.unopened
+    described: list[schemas.CollectionDescription] = []
+    failed: dict[str, AkiDBError] = {**database.unopened}
     for collection, info in zip(collections, found, strict=True):
         if isinstance(info, NotFoundError):  # dropped since it was listed
             continue
-        if isinstance(info, CorruptionError):  # it was opened before its log was, or its segments
-            damaged[collection.spec.name] = info
-            continue
-        if isinstance(info, BaseException):
+        if isinstance(info, CollectionInfo):
+            described.append(describe(info))
+        elif isinstance(info, AkiDBError):  # damaged since it was opened, or its segments are still fetched
+            failed[collection.spec.name] = info
+        else:
             raise info
-        described.append(describe(info))
-    unopened = [schemas.UnopenedCollection(name, damage.code, str(damage)) for name, damage in sorted(damaged.items())]
+    away = [failure for failure in failed.values() if not isinstance(failure, CorruptionError)]
+    if away and not described:  # so it is not about one of them: the store does not answer
+        raise away[0]
+    unopened = [schemas.UnopenedCollection(name, error.code, str(error)) for name, error in sorted(failed.items())]
     return json_response(schemas.CollectionList(described, len(described), unopened))
 
 

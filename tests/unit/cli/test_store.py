@@ -102,7 +102,7 @@ def test_gc_tells_that_a_round_of_a_bucket_is_not_due(monkeypatch: pytest.Monkey
 
     async def leave() -> None:
         heads = [info.key async for info in store.list_from("") if info.key.endswith("/head")]
-        await store.put(object_key(heads[0].removesuffix("/head"), "seg", 1, uuid4()), bytes(1000))
+        await store.put(object_key(heads[0].removesuffix("/head"), "seg", 2, uuid4()), bytes(1000))
 
     asyncio.run(leave())
     told = [_collected("--store", ":memory:", "--now").output.splitlines()[1] for _ in range(2)]
