@@ -2,7 +2,6 @@
 
 from akidb.storage.factory import as_found, as_judged, open_location, open_store
 from akidb.storage.file_cache import file_cache
-from akidb.storage.instrumented import Outcome, last_outcome
 from akidb.storage.object_store import Body, ObjectInfo, ObjectStore, Reply, Status
 from akidb.storage.probe import require_conditional_puts
 
@@ -10,13 +9,11 @@ __all__ = [
     "Body",
     "ObjectInfo",
     "ObjectStore",
-    "Outcome",
     "Reply",
     "Status",
     "as_found",
     "as_judged",
     "file_cache",
-    "last_outcome",
     "open_location",
     "open_store",
     "require_conditional_puts",

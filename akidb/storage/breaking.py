@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from akidb.errors import AkiDBError, UnavailableError
+from akidb.storage.instrumented import InstrumentedStore
 from akidb.storage.object_store import Body, ObjectInfo, ObjectStore, Reply
 from akidb.storage.single_writer import SingleWriterStore
 from akidb.storage.wrapper import StoreWrapper
@@ -175,12 +176,14 @@ class BreakingStore(StoreWrapper):
 
 
 def writes_refused(store: ObjectStore) -> bool:
-    """Whether a breaker in the store's stack keeps writes from it; one that is due lets the next one try. Or whether
-    another process took the lease of a store that has one."""
+    """Whether a breaker in the store's stack keeps writes from it; one that is due lets the next one try. Or the store
+    denied the last one, or another process took the lease of a store that has one."""
     while isinstance(store, StoreWrapper):
         if isinstance(store, SingleWriterStore) and store.refuses_writes:
             return True
-        if isinstance(store, BreakingStore):
-            return store.writes.state is not State.CLOSED
+        if isinstance(store, BreakingStore) and store.writes.state is not State.CLOSED:
+            return True
+        if isinstance(store, InstrumentedStore) and store.denied is not None:
+            return True
         store = store.inner
     return False

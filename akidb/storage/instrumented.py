@@ -1,27 +1,19 @@
-"""Counting and timing what goes to the store, and remembering how the last of it went."""
+"""Counting and timing what goes to the store, and remembering whether it denies writes."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Literal
 
-from akidb.errors import AkiDBError, InvalidInputError
+from akidb.errors import AkiDBError, ConfigurationError
 from akidb.storage.object_store import Body, ObjectInfo, ObjectStore, Reply
 from akidb.storage.wrapper import StoreWrapper
 from akidb.telemetry.metrics import METRICS, Metrics
 
 Operation = Literal["get", "put", "delete", "list", "head"]
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How the last operation that the store answered or failed went. `at` is time.monotonic()."""
-
-    at: float
-    error: AkiDBError | None = None
+_WRITES = ("put", "delete")
 
 
 class InstrumentedStore(StoreWrapper):
@@ -29,12 +21,16 @@ class InstrumentedStore(StoreWrapper):
 
     `status` is a Status's value, or the code of the error. It stands below RetryingStore, so every attempt counts by
     itself and an outage shows at once, not after the last attempt.
+
+    Attributes:
+        denied: why the last write was refused, if it was for something that only its operator can change: a lost right,
+            a folder that became read-only. No breaker opens for that, as the store is there.
     """
 
     def __init__(self, inner: ObjectStore, metrics: Metrics = METRICS) -> None:
         super().__init__(inner)
         self._metrics = metrics
-        self.last_outcome: Outcome | None = None
+        self.denied: ConfigurationError | None = None
 
     async def get(
         self, key: str, *, byte_range: tuple[int, int] | None = None, if_none_match: str | None = None
@@ -47,7 +43,6 @@ class InstrumentedStore(StoreWrapper):
         started = time.perf_counter()
         reply = self.inner.get_now(key, byte_range=byte_range, if_none_match=if_none_match)
         if reply is not None:
-            self.last_outcome = Outcome(time.monotonic())
             self._count("get", reply.status.value, started)
         return reply
 
@@ -72,6 +67,17 @@ class InstrumentedStore(StoreWrapper):
         with self._measured("delete"):
             await self.inner.delete_many(keys)
 
+    @asynccontextmanager
+    async def lock(self, prefix: str, *, exclusive: bool) -> AsyncIterator[None]:
+        """A folder's lock is a file that is opened to be written: what is mounted read-only refuses that first."""
+        async with AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(self.inner.lock(prefix, exclusive=exclusive))
+            except ConfigurationError as failed:
+                self.denied = failed
+                raise
+            yield
+
     async def _replied(self, operation: Operation, call: Awaitable[Reply]) -> Reply:
         with self._measured(operation) as told:
             reply = await call
@@ -80,19 +86,19 @@ class InstrumentedStore(StoreWrapper):
 
     @contextmanager
     def _measured(self, operation: Operation) -> Iterator[list[str]]:
-        """Counts what the block appends, "ok" if nothing; an abandoned operation counts as "cancelled" and proves
-        nothing."""
+        """Counts what the block appends, "ok" if nothing; an abandoned operation counts as "cancelled"."""
         started = time.perf_counter()
         told: list[str] = []
         status = "cancelled"
         try:
             yield told
             status = told[0] if told else "ok"
-            self.last_outcome = Outcome(time.monotonic())
+            if operation in _WRITES:
+                self.denied = None
         except AkiDBError as failed:
             status = failed.code
-            if not isinstance(failed, InvalidInputError):
-                self.last_outcome = Outcome(time.monotonic(), failed)
+            if operation in _WRITES and isinstance(failed, ConfigurationError):
+                self.denied = failed
             raise
         finally:
             self._count(operation, status, started)
@@ -100,12 +106,3 @@ class InstrumentedStore(StoreWrapper):
     def _count(self, operation: Operation, status: str, started: float) -> None:
         self._metrics.storage_operations.labels(operation, status).inc()
         self._metrics.storage_latency.labels(operation).observe(time.perf_counter() - started)
-
-
-def last_outcome(store: ObjectStore) -> Outcome | None:
-    """How the last operation went, of a store with an InstrumentedStore in its stack; None before the first one."""
-    while isinstance(store, StoreWrapper):
-        if isinstance(store, InstrumentedStore):
-            return store.last_outcome
-        store = store.inner
-    return None

@@ -1,6 +1,9 @@
 import pytest
 
+from akidb.config.settings import Storage
 from akidb.errors import UnavailableError
+from tests.api.conftest import settings, start
+from tests.unit.stores import refuse_writing
 
 
 async def test_live_ready_and_healthy(client):
@@ -71,6 +74,24 @@ async def test_a_store_that_fails_later_is_named(client, monkeypatch):
     assert (await client.get("/health/ready?for=read")).status == 200
     assert (await client.get("/health")).status == 503
     monkeypatch.setattr(client.service, "database", database)
+
+
+async def test_a_folder_that_becomes_read_only_takes_the_node_out_of_writes_until_it_is_mended(tmp_path, monkeypatch):
+    async for client in start(settings(storage=Storage(data_dir=str(tmp_path)))):
+        await client.post("/collections", {"name": "c", "vector_dim": 2})
+        points = {"vectors": [{"id": "a", "vector": [1, 2]}]}
+        with monkeypatch.context() as mounted:
+            refuse_writing(mounted)
+            assert (await client.get("/health/ready")).status == 200  # nobody wrote yet
+            assert (await client.post("/collections/c/vectors", points)).status == 503
+            ready = await client.get("/health/ready")
+            assert ready.status == 503
+            assert "Read-only file system" in ready.body["detail"]
+            assert "AKIDB_DATA_DIR" in ready.body["detail"]
+            assert (await client.get("/health/ready?for=read")).status == 200
+            assert (await client.post("/collections/c/count")).body["count"] == 0
+        assert (await client.get("/health/ready")).status == 200
+        assert (await client.post("/collections/c/vectors", points)).status == 200
 
 
 async def test_a_broken_index_only_degrades(client, monkeypatch):

@@ -192,7 +192,7 @@ async def test_a_call_that_was_never_kept_away_lets_no_other_try(metrics: Metric
         await store.put("a", b"x")
 
 
-async def test_an_answer_closes_nothing_that_was_not_open_and_costs_nothing(metrics: Metrics) -> None:
+async def test_a_denied_write_opens_nothing(metrics: Metrics) -> None:
     class _Full(MemoryStore):
         async def put(self, key: str, body: Body) -> Reply:
             raise ConfigurationError("denied")

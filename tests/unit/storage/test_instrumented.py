@@ -5,9 +5,11 @@ import asyncio
 import pytest
 from prometheus_client import CollectorRegistry
 
-from akidb.errors import InvalidInputError, UnavailableError
-from akidb.storage.instrumented import InstrumentedStore, last_outcome
+from akidb.errors import ConfigurationError, StorageFullError, UnavailableError
+from akidb.storage.breaking import writes_refused
+from akidb.storage.instrumented import InstrumentedStore
 from akidb.storage.memory import MemoryStore
+from akidb.storage.object_store import Body, Reply
 from akidb.storage.retrying import Backoff, RetryingStore
 from akidb.telemetry.metrics import Metrics
 from tests.unit.storage.faulty import FaultyStore
@@ -58,28 +60,31 @@ async def test_each_attempt_counts(metrics: Metrics) -> None:
     assert _count(metrics, "get", "not_found") == 1
 
 
-async def test_the_last_outcome_is_remembered(metrics: Metrics) -> None:
-    faulty = FaultyStore()
-    store = RetryingStore(InstrumentedStore(faulty, metrics), Backoff(max_attempts=1))
-    assert last_outcome(store) is None
+async def test_that_writes_are_denied_is_remembered_until_one_is_taken(metrics: Metrics) -> None:
+    class _Denying(MemoryStore):
+        denies: Exception | None = ConfigurationError("denied")
+
+        async def put(self, key: str, body: Body) -> Reply:
+            if self.denies is not None:
+                raise self.denies
+            return await super().put(key, body)
+
+    inner = _Denying()
+    store = RetryingStore(InstrumentedStore(inner, metrics), Backoff(max_attempts=1))
+    assert not writes_refused(store)
+    with pytest.raises(ConfigurationError):
+        await store.put("a", b"x")
+    assert writes_refused(store)
     await store.get("a")
-    first = last_outcome(store)
-    assert first is not None
-    assert first.error is None
-    faulty.failures = 1
-    with pytest.raises(UnavailableError):
-        await store.get("a")
-    failed = last_outcome(store)
-    assert failed is not None
-    assert isinstance(failed.error, UnavailableError)
-    assert failed.at >= first.at
-    with pytest.raises(InvalidInputError):  # the caller's mistake says nothing about the store
-        await store.get("../a")
-    assert last_outcome(store) is failed
-    await store.get("a")
-    healed = last_outcome(store)
-    assert healed is not None
-    assert healed.error is None
+    assert writes_refused(store), "an answer to a get says nothing of puts"
+    for passing in (UnavailableError("away"), StorageFullError("full")):
+        inner.denies = passing
+        with pytest.raises(type(passing)):
+            await store.put("a", b"x")
+    assert writes_refused(store)
+    inner.denies = None
+    await store.put("a", b"x")
+    assert not writes_refused(store)
 
 
 async def test_an_abandoned_operation_proves_nothing(metrics: Metrics) -> None:
@@ -97,8 +102,3 @@ async def test_an_abandoned_operation_proves_nothing(metrics: Metrics) -> None:
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
     assert _count(metrics, "head", "cancelled") == 1
-    assert last_outcome(store) is None
-
-
-def test_a_bare_store_has_no_outcome() -> None:
-    assert last_outcome(MemoryStore()) is None
