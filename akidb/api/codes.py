@@ -68,6 +68,7 @@ CODES: dict[str, str] = {
     "data_corruption": "Bytes in the store fail their checks; the detail names the object.",
     "missing_slot": "A write of the log is missing though later ones are there; the detail names the object.",
     "newer_format": "The store was written by a newer AkiDB.",
+    "no_such_bucket": "The bucket that the settings name is not there.",
     "configuration": "The store refuses the configuration, such as its credentials; or its folder can't be written.",
     "read_only": "This process does not write.",
     "internal_error": "A mistake of AkiDB's own; the log has it under the request's id.",

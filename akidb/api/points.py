@@ -14,7 +14,7 @@ from akidb.api.errors import relocated
 from akidb.api.schemas import NULL, PointAnswer, PointRequest
 from akidb.api.vectors import matrix, shortest
 from akidb.codec import find_objects
-from akidb.errors import AkiDBError, Fault, InvalidInputError
+from akidb.errors import AkiDBError, Fault, InvalidInputError, PartialWriteError
 from akidb.types import CollectionSpec, Point, VectorArray
 
 E = TypeVar("E", bound=AkiDBError)
@@ -82,9 +82,11 @@ def _batch(slices: Iterable[Sequence[bytes | msgspec.Raw]], spec: CollectionSpec
 
 def differing(error: E) -> E:
     """Conditions of the collection's `upsert` that did not hold, with the places in the request."""
-    for fault in error.faults:
-        error.args = (str(error).replace(_path(fault.loc), _path(_in_vectors(fault.loc))),)
-    error.faults = tuple(Fault(_in_vectors(fault.loc), fault.msg) for fault in error.faults)
+    parts = error.failures.values() if isinstance(error, PartialWriteError) else ()
+    for each in (error, *parts):
+        for fault in each.faults:
+            each.args = (str(each).replace(_path(fault.loc), _path(_in_vectors(fault.loc))),)
+        each.faults = tuple(Fault(_in_vectors(fault.loc), fault.msg) for fault in each.faults)
     return error
 
 

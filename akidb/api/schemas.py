@@ -271,8 +271,8 @@ class CollectionDescription(Struct):
 
 
 class UnopenedCollection(Struct):
-    """One that can't be opened or followed while an object that this needs is damaged or missing; why is a refusal's
-    code and detail."""
+    """One that this node can't describe now: an object that it needs is damaged or missing, or does not come in time.
+    Why is told as by a refusal's code and detail."""
 
     name: str
     code: str

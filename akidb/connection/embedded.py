@@ -363,8 +363,7 @@ class EmbeddedDatabase(AsyncDatabase[EmbeddedCollection]):
 
     async def list_collections(self) -> list[str]:
         """Names, sorted."""
-        opened = [collection.spec.name for collection in await self.engine.list_collections()]
-        return sorted([*opened, *self.engine.unopened])
+        return list(await self.engine.look_at_all())
 
     async def drop_collection(self, name: str, *, idempotency_key: str | None = None) -> None:
         """Removes a collection with all its points. Raises NotFoundError."""

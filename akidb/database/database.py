@@ -257,14 +257,22 @@ class Database:
             (found,) = await asyncio.gather(opening, return_exceptions=True)
         return found if isinstance(found, CorruptionError) else None
 
-    async def list_collections(self) -> list[Collection]:
-        """All collections, by name, but for those that are `unopened`: one that is damaged must not hide the others."""
+    async def look_at_all(self) -> dict[str, Collection | AkiDBError]:
+        """Each collection by its name, or why this node can't open it now: one must not hide the others."""
         await self._follow_catalogue()
-        found = []
-        for _, created in sorted(self._catalogue.collections.items()):
-            with contextlib.suppress(NotFoundError, CorruptionError):  # dropped meanwhile, or damaged
-                found.append(await self._opened(created))
+        found: dict[str, Collection | AkiDBError] = {}
+        for name, created in sorted(self._catalogue.collections.items()):
+            try:
+                found[name] = await self._opened(created)
+            except NotFoundError:  # dropped meanwhile
+                continue
+            except AkiDBError as failure:
+                found[name] = failure
         return found
+
+    async def list_collections(self) -> list[Collection]:
+        """All collections that can be opened, by name."""
+        return [each for each in (await self.look_at_all()).values() if isinstance(each, Collection)]
 
     @property
     def unopened(self) -> dict[str, CorruptionError]:

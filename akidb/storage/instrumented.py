@@ -13,7 +13,6 @@ from akidb.storage.wrapper import StoreWrapper
 from akidb.telemetry.metrics import METRICS, Metrics
 
 Operation = Literal["get", "put", "delete", "list", "head"]
-_WRITES = ("put", "delete")
 
 
 class InstrumentedStore(StoreWrapper):
@@ -23,7 +22,7 @@ class InstrumentedStore(StoreWrapper):
     itself and an outage shows at once, not after the last attempt.
 
     Attributes:
-        denied: why the last write was refused, if it was for something that only its operator can change: a lost right,
+        denied: why the last put was refused, if it was for something that only its operator can change: a lost right,
             a folder that became read-only. No breaker opens for that, as the store is there.
     """
 
@@ -82,6 +81,8 @@ class InstrumentedStore(StoreWrapper):
         with self._measured(operation) as told:
             reply = await call
             told.append(reply.status.value)
+            if operation == "put" and reply.ok:  # one whose condition does not hold wrote nothing
+                self.denied = None
         return reply
 
     @contextmanager
@@ -93,11 +94,9 @@ class InstrumentedStore(StoreWrapper):
         try:
             yield told
             status = told[0] if told else "ok"
-            if operation in _WRITES:
-                self.denied = None
         except AkiDBError as failed:
             status = failed.code
-            if operation in _WRITES and isinstance(failed, ConfigurationError):
+            if operation == "put" and isinstance(failed, ConfigurationError):
                 self.denied = failed
             raise
         finally:

@@ -30,10 +30,11 @@ _BAD_REGION = {
     "InvalidRegion",
 }
 
+_GET = "Get, or List of the whole bucket, without which what is not there is denied as well"
 _RIGHTS = {
-    "GetObject": "Get", "HeadObject": "Get", "ListObjectsV2": "List", "DeleteObjects": "Delete",
+    "GetObject": _GET, "HeadObject": _GET, "ListObjectsV2": "List", "DeleteObjects": "Delete",
     "PutObject": "Put", "CreateMultipartUpload": "Put", "UploadPart": "Put", "CompleteMultipartUpload": "Put",
-    "AbortMultipartUpload": "Put", "CreateBucket": "CreateBucket (or create the bucket yourself)",
+    "CreateBucket": "CreateBucket (or create the bucket yourself)",
 }  # fmt: skip
 
 
@@ -151,9 +152,9 @@ def refused(operation: str, code: str, http_status: int, text: str, options: S3O
     if code in _FULL or http_status == 507:
         return StorageFullError(f"{where} has no room left ({code})")
     if http_status == 403:
+        lacking = f"AKIDB_S3_ACCESS_KEY lacks the right {_right(operation, options)}"
         return ConfigurationError(
-            f"{where} denied {operation} ({code}: {text}): AKIDB_S3_ACCESS_KEY lacks the right "
-            f"{_RIGHTS.get(operation, operation)}; it needs Get, Put, Delete and List"
+            f"{where} denied {operation} ({code}: {text}): {lacking}; it needs Get, Put, Delete and List"
         )
     if http_status == 416:
         return InvalidInputError(f"the byte range lies past the object's end ({code})", code="bad_range")
@@ -169,6 +170,15 @@ def refused(operation: str, code: str, http_status: int, text: str, options: S3O
             f"{where} refused the request ({http_status} {code}: {text}): check the AKIDB_S3_ settings"
         )
     return UnavailableError(f"{where} answered {http_status} {code}: {text}")
+
+
+def _right(operation: str, options: S3Options) -> str:
+    right = _RIGHTS.get(operation, operation)
+    if right != "Put":
+        return right
+    locks = ["PutObjectRetention, which AKIDB_S3_OBJECT_LOCK_ENABLED takes"] if options.retention is not None else []
+    keys = ["the use of the key in AKIDB_S3_KMS_KEY_ID"] if options.kms_key_id is not None else []
+    return ", or ".join([right, *locks, *keys])
 
 
 def _parts(failed: Exception) -> tuple[str | None, int, dict[str, str]]:

@@ -215,6 +215,7 @@ async def test_a_batch_that_some_shards_refuse_names_them(client):
     assert [(part["status"], part.get("lsn"), part.get("code")) for part in answer.body["shards"]] == [
         (409, None, "point_exists"), (200, 1, None), (200, 1, None),
     ]  # fmt: skip
+    assert answer.body["shards"][0]["detail"].startswith("vectors.1.if_version: point '1' has version 1")
     again = await client.post(vectors, {"vectors": points[1:2]})
     assert (again.status, again.code) == (409, "point_exists")
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,8 +13,17 @@ from akidb.collection import Collection, Shard
 from akidb.config.settings import Storage
 from akidb.connection.embedded import EmbeddedDatabase
 from akidb.database import Database
-from akidb.errors import CorruptionError, DeadlineExceededError, NotFoundError
+from akidb.errors import (
+    ConfigurationError,
+    CorruptionError,
+    DeadlineExceededError,
+    InvalidInputError,
+    NotFoundError,
+    UnavailableError,
+)
 from akidb.storage import open_store
+from akidb.storage.local import LocalStore
+from akidb.storage.object_store import Reply
 from akidb.types import CollectionInfo
 from tests.api.conftest import Client, settings, start
 
@@ -76,19 +86,41 @@ async def test_it_is_listed_beside_the_others_and_degrades_health_until_it_is_wh
 async def test_one_that_does_not_answer_now_is_in_nobody_elses_way(client, monkeypatch):
     for name in ("cold", "good"):
         await client.post("/collections", {"name": name, "vector_dim": 2})
-    info, cold = Collection.info, {"cold"}
+    info, failing, failure = Collection.info, {"cold"}, DeadlineExceededError("it is still fetched", code="warming")
 
-    async def slow(self: Collection, **how: object) -> CollectionInfo:
-        if self.spec.name in cold:
-            raise DeadlineExceededError("its segments are still fetched", code="warming")
+    async def fail(self: Collection, **how: object) -> CollectionInfo:
+        if self.spec.name in failing:
+            raise failure
         return await info(self, **how)
 
-    monkeypatch.setattr(Collection, "info", slow)
+    monkeypatch.setattr(Collection, "info", fail)
     listed = (await client.get("/collections")).body
     assert [each["name"] for each in listed["collections"]] == ["good"]
-    assert listed["unopened"] == [{"name": "cold", "code": "warming", "detail": "its segments are still fetched"}]
-    cold.add("good")
-    assert (await client.get("/collections")).code == "warming"
+    assert listed["unopened"] == [{"name": "cold", "code": "warming", "detail": "it is still fetched"}]
+    failing.add("good")
+    assert [each["name"] for each in (await client.get("/collections")).body["unopened"]] == ["cold", "good"]
+    failure = UnavailableError("it is away")  # none is answered for, so it is the store
+    assert (await client.get("/collections")).code == "storage_unavailable"
+    failing, failure = {"cold"}, InvalidInputError("of another collection", code="invalid_token")
+    assert (await client.get("/collections")).code == "invalid_token"
+
+
+async def test_one_whose_objects_are_denied_is_in_nobody_elses_way(client, monkeypatch):
+    for name in ("denied", "good"):
+        await client.post("/collections", {"name": name, "vector_dim": 2})
+    database = await _reopened(client)
+    denied, get = database._catalogue.collections["denied"].uuid, LocalStore.get
+
+    async def refuse(self: LocalStore, key: str, **how: Any) -> Reply:
+        if str(denied) in key:
+            raise ConfigurationError("permission denied")
+        return await get(self, key, **how)
+
+    monkeypatch.setattr(LocalStore, "get", refuse)
+    listed = (await client.get("/collections")).body
+    assert [each["name"] for each in listed["collections"]] == ["good"]
+    assert [(each["name"], each["code"]) for each in listed["unopened"]] == [("denied", "configuration")]
+    assert await EmbeddedDatabase(database, client.service.settings).list_collections() == ["denied", "good"]
 
 
 async def test_its_name_is_listed_to_python(client, tmp_path):

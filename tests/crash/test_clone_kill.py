@@ -75,7 +75,7 @@ def forget(where: str) -> None:
             database.drop_collection(name)
 
 
-def life(where: str, vector: np.ndarray, within: int = 0, step: int = 0) -> Told:
+def life(where: str, vector: np.ndarray, within: int = -1, step: int = 0) -> Told:
     ours, theirs = processes.Pipe(duplex=False)
     args = (where, Settings(), vector.tolist(), theirs, within, step)
     maker = processes.Process(target=clone_until_step, args=args)
@@ -90,10 +90,13 @@ def moments(ends: list[int]) -> Iterator[tuple[int, int]]:
 
     They are counted within the operation, since how many it takes to open depends on what was left there before.
     """
-    for n, (before, end) in enumerate(itertools.pairwise([0, *ends])):
-        wanted = max(2, KILLS * (end - before) // ends[-1])
-        for step in sorted(set(np.linspace(1, end - before, wanted + 2)[1:-1].astype(int).tolist())):
-            yield n, step
+    for n, (before, end) in enumerate(itertools.pairwise([0, *ends]), -1):
+        count = end - before
+        wanted = max(2, KILLS * count // ends[-1])
+        spread = (
+            range(1, count + 1) if wanted >= count else np.linspace(1, count, wanted + 2)[1:-1].astype(int).tolist()
+        )
+        yield from ((n, step) for step in spread)
 
 
 def test_a_maker_of_clones_killed_at_each_step(tmp_path: Path) -> None:
@@ -102,7 +105,7 @@ def test_a_maker_of_clones_killed_at_each_step(tmp_path: Path) -> None:
         database.create_collection("points", DIM, metric="euclidean")
     rewrite(where, rng)
     whole = life(where, rng.standard_normal(DIM))
-    assert whole.following == CLONING == len(whole.ends)
+    assert whole.following == CLONING == len(whole.ends) - 1
     forget(where)
     rewrite(where, rng)
     base, died_in = seen(where)["points"], set()
@@ -111,8 +114,9 @@ def test_a_maker_of_clones_killed_at_each_step(tmp_path: Path) -> None:
         vector = rng.standard_normal(DIM).astype(np.float32)
         done, begun, last, _ = life(where, vector, within, step)
         found, written = seen(where), base | {"new": vector.tobytes()}
+        assert last or done == CLONING, f"it failed, and nobody killed it, in operation {done}"
         assert found in [expected(n, base, written) for n in range(done, done + 1 + begun)], (step, done, last)
-        died_in.add(done)
+        died_in |= {done} if begun else set()
         rewrite(where, rng)
         after = seen(where)
         base = after["points"]

@@ -74,16 +74,17 @@ def clone_until_step(
     where: str, settings: Settings, vector: list[float], pipe: Connection, within: int, step: int
 ) -> None:
     """Makes a snapshot of `points` and a clone, writes `vector` to the origin, clones the snapshot and drops the first
-    clone; ends at the `step`-th half-step from the begin of operation `within` on, to open being part of the first.
-    Tells how many half-steps were made from there to the end of each."""
+    clone; ends at the `step`-th half-step from the begin of operation `within` on, -1 being to open. Tells how many
+    half-steps were made from there to the end of each."""
     asyncio.run(_clone(where, settings, vector, pipe, within, step))
     pipe.send(("alive", step))
 
 
 async def _clone(where: str, settings: Settings, vector: list[float], pipe: Connection, within: int, step: int) -> None:
-    made = _die_at(step, Path(where), pipe) if within == 0 else None
+    made = _die_at(step, Path(where), pipe) if within == -1 else lambda: 0
     database = await akidb.connect_async(where, settings=settings)
     points = await database.collection("points")
+    pipe.send(("ended", made()))
     work: list[Callable[[], Awaitable[object]]] = [
         lambda: points.create_snapshot("kept"),
         lambda: database.clone_collection("points", "clone"),
@@ -93,12 +94,12 @@ async def _clone(where: str, settings: Settings, vector: list[float], pipe: Conn
     ]
     assert len(work) == CLONING
     for n, call in enumerate(work):
-        if n == within > 0:
-            made = _die_at(step, Path(where), pipe)
         pipe.send(("begin", n))
+        if n == within:
+            made = _die_at(step, Path(where), pipe)
         await call()
         pipe.send(("done", n))
-        pipe.send(("ended", made() if made else 0))
+        pipe.send(("ended", made()))
 
 
 def _die_at(step: int, root: Path, pipe: Connection) -> Callable[[], int]:

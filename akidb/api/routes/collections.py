@@ -17,7 +17,14 @@ from akidb.api.route import KEY_HEADER, Parameter, Route, json_response
 from akidb.api.service import SERVICE
 from akidb.collection import Collection
 from akidb.database import Database
-from akidb.errors import AkiDBError, CorruptionError, DeadlineExceededError, NotFoundError
+from akidb.errors import (
+    AkiDBError,
+    ConfigurationError,
+    DeadlineExceededError,
+    InvalidInputError,
+    NotFoundError,
+    UnavailableError,
+)
 from akidb.filter import PayloadSchema
 from akidb.session import parse_token
 from akidb.types import CollectionInfo, CollectionSpec, Consistency, IndexParams, Metric
@@ -25,6 +32,7 @@ from akidb.types import CollectionInfo, CollectionSpec, Consistency, IndexParams
 log = logging.getLogger(__name__)
 
 WAIT_MS_MAX = 60_000
+_OF_THE_REQUEST = {"session_not_reached"}
 CONSISTENCY = Parameter(
     "consistency", {"type": "string", "default": "strong"}, "strong, eventual, session:TOKEN or bounded_ms:N."
 )
@@ -90,23 +98,20 @@ async def _created(made: Collection) -> web.Response:
 async def list_all(request: web.Request) -> web.Response:
     wanted = consistency.of_query(request)
     database = request.app[SERVICE].require()
-    collections = await database.list_collections()
-    found = await asyncio.gather(
-        *(collection.info(consistency=_about(collection, wanted)) for collection in collections), return_exceptions=True
-    )
+    looked = await database.look_at_all()
+    opened = [each for each in looked.values() if isinstance(each, Collection)]
+    failed = {name: each for name, each in looked.items() if isinstance(each, AkiDBError)}
+    asked = (collection.info(consistency=_about(collection, wanted)) for collection in opened)
     described: list[schemas.CollectionDescription] = []
-    failed: dict[str, AkiDBError] = {**database.unopened}
-    for collection, info in zip(collections, found, strict=True):
-        if isinstance(info, NotFoundError):  # dropped since it was listed
-            continue
+    for collection, info in zip(opened, await asyncio.gather(*asked, return_exceptions=True), strict=True):
         if isinstance(info, CollectionInfo):
             described.append(describe(info))
-        elif isinstance(info, AkiDBError):  # damaged since it was opened, or its segments are still fetched
-            failed[collection.spec.name] = info
-        else:
+        elif not isinstance(info, AkiDBError) or isinstance(info, InvalidInputError) or info.code in _OF_THE_REQUEST:
             raise info
-    away = [failure for failure in failed.values() if not isinstance(failure, CorruptionError)]
-    if away and not described:  # so it is not about one of them: the store does not answer
+        elif not isinstance(info, NotFoundError):  # else dropped since it was listed
+            failed[collection.spec.name] = info
+    away = [each for each in failed.values() if isinstance(each, UnavailableError | ConfigurationError)]
+    if away and not described:
         raise away[0]
     unopened = [schemas.UnopenedCollection(name, error.code, str(error)) for name, error in sorted(failed.items())]
     return json_response(schemas.CollectionList(described, len(described), unopened))
@@ -215,7 +220,7 @@ ROUTES = (
     ),
     Route(
         "GET", "/collections", list_all, "List the collections", "collections",
-        answer=schemas.CollectionList, parameters=(CONSISTENCY,), problems=(422,),
+        answer=schemas.CollectionList, parameters=(CONSISTENCY,), problems=(422, 504),
     ),
     Route(
         "GET", "/collections/{name}", get, "Describe a collection", "collections",

@@ -154,7 +154,8 @@ async def test_keys_that_lack_a_right(minio: S3Server, bucket: str, tmp_path: Pa
     settings = minio.settings(tmp_path)
     refused = await _refusal(f"s3://{bucket}", replace(settings, storage=replace(settings.storage, **keys)))
     assert isinstance(refused, ConfigurationError)
-    assert f"AKIDB_S3_ACCESS_KEY lacks the right {lacking}; it needs Get, Put, Delete and List" in str(refused)
+    assert f"AKIDB_S3_ACCESS_KEY lacks the right {lacking}" in str(refused)
+    assert "it needs Get, Put, Delete and List" in str(refused)
     left = [key.partition("/")[0] for key, *_ in await _keys(minio, bucket)]
     assert left == (["probe"] if lacking == "Delete" else [])
 
