@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "hnsw/mask_bits.h"
 #include "hnsw/order.h"
 
 namespace akidb::hnsw {
@@ -34,27 +35,21 @@ class Passing {
   bool operator()(Node node) const { return row_passes(order_.row_of(node)); }
   bool row_passes(std::size_t row) const {
     return row < count_ && !removals_.has(row) &&
-           (!is_filtered_ || (allowed_[row / kBlock * kLanes + row % kLanes] >> row / kLanes % 8 & 1) != 0);
+           (!is_filtered_ || (allowed_[row / kWordBits] >> row % kWordBits & 1) != 0);
   }
   // How many; about so under a filter, which may allow what is removed, but 0 only where there are none.
   std::size_t total() const { return total_; }
-  // About in the order of the rows, or in that of the nodes, which takes longer: who scans reads on in memory where
+  // In the order of the rows, or in that of the nodes, which takes longer: who scans reads on in memory where
   // what is compared lies so.
   std::vector<Node> by_row() const;
   std::vector<Node> by_node() const;
 
  private:
-  // Bit j of byte i of a block is row kLanes * j + i of it: whole words of bytes are then packed by shifts alone.
-  static constexpr std::size_t kLanes = 16;          // bytes of a block
-  static constexpr std::size_t kBlock = 8 * kLanes;  // rows of a block
-
-  static std::size_t pack(const std::uint8_t* rows, std::uint8_t* out);
-
   const Order& order_;
   std::size_t count_;
   bool is_filtered_;
-  std::vector<std::uint8_t>
-      allowed_;  // a bit per row: an eighth of the bytes that were given, which stays in the innermost cache
+  // A bit per row: an eighth of the bytes that were given, which stays in the innermost cache.
+  std::vector<std::uint64_t> allowed_;
   Removals removals_;
   std::size_t total_ = 0;
 };
