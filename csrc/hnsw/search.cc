@@ -22,10 +22,10 @@ namespace {
 constexpr double kScanPriceVectors = 0.4;
 constexpr double kScanPriceCodes = 0.3;
 constexpr double kScanPriceScattered = 0.2;  // of codes so far from each other that their order is not asked for
-constexpr double kScattered = 1.0 / 12;      // such is the share that passes where they are
+constexpr double kScattered = 1.0 / 16;      // such is the share that passes where they are
 constexpr double kScanPriceInOrder = 0.2;    // of every code, whether its node passes or not
 constexpr double kFreshShare = 0.6;          // of a node's m links that lead to nodes not seen before, of 2m in its row
-constexpr double kRowPrice = 6.0;            // of asking which of a node's links lead to nodes that pass
+constexpr double kRowPrice = 2.5;            // of asking which of a node's links lead to nodes that pass
 
 template <class G>
 class Searcher {
