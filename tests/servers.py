@@ -214,11 +214,15 @@ def s3_error(status: int, code: str) -> Answer:
 
 @asynccontextmanager
 async def scripted_s3(
-    answer: Callable[[str, str, dict[str, str]], Answer | None], *, tls: ssl.SSLContext | None = None
+    answer: Callable[[str, str, dict[str, str]], Answer | None],
+    *,
+    tls: ssl.SSLContext | None = None,
+    body_waits: asyncio.Event | None = None,
 ) -> AsyncIterator[str]:
     """The URL of a store that says what `answer(method, target, headers)` returns; None: it never answers.
 
-    A Content-Length header in the answer is sent as it is, so a body can be cut short.
+    A Content-Length header in the answer is sent as it is, so a body can be cut short. No body is sent before
+    `body_waits` is set.
     """
 
     closing = asyncio.Event()
@@ -240,7 +244,10 @@ async def scripted_s3(
             status, fields, body = told
             fields = {"Content-Length": str(len(body)), "Connection": "close", **fields}
             lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-            writer.write(f"HTTP/1.1 {status} scripted\r\n{lines}\r\n".encode() + body)
+            writer.write(f"HTTP/1.1 {status} scripted\r\n{lines}\r\n".encode())
+            if body_waits is not None:
+                await body_waits.wait()
+            writer.write(body)
             await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # the client gave up

@@ -54,7 +54,7 @@ CODES: dict[str, str] = {
     "cache_too_small": "The pinned collections would not fit the node's file cache; nothing was changed.",
     "warming": "The request needs the collection's segments here; they are being fetched from the bucket. Try again.",
     "deadline_exceeded": "Time ran out; the work has stopped.",
-    "outcome_unknown": "Time ran out while a write was under way: it may or may not have happened. Read to find out.",
+    "outcome_unknown": "Time ran out in a write, which may have happened: read, or send it again under its key.",
     "storage_unavailable": "The store does not answer. Try again after Retry-After.",
     "circuit_open": "The store failed several times in a row and is left alone until Retry-After; nothing was written.",
     "storage_poisoned": "The data folder could not be synced; check the disk, then restart AkiDB.",

@@ -256,7 +256,7 @@ def _store(settings: Settings) -> Finding:
     except ConfigurationError as failed:
         if failed.code != "no_such_bucket" or not settings.storage.create_bucket:
             raise
-        text = f"there is no bucket {settings.storage.s3_bucket!r} yet; the first start makes it"
+        text = f"there is no bucket {settings.storage.s3_bucket!r} yet; the first start makes it, if its keys may"
         return Finding("store", True, text, {"location": None})
 
 

@@ -60,7 +60,7 @@ def collect_garbage(where: str | None, now: bool, force: bool, config: str | Non
     """Delete what no collection and no snapshot names any more, as nodes do in the background.
 
     In a bucket an object goes two to three rounds after it was last named, so one call alone frees little; what is too
-    young to go in this round is counted.
+    young to go in this round is counted. Slots of the log wait an hour besides, however soon rounds come.
     """
     logs.configure("warning", "text", stream=sys.stderr)
     try:

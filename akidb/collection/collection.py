@@ -247,9 +247,9 @@ class Collection(Writes):
             lambda: query.scroll(snapshot, after=after, limit=limit, filter=filter, with_vector=with_vector)
         )
 
-    async def info(self, *, consistency: Consistency | None = None) -> CollectionInfo:
-        """Sums over the shards; `lsn` and `version` are the largest of theirs."""
-        return await self._described(await self.snapshot(consistency))
+    async def info(self, *, consistency: Consistency | None = None, deadline: float | None = None) -> CollectionInfo:
+        """Sums over the shards; `lsn` and `version` are the largest of theirs. `deadline` as of `snapshot`."""
+        return await self._described(await self.snapshot(consistency, deadline=deadline))
 
     async def glance(self) -> CollectionInfo | None:
         """What this node knows, the store unasked; None while it does not have the segments, or knows of a drop."""

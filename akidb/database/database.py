@@ -21,6 +21,7 @@ from akidb.database.format import ensure_format
 from akidb.database.garbage import Garbage, Round
 from akidb.database.readiness import Readiness
 from akidb.database.shards import lay_down, open_all, shards_of
+from akidb.database.unopened import Unopened
 from akidb.database.validate import validate_spec
 from akidb.errors import (
     AkiDBError,
@@ -52,7 +53,7 @@ class Database:
         self._catalogue = self._log.catalogue
         self._open: dict[UUID, Collection] = {}
         self._opening: dict[UUID, asyncio.Lock] = {}
-        self._unopened: dict[UUID, CorruptionError] = {}
+        self._unopened = Unopened()
         self._creating = asyncio.Lock()
         self._workers = Workers.start()
         self._readiness = Readiness(store, self._log, self._open, read_only=read_only)
@@ -277,7 +278,7 @@ class Database:
     @property
     def unopened(self) -> dict[str, CorruptionError]:
         """Collections that could not be opened when they were last asked for, by name, and what is damaged of them."""
-        named = ((self._catalogue.named(uuid), damage) for uuid, damage in self._unopened.items())
+        named = ((self._catalogue.named(uuid), damage) for uuid, damage in self._unopened.found().items())
         return {created.name: damage for created, damage in named if created is not None}
 
     async def drop_collection(self, name: str, *, idempotency_key: str | None = None) -> None:
@@ -379,12 +380,13 @@ class Database:
         lock = self._opening.setdefault(created.uuid, asyncio.Lock())
         async with lock:
             if created.uuid not in self._open:
+                self._unopened.refuse(created.uuid)
                 try:
                     shards = await open_all(self._shards(created))
                 except CorruptionError as damage:
-                    self._unopened[created.uuid] = damage
+                    self._unopened.note(created.uuid, created.name, damage)
                     raise
-                self._unopened.pop(created.uuid, None)
+                self._unopened.forget(created.uuid)
                 if self._closed:
                     raise UnavailableError(f"{self.location} was closed meanwhile", code="closing")
                 self._open[created.uuid] = Collection(created.uuid, shards, read_only=self._read_only, peers=self.peers)

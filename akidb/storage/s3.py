@@ -86,8 +86,7 @@ class S3Store:
     async def _get_again(self, full_key: str, asked: str) -> Reply | None:
         """A range of an object of which another was read a moment ago; None where that is not known to be good."""
         try:
-            async with self._limit(0):
-                return await self._ranges.send(full_key, asked)
+            return await self._ranges.send(full_key, asked, self._limit(0))
         except Exception as failed:
             raise translated(failed, self._options) from failed
 

@@ -21,6 +21,7 @@ _FULL = {"XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "QuotaExceeded",
 _BUSY = {"RequestTimeout", "Throttling", "ThrottlingException", "RequestLimitExceeded"}  # some stores send them as 400
 _BAD_KEYS = {
     "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "TokenRefreshRequired",
+    "InvalidTokenId",  # MinIO, for temporary keys without their token
     "XAdminUserNotFound",  # versitygw, with status 404
 }  # fmt: skip
 _BAD_REGION = {
@@ -143,7 +144,8 @@ def refused(operation: str, code: str, http_status: int, text: str, options: S3O
         return ConfigurationError(f"{where}: {options.bucket!r} can't name a bucket ({text}); correct AKIDB_S3_BUCKET")
     if code in _BAD_KEYS:
         return ConfigurationError(
-            f"{where} refused the keys ({code}): check AKIDB_S3_ACCESS_KEY and AKIDB_S3_SECRET_KEY"
+            f"{where} refused the keys ({code}): check AKIDB_S3_ACCESS_KEY and AKIDB_S3_SECRET_KEY, and "
+            "AKIDB_S3_SESSION_TOKEN where they are temporary"
         )
     if code == "RequestTimeTooSkewed":
         return ConfigurationError(f"{where} says this machine's clock is wrong ({code}): set it, for instance by NTP")

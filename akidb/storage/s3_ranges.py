@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -68,9 +68,13 @@ class RangedGets:
             self._signed.popitem(last=False)
         request.headers["Range"] = byte_range
 
-    async def send(self, key: str, byte_range: str) -> Reply | None:
+    async def send(self, key: str, byte_range: str, limit: AbstractAsyncContextManager[object]) -> Reply | None:
         """The bytes, where the store has them and a signature for the key is young enough. None: ask the library, which
         signs anew, follows redirections and knows what else a store may say.
+
+        Args:
+            limit: holds until the answer begins. How long its pieces may take is the library's: a limit on the whole
+                would end what goes over a slow line, and each repetition of it.
 
         Raises what the library raises for a store that is away, busy or failing.
         """
@@ -81,7 +85,8 @@ class RangedGets:
 
         headers = {**signed.headers, "Range": byte_range}
         request = AWSPreparedRequest("GET", signed.url, headers, None, stream_output=True)
-        response = await self._client._endpoint.http_session.send(request)
+        async with limit:
+            response = await self._client._endpoint.http_session.send(request)
         body = await response.content
         if response.status_code in (200, 206):
             return reply_of(response.headers, body)

@@ -12,7 +12,7 @@ from akidb.client.database import RemoteDatabase
 from akidb.collection import Collection, Shard
 from akidb.config.settings import Storage
 from akidb.connection.embedded import EmbeddedDatabase
-from akidb.database import Database
+from akidb.database import Database, unopened
 from akidb.errors import (
     ConfigurationError,
     CorruptionError,
@@ -26,6 +26,12 @@ from akidb.storage.local import LocalStore
 from akidb.storage.object_store import Reply
 from akidb.types import CollectionInfo
 from tests.api.conftest import Client, settings, start
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What can't be opened is tried again by every request."""
+    monkeypatch.setattr(unopened, "RETRY_SECS_MIN", 0.0)
 
 
 @pytest.fixture
@@ -121,6 +127,21 @@ async def test_one_whose_objects_are_denied_is_in_nobody_elses_way(client, monke
     assert [each["name"] for each in listed["collections"]] == ["good"]
     assert [(each["name"], each["code"]) for each in listed["unopened"]] == [("denied", "configuration")]
     assert await EmbeddedDatabase(database, client.service.settings).list_collections() == ["denied", "good"]
+
+
+async def test_whoever_polls_does_not_have_it_read_again_and_again(client, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(unopened, "RETRY_SECS_MIN", 60.0)
+    segment, whole = await _damaged(client, tmp_path)
+    await _reopened(client)
+    for _ in range(5):
+        assert (await client.post("/collections/bad/count")).code == "data_corruption"
+        assert [each["name"] for each in (await client.get("/collections")).body["unopened"]] == ["bad"]
+    told = [record.message for record in caplog.records if "collection bad can't be opened" in record.message]
+    assert len(told) == 1
+    assert segment.name in told[0]
+    monkeypatch.setattr(unopened.time, "monotonic", lambda now=time.monotonic: now() + 61)
+    segment.write_bytes(whole)
+    assert (await client.post("/collections/bad/count")).body["count"] == 8
 
 
 async def test_its_name_is_listed_to_python(client, tmp_path):

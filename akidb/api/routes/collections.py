@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from dataclasses import asdict
 
 import msgspec
@@ -32,6 +33,8 @@ from akidb.types import CollectionInfo, CollectionSpec, Consistency, IndexParams
 log = logging.getLogger(__name__)
 
 WAIT_MS_MAX = 60_000
+LISTING_SECS = 3.0
+"""For a collection to be described among others. One whose segments are still fetched can take minutes."""
 _OF_THE_REQUEST = {"session_not_reached"}
 CONSISTENCY = Parameter(
     "consistency", {"type": "string", "default": "strong"}, "strong, eventual, session:TOKEN or bounded_ms:N."
@@ -101,7 +104,8 @@ async def list_all(request: web.Request) -> web.Response:
     looked = await database.look_at_all()
     opened = [each for each in looked.values() if isinstance(each, Collection)]
     failed = {name: each for name, each in looked.items() if isinstance(each, AkiDBError)}
-    asked = (collection.info(consistency=_about(collection, wanted)) for collection in opened)
+    deadline = time.monotonic() + LISTING_SECS
+    asked = (collection.info(consistency=_about(collection, wanted), deadline=deadline) for collection in opened)
     described: list[schemas.CollectionDescription] = []
     for collection, info in zip(opened, await asyncio.gather(*asked, return_exceptions=True), strict=True):
         if isinstance(info, CollectionInfo):

@@ -7,14 +7,15 @@ import asyncio
 import numpy as np
 import pytest
 
-from akidb.database import Database
+from akidb.database import Database, unopened
 from akidb.errors import CorruptionError
 from akidb.storage.memory import MemoryStore
 from akidb.types import CollectionSpec, IndexParams, Metric
 from tests.unit.collection.faults import SETTINGS
 
 
-async def test_where_one_logs_end_can_not_be_told_no_shard_is_dropped() -> None:
+async def test_where_one_logs_end_can_not_be_told_no_shard_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unopened, "RETRY_SECS_MIN", 0.0)
     store = MemoryStore()
     database = await Database.open(store, SETTINGS)
     spec = CollectionSpec("p", 4, Metric.EUCLIDEAN, IndexParams("flat"), shard_count=2)

@@ -126,6 +126,26 @@ async def test_a_body_that_is_cut_short_or_never_comes_is_a_failure(broken: Answ
             await store.get("a", byte_range=(1, 3))
 
 
+async def test_how_long_a_body_takes_is_not_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a slow line each range would end at the same time, and so would all that repeat it."""
+    begun = asyncio.Event()
+
+    @asynccontextmanager
+    async def until_the_answer_begins(self: S3Store, upload_bytes: int) -> AsyncIterator[None]:
+        begun.clear()
+        yield
+        begun.set()
+
+    async with scripted_s3(_Object().answer, body_waits=begun) as endpoint:
+        store = S3Store(S3Options("akidb", endpoint, access_key="k", secret_key="s"))
+        begun.set()
+        await store.get("b", byte_range=(0, 1))  # finds the bucket
+        monkeypatch.setattr(S3Store, "_limit", until_the_answer_begins)
+        assert (await store.get("a", byte_range=(0, 2))).body == b"\0\1"
+        assert (await store.get("a", byte_range=(7, 9))).body == b"\7\x08"
+        await store.close()
+
+
 @pytest.mark.s3
 @pytest.mark.parametrize("server", [kind.name for kind in S3_SERVERS])
 async def test_real_stores_take_the_signature_again(request: pytest.FixtureRequest, server: str) -> None:
