@@ -13,7 +13,8 @@ from akidb.errors import CorruptionError
 log = logging.getLogger(__name__)
 
 RETRY_SECS_MIN, RETRY_SECS_MAX = 1.0, 60.0
-"""Between tries. Each may fetch a whole segment, and whoever polls would have it fetched at every look."""
+"""Between tries, from the second on: what was damaged on its way alone is whole at the next. Each may fetch a whole
+segment, and whoever polls would have it fetched at every look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Unopened:
 
     def note(self, collection: UUID, name: str, damage: CorruptionError) -> None:
         met = self._met.get(collection)
-        pause = RETRY_SECS_MIN if met is None else min(2 * met.pause, RETRY_SECS_MAX)
+        pause = 0.0 if met is None else min(max(RETRY_SECS_MIN, 2 * met.pause), RETRY_SECS_MAX)
         self._met[collection] = _Met(damage, pause, time.monotonic() + pause)
         log.error("collection %s can't be opened, will look again in %.0f s: %s", name, pause, damage)
 

@@ -18,7 +18,7 @@ import numpy as np
 from akidb import query
 from akidb.collection import Collection
 from akidb.database.catalogue import TENANT, catalogue_prefix
-from akidb.errors import DeadlineExceededError, NotFoundError, UnavailableError
+from akidb.errors import CorruptionError, DeadlineExceededError, NotFoundError, UnavailableError
 from akidb.query import SearchQuery
 from akidb.storage import probe
 from akidb.types import STRONG, Consistency
@@ -259,6 +259,8 @@ class World:
                 if name != NAME:
                     raise
                 return await database.create_collection(replace(SPEC, shard_count=self.shards))
+            except CorruptionError as damaged:  # on its way, time and again: it is looked at again after a pause
+                raise UnavailableError("not opened") from damaged
 
         return await self._within(DECIDED_SECS, self._patient(node, open_it), f"{node.name} has no collection")
 
