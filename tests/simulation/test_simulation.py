@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -27,7 +27,8 @@ from tests.simulation.world import simulate
 
 FEW, MANY = 12, 200
 SEEDS_TO_FIND = range(60)
-CLONE_SEEDS_TO_FIND = range(1000, 1150)  # a bug of clones shows in one of some eighty
+CLONE_SEEDS_TO_FIND = [1005, 1014, 1050, *range(1000, 1150)]
+"""A bug of clones shows in one of some eighty; those in which the planted ones were seen last come first."""
 PER_TEST = 20
 MERGED_BESIDE_A_REVERT = 5452  # rows that a revert in the log's tail brought back were lost with the merged segment
 
@@ -200,6 +201,6 @@ def test_a_planted_bug_of_forwarding_is_found(
         _some_seeds(SEEDS_TO_FIND, forwarding=True)
 
 
-def _some_seeds(seeds: range, **which: bool) -> None:
+def _some_seeds(seeds: Iterable[int], **which: bool) -> None:
     for seed in seeds:
         simulate(seed, **which)
