@@ -363,7 +363,7 @@ class EmbeddedDatabase(AsyncDatabase[EmbeddedCollection]):
 
     async def list_collections(self) -> list[str]:
         """Names, sorted."""
-        return list(await self.engine.look_at_all())
+        return list(await self.engine.list_collections())
 
     async def drop_collection(self, name: str, *, idempotency_key: str | None = None) -> None:
         """Removes a collection with all its points. Raises NotFoundError."""

@@ -258,8 +258,8 @@ class Database:
             (found,) = await asyncio.gather(opening, return_exceptions=True)
         return found if isinstance(found, CorruptionError) else None
 
-    async def look_at_all(self) -> dict[str, Collection | AkiDBError]:
-        """Each collection by its name, or why this node can't open it now: one must not hide the others."""
+    async def list_collections(self) -> dict[str, Collection | AkiDBError]:
+        """By name, in order, each collection, or why this node can't open it now: one must not hide the others."""
         await self._follow_catalogue()
         found: dict[str, Collection | AkiDBError] = {}
         for name, created in sorted(self._catalogue.collections.items()):
@@ -270,10 +270,6 @@ class Database:
             except AkiDBError as failure:
                 found[name] = failure
         return found
-
-    async def list_collections(self) -> list[Collection]:
-        """All collections that can be opened, by name."""
-        return [each for each in (await self.look_at_all()).values() if isinstance(each, Collection)]
 
     @property
     def unopened(self) -> dict[str, CorruptionError]:

@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 
 #if defined(__SSE2__)
 #include <emmintrin.h>
@@ -16,7 +15,7 @@ namespace akidb::hnsw {
 constexpr std::size_t kWordBits = 64;
 
 // Bit i of the result is set where byte i of these kWordBits is not 0. By what every processor of its kind has, so that
-// there is nothing to dispatch: eight bytes at a time by a multiplication took three times as long.
+// there is nothing to dispatch.
 inline std::uint64_t bits_of_bytes(const std::uint8_t* bytes) {
 #if defined(__SSE2__)
   std::uint64_t zeros = 0;
@@ -36,14 +35,8 @@ inline std::uint64_t bits_of_bytes(const std::uint8_t* bytes) {
   const uint8x16_t sums = vpaddq_u8(vpaddq_u8(set[0], set[1]), vpaddq_u8(set[2], set[3]));
   return vgetq_lane_u64(vreinterpretq_u64_u8(vpaddq_u8(sums, sums)), 0);
 #else
-  constexpr std::uint64_t kLow = 0x7F7F7F7F7F7F7F7FULL;
   std::uint64_t bits = 0;
-  for (unsigned i = 0; i < 8; ++i) {
-    std::uint64_t word = 0;
-    for (unsigned j = 0; j < 8; ++j) word |= std::uint64_t{bytes[8 * i + j]} << 8 * j;
-    const std::uint64_t ones = ((((word & kLow) + kLow) | word) & ~kLow) >> 7;
-    bits |= (ones * 0x0102040810204080ULL >> 56) << 8 * i;
-  }
+  for (unsigned i = 0; i < kWordBits; ++i) bits |= std::uint64_t{bytes[i] != 0} << i;
   return bits;
 #endif
 }

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from akidb.api.routes import collections
 from akidb.client.database import RemoteDatabase
 from akidb.collection import Collection, Shard
 from akidb.config.settings import Storage
@@ -94,7 +95,8 @@ async def test_one_that_does_not_answer_now_is_in_nobody_elses_way(client, monke
         await client.post("/collections", {"name": name, "vector_dim": 2})
     info, failing, failure = Collection.info, {"cold"}, DeadlineExceededError("it is still fetched", code="warming")
 
-    async def fail(self: Collection, **how: object) -> CollectionInfo:
+    async def fail(self: Collection, **how: Any) -> CollectionInfo:
+        assert how["deadline"] <= time.monotonic() + collections.LISTING_SECS
         if self.spec.name in failing:
             raise failure
         return await info(self, **how)

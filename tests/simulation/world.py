@@ -203,7 +203,7 @@ class World:
         database, began = node.database, self.loop.time()
 
         async def names() -> list[str]:
-            return [each.spec.name for each in await database.list_collections()]
+            return list(await database.list_collections())
 
         listed = await self._within(DECIDED_SECS, self._patient(node, names), "collections are not listed")
         for name in self.rng.sample(listed, len(listed)):

@@ -35,7 +35,6 @@ log = logging.getLogger(__name__)
 WAIT_MS_MAX = 60_000
 LISTING_SECS = 3.0
 """For a collection to be described among others. One whose segments are still fetched can take minutes."""
-_OF_THE_REQUEST = {"session_not_reached"}
 CONSISTENCY = Parameter(
     "consistency", {"type": "string", "default": "strong"}, "strong, eventual, session:TOKEN or bounded_ms:N."
 )
@@ -101,7 +100,7 @@ async def _created(made: Collection) -> web.Response:
 async def list_all(request: web.Request) -> web.Response:
     wanted = consistency.of_query(request)
     database = request.app[SERVICE].require()
-    looked = await database.look_at_all()
+    looked = await database.list_collections()
     opened = [each for each in looked.values() if isinstance(each, Collection)]
     failed = {name: each for name, each in looked.items() if isinstance(each, AkiDBError)}
     deadline = time.monotonic() + LISTING_SECS
@@ -110,7 +109,7 @@ async def list_all(request: web.Request) -> web.Response:
     for collection, info in zip(opened, await asyncio.gather(*asked, return_exceptions=True), strict=True):
         if isinstance(info, CollectionInfo):
             described.append(describe(info))
-        elif not isinstance(info, AkiDBError) or isinstance(info, InvalidInputError) or info.code in _OF_THE_REQUEST:
+        elif not isinstance(info, AkiDBError) or _is_of_the_request(info):
             raise info
         elif not isinstance(info, NotFoundError):  # else dropped since it was listed
             failed[collection.spec.name] = info
@@ -119,6 +118,10 @@ async def list_all(request: web.Request) -> web.Response:
         raise away[0]
     unopened = [schemas.UnopenedCollection(name, error.code, str(error)) for name, error in sorted(failed.items())]
     return json_response(schemas.CollectionList(described, len(described), unopened))
+
+
+def _is_of_the_request(error: AkiDBError) -> bool:
+    return isinstance(error, InvalidInputError) or error.code == "session_not_reached"
 
 
 def _about(collection: Collection, wanted: Consistency | None) -> Consistency | None:

@@ -264,7 +264,7 @@ async def test_what_can_not_be_cloned_is_refused_and_keeps_nothing(
     await reader.close()
     await points.shards[0].refresh()
     assert points.shards[0].state.head.lent == ()
-    assert [each.spec.name for each in await database.list_collections()] == ["points"]
+    assert list(await database.list_collections()) == ["points"]
 
 
 async def test_clones_count_as_snapshots_and_are_not_shown(
@@ -362,7 +362,7 @@ async def test_a_clone_is_not_made_of_what_was_dropped_meanwhile(
     store.go.set()
     with pytest.raises(NotFoundError, match="dropped meanwhile"):
         await cloning
-    assert await other.list_collections() == []
+    assert not await other.list_collections()
     await other.collect_garbage()
     await other.collect_garbage()
     assert set(await _keys(store, points)) == {"head"}
@@ -385,7 +385,7 @@ async def test_a_maker_that_stood_still_does_not_finish(
     store.go.set()
     with pytest.raises(DeadlineExceededError, match="given up"):
         await cloning
-    assert [each.spec.name for each in await other.list_collections()] == ["points"]
+    assert list(await other.list_collections()) == ["points"]
     await other.clone_collection("points", "trial")
     await other.collect_garbage()
     assert len(await _seen_anew(store, "trial")) == 20

@@ -54,7 +54,7 @@ async def test_requests_that_come_at_once_make_one_collection(nodes: list[Databa
         *(node.create_collection(SPEC, idempotency_key="one") for node in nodes for _ in range(3))
     )
     assert len({collection.uuid for collection in made}) == 1
-    assert [collection.spec.name for collection in await nodes[0].list_collections()] == ["points"]
+    assert list(await nodes[0].list_collections()) == ["points"]
 
 
 async def test_a_lost_answer_is_resolved_under_the_key(nodes: list[Database], stores: list[FaultyStore]) -> None:
@@ -97,9 +97,9 @@ async def test_a_drop_that_a_node_did_not_finish_is_finished_under_the_key(
     stores[0].fault = lambda _, call, key: "before" if call == "put_if_absent" and "/c/" in key else None
     with pytest.raises(DeadlineExceededError):
         await nodes[0].drop_collection("points", idempotency_key="gone")
-    assert [collection.spec.name for collection in await nodes[1].list_collections()] == ["points"]
+    assert list(await nodes[1].list_collections()) == ["points"]
     await nodes[1].drop_collection("points", idempotency_key="gone")
-    assert await nodes[1].list_collections() == []
+    assert not await nodes[1].list_collections()
 
 
 async def test_another_request_under_a_key_is_refused(nodes: list[Database]) -> None:

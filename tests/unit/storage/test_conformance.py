@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from akidb.errors import UnavailableError
+from akidb.errors import ConfigurationError, UnavailableError
 from akidb.storage.conformance import RULES, Verdict, check
 from akidb.storage.memory import MemoryStore
 from akidb.storage.object_store import Body, ObjectInfo, ObjectStore, Reply, Status
@@ -181,6 +181,17 @@ class _HangsUp(_Broken):
 
 async def test_an_answer_that_is_lost_in_a_race_decides_nothing() -> None:
     assert {verdict.rule for verdict in await _verdicts(_HangsUp()) if verdict.fault} == set()
+
+
+async def test_where_deletes_are_denied_one_object_is_left() -> None:
+    class _Keeps(_Broken):
+        async def delete_many(self, keys: Iterable[str]) -> None:
+            raise ConfigurationError("denied")
+
+    store = _Keeps()
+    with pytest.raises(ConfigurationError):
+        await _verdicts(store)
+    assert len([info async for info in store.list_from("")]) == 1
 
 
 async def test_a_store_that_goes_away_is_no_verdict() -> None:

@@ -77,6 +77,10 @@ async def test_that_writes_are_denied_is_remembered_until_one_is_taken(metrics: 
     assert writes_refused(store)
     await store.get("a")
     assert writes_refused(store), "an answer to a get says nothing of puts"
+    await inner.put_if_absent("there", b"x")
+    assert not (await store.put_if_absent("there", b"y")).ok
+    await store.delete_many([])
+    assert writes_refused(store), "nothing was written"
     for passing in (UnavailableError("away"), StorageFullError("full")):
         inner.denies = passing
         with pytest.raises(type(passing)):

@@ -201,6 +201,7 @@ async def test_a_stalled_part_is_given_up(monkeypatch: pytest.MonkeyPatch) -> No
         (403, "AccessDenied", ConfigurationError),
         (403, "RequestTimeTooSkewed", ConfigurationError),
         (400, "ExpiredToken", ConfigurationError),
+        (403, "InvalidTokenId", ConfigurationError),
         (400, "AuthorizationHeaderMalformed", ConfigurationError),
         (501, "NotImplemented", ConfigurationError),
         (404, "NoSuchBucket", ConfigurationError),
