@@ -23,7 +23,7 @@ from bench.ann.measure import recall
 from bench.ann.run import machine
 from bench.ann.sets import load
 
-SHARES = (1.0, 0.9, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.003, 0.001, 0.0001)
+SHARES = (1.0, 0.999, 0.99, 0.9, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.003, 0.001, 0.0001)
 KINDS = ("independent", "correlated", "anti-correlated")
 Vectors = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]

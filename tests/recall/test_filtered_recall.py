@@ -33,7 +33,7 @@ def allowed(kind: str, share: float, query: np.ndarray, rng: np.random.Generator
     return order[:count] if kind == "correlated" else order[N - count :]
 
 
-@pytest.mark.parametrize("share", [1.0, 0.9, 0.5, 0.2, 0.1, 0.03, 0.01, 0.001])
+@pytest.mark.parametrize("share", [1.0, 0.999, 0.99, 0.9, 0.5, 0.2, 0.1, 0.03, 0.01, 0.001])
 @pytest.mark.parametrize("kind", ["independent", "correlated", "anti-correlated"])
 def test_recall_holds_at_every_share_and_correlation(sealed: HnswView, kind: str, share: float) -> None:
     rng = np.random.default_rng(6)

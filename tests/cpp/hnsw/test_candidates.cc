@@ -1,7 +1,10 @@
 // The sets of a walk and the map of ids, against the standard library's.
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <map>
 #include <random>
+#include <span>
 #include <vector>
 
 #include "check.h"
@@ -53,7 +56,7 @@ TEST(sorted_pool_hands_out_each_candidate_once_nearest_first) {
 TEST(sorted_pool_goes_on_from_candidates_of_which_some_are_expanded) {
   SortedPool pool;
   const std::vector<Candidate> candidates = {{1.0F, 7}, {2.0F, 5}, {3.0F, 9}, {4.0F, 8}};
-  pool.assign(candidates, [](const Candidate& each) { return each.node == 7 || each.node == 5; });
+  pool.assign(candidates, candidates.size(), [](const Candidate& each) { return each.node == 7 || each.node == 5; });
   pool.set_horizon(3);
   Node node = 0;
   CHECK(pool.next(node));
@@ -68,10 +71,65 @@ TEST(sorted_pool_goes_on_from_candidates_of_which_some_are_expanded) {
   CHECK(!pool.next(node));
   CHECK_EQ(std::size_t{4}, pool.size());
   CHECK_EQ(7U, pool.candidate(0).node);
-  pool.assign(candidates, [](const Candidate& each) { return each.node != 8; });  // among equals it may be any
+  pool.assign(candidates, candidates.size(),
+              [](const Candidate& each) { return each.node != 8; });  // among equals it may be any
   CHECK(pool.next(node));
   CHECK_EQ(8U, node);
   CHECK(!pool.next(node));
+}
+
+TEST(sorted_pool_takes_more_than_it_is_assigned_up_to_its_capacity) {
+  SortedPool pool;
+  const std::vector<Candidate> candidates = {{1.0F, 7}, {2.0F, 5}};
+  pool.assign(candidates, 3, [](const Candidate&) { return true; });
+  CHECK(pool.insert({5.0F, 6}));
+  CHECK(!pool.insert({6.0F, 4}));
+  Node node = 0;
+  CHECK(pool.next(node));
+  CHECK_EQ(6U, node);
+  CHECK(!pool.next(node));
+}
+
+TEST(sorted_nearest_are_those_of_a_sort) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  constexpr float kMax = std::numeric_limits<float>::max();
+  std::mt19937 random(3);
+  const auto uniform = [&] { return static_cast<float>(random()) / 1e9F - 2.0F; };
+  const auto make = [&](int kind) {
+    switch (kind) {
+      case 0:
+        return uniform();
+      case 1:
+        return static_cast<float>(random() % 4);  // many equal
+      case 2:
+        return 7.0F;
+      case 3:
+        return random() % 9 == 0 ? kInfinity : uniform();
+      case 4:
+        return random() % 9 == 0 ? kMax : (random() % 2 == 0 ? -kMax : 1.0F);  // farther apart than a float tells
+      case 5:
+        return std::exp(20.0F * uniform());  // nearly all in one bucket
+      default:
+        return kInfinity;
+    }
+  };
+  std::vector<Candidate> memory;
+  for (int kind = 0; kind < 7; ++kind) {
+    for (const std::size_t size : {0U, 1U, 2U, 32U, 33U, 700U, 5000U}) {
+      std::vector<Candidate> all(size);
+      for (Candidate& each : all) each = {make(kind), static_cast<Node>(random() % 1000)};
+      std::vector<Candidate> expected = all;
+      std::sort(expected.begin(), expected.end());
+      for (const std::size_t wanted : {std::size_t{0}, std::size_t{1}, size / 3, size, size + 5}) {
+        const std::span<const Candidate> found = sorted_nearest(all, wanted, memory);
+        CHECK_EQ(std::min(wanted, size), found.size());
+        for (std::size_t i = 0; i < found.size(); ++i) {
+          CHECK_EQ(expected[i].distance, found[i].distance);
+          CHECK_EQ(expected[i].node, found[i].node);
+        }
+      }
+    }
+  }
 }
 
 TEST(visited_forgets_between_walks_also_where_its_number_wraps) {
