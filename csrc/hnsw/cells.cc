@@ -22,6 +22,12 @@ constexpr std::uint64_t kDraw = 0x632BE59BD9B4E019ULL;
 
 }  // namespace
 
+// What a worker needs for a block.
+struct Cells::Desk {
+  std::vector<quantization::CodedQuery> queries = std::vector<quantization::CodedQuery>(kBlock);
+  std::vector<SortedPool> nearest = std::vector<SortedPool>(kBlock);
+};
+
 Cells::Cells(const quantization::Codes& codes, const Vectors& vectors, std::span<const Node> nodes, unsigned threads,
              const std::function<void()>& pause)
     : codes_(codes), nodes_(nodes), panels_(codes, 0) {
@@ -56,29 +62,32 @@ void Cells::choose_leaders() {
 void Cells::assign(const Vectors& vectors, unsigned threads, const std::function<void()>& pause) {
   CodePanels leaders(codes_, (leaders_.size() + kCodePanel - 1) / kCodePanel);
   for (std::size_t i = 0; i < leaders_.size(); ++i) leaders.set(i, leaders_[i]);
+  std::vector<Desk> desks(threads == 0 ? hardware_threads() : threads);
   ThreadPool::shared().parallel_for(
       (nodes_.size() + kBlock - 1) / kBlock, threads, [&](std::size_t block, unsigned worker) {
         if (worker == 0) pause();
-        assign_block(leaders, vectors, block * kBlock, std::min(nodes_.size(), (block + 1) * kBlock));
+        assign_block(leaders, vectors, block * kBlock, std::min(nodes_.size(), (block + 1) * kBlock), desks[worker]);
       });
 }
 
-void Cells::assign_block(const CodePanels& leaders, const Vectors& vectors, std::size_t first, std::size_t end) {
-  thread_local std::vector<quantization::CodedQuery> queries(kBlock);
-  thread_local std::vector<SortedPool> nearest(kBlock);
+void Cells::assign_block(const CodePanels& leaders, const Vectors& vectors, std::size_t first, std::size_t end,
+                         Desk& desk) {
+  auto& [queries, nearest] = desk;
   for (std::size_t i = first; i < end; ++i) {
     const Node node = nodes_[i];
     nearest[i - first].reset(width_);
     queries[i - first].prepare(codes_, vectors.type, vectors.row(node), vectors.inverse_norm(node));
   }
   for (std::size_t panel = 0; panel * kCodePanel < leaders_.size(); ++panel) {
-    leaders.compare(panel, {queries.data(), end - first}, [&](std::size_t q, const float* distances) {
-      const float bound = nearest[q].full() ? (nearest[q].end() - 1)->distance : std::numeric_limits<float>::infinity();
-      for_each_within(distances, bound, [&](std::size_t r) {
-        const auto leader = static_cast<std::uint32_t>(panel * kCodePanel + r);
-        if (leader < leaders_.size()) nearest[q].insert({distances[r], leader});
-      });
-    });
+    leaders.compare(panel, {queries.data(), end - first},
+                    [&, &nearest = nearest](std::size_t q, const float* distances) {
+                      const float bound =
+                          nearest[q].full() ? (nearest[q].end() - 1)->distance : std::numeric_limits<float>::infinity();
+                      for_each_within(distances, bound, [&](std::size_t r) {
+                        const auto leader = static_cast<std::uint32_t>(panel * kCodePanel + r);
+                        if (leader < leaders_.size()) nearest[q].insert({distances[r], leader});
+                      });
+                    });
   }
   for (std::size_t i = first; i < end; ++i) {
     for (std::size_t j = 0; j < width_; ++j) nearest_[i * width_ + j] = nearest[i - first].begin()[j].node;

@@ -42,7 +42,8 @@ class Cells {
 
   void choose_leaders();
   void assign(const Vectors& vectors, unsigned threads, const std::function<void()>& pause);
-  void assign_block(const CodePanels& leaders, const Vectors& vectors, std::size_t first, std::size_t end);
+  struct Desk;
+  void assign_block(const CodePanels& leaders, const Vectors& vectors, std::size_t first, std::size_t end, Desk& desk);
   void fill(unsigned threads);
   std::size_t panels_of(std::size_t cell) const { return (members(cell).size() + kCodePanel - 1) / kCodePanel; }
 
