@@ -3,11 +3,9 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <limits>
 #include <span>
 #include <vector>
 
@@ -24,48 +22,6 @@ struct Candidate {
     return distance < other.distance || (distance == other.distance && node < other.node);
   }
 };
-
-// The nearest `wanted`, nearest first, in memory that is used again. By buckets of distances that hold a few each: a
-// sort that compares takes a branch that nothing predicts at every step of n log n.
-inline std::span<const Candidate> sorted_nearest(std::span<const Candidate> candidates, std::size_t wanted,
-                                                 std::vector<Candidate>& memory) {
-  constexpr std::size_t kBuckets = 512;
-  constexpr std::size_t kFew = 32;
-  wanted = std::min(wanted, candidates.size());
-  if (memory.size() < candidates.size()) memory.resize(candidates.size());
-  Candidate* const out = memory.data();
-  float least = std::numeric_limits<float>::infinity();
-  float greatest = -least;
-  for (const Candidate& each : candidates) {
-    least = std::min(least, each.distance);
-    greatest = std::max(greatest, each.distance);
-  }
-  const float per_distance = static_cast<float>(kBuckets - 1) / (greatest - least);
-  // All are equally far, or some are infinitely.
-  const bool is_flat = !(per_distance > 0.0F && per_distance < std::numeric_limits<float>::infinity());
-  if (candidates.size() <= kFew || is_flat) {
-    std::copy(candidates.begin(), candidates.end(), out);
-    std::sort(out, out + candidates.size());
-    return {out, wanted};
-  }
-  const auto bucket_of = [&](const Candidate& each) {
-    return static_cast<std::size_t>((each.distance - least) * per_distance);
-  };
-  std::array<std::size_t, kBuckets + 1> next{};  // first how many each bucket holds, one place on
-  for (const Candidate& each : candidates) ++next[bucket_of(each) + 1];
-  std::size_t used = 0;  // buckets, which hold enough
-  while (next[used] < wanted) {
-    ++used;
-    next[used] += next[used - 1];
-  }
-  for (const Candidate& each : candidates) {
-    const std::size_t bucket = bucket_of(each);
-    if (bucket < used) out[next[bucket]++] = each;
-  }
-  for (std::size_t i = 0, begin = 0; i < used; begin = next[i++])
-    if (next[i] - begin > 1) std::sort(out + begin, out + next[i]);
-  return {out, wanted};
-}
 
 // One byte per node: seen when it holds the number of the current walk. Clearing happens once in 255 walks; a byte and
 // not two, because a million nodes then fit into a core's L2 cache.

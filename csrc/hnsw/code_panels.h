@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -12,6 +13,7 @@
 
 #include "common/aligned_buffer.h"
 #include "distance/distance.h"
+#include "hnsw/mask_bits.h"
 #include "hnsw/params.h"
 #include "quantization/codes.h"
 
@@ -72,23 +74,12 @@ class CodePanels {
   std::vector<Node> nodes_;
 };
 
-// Calls take(r) for the distances of a panel that are no more than `bound`, and for some that are: four are looked at
-// together, since a branch for each would cost more than all the rest.
+// Calls take(r) for the distances of a panel that are no more than `bound`. Most panels have none.
 template <class Take>
 void for_each_within(const float* distances, float bound, const Take& take) {
-  constexpr std::size_t kColumns = 4;
-  float least[kColumns];
-  for (std::size_t c = 0; c < kColumns; ++c) {
-    const float upper = std::min(distances[c], distances[c + kColumns]);
-    const float lower = std::min(distances[c + 2 * kColumns], distances[c + 3 * kColumns]);
-    least[c] = std::min(upper, lower);
-  }
-  static_assert(kCodePanel == 4 * kColumns);
-  if (std::min(std::min(least[0], least[1]), std::min(least[2], least[3])) > bound) return;
-  for (std::size_t c = 0; c < kColumns; ++c) {
-    if (least[c] > bound) continue;
-    for (std::size_t r = c; r < kCodePanel; r += kColumns) take(r);
-  }
+  static_assert(kCodePanel == 16);
+  for (std::uint32_t bits = bits_of_floats_within(distances, bound); bits != 0; bits &= bits - 1)
+    take(static_cast<std::size_t>(std::countr_zero(bits)));
 }
 
 }  // namespace akidb::hnsw

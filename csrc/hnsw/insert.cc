@@ -10,6 +10,7 @@
 
 #include "common/thread_pool.h"
 #include "hnsw/code_probe.h"
+#include "hnsw/nearest.h"
 
 namespace akidb::hnsw {
 
@@ -43,12 +44,19 @@ std::size_t select_neighbors(const Vectors& vectors, std::span<const Candidate> 
 }
 
 void sort_exactly(const Probe& exact, std::span<Candidate> candidates) {
-  constexpr std::size_t kAhead = 4;
-  for (std::size_t i = 0; i < candidates.size(); ++i) {
-    if (i + kAhead < candidates.size()) exact.prefetch_row(candidates[i + kAhead].node);
-    candidates[i].distance = exact(candidates[i].node);
+  constexpr std::size_t kAhead = 8;
+  const std::size_t count = candidates.size();
+  std::size_t i = 0;
+  for (; i + 4 <= count; i += 4) {
+    for (std::size_t j = i + kAhead; j < std::min(i + kAhead + 4, count); ++j) exact.prefetch_row(candidates[j].node);
+    const Node nodes[4] = {candidates[i].node, candidates[i + 1].node, candidates[i + 2].node, candidates[i + 3].node};
+    float distances[4];
+    exact.four(nodes, distances);
+    for (std::size_t j = 0; j < 4; ++j) candidates[i + j].distance = distances[j];
   }
-  std::sort(candidates.begin(), candidates.end());
+  for (; i < count; ++i) candidates[i].distance = exact(candidates[i].node);
+  const std::span<const Candidate> sorted = sorted_nearest(candidates, count, Scratch::of_this_thread().sorted);
+  std::copy(sorted.begin(), sorted.end(), candidates.begin());
 }
 
 void take_links(Graph& graph, const Vectors& vectors, const Removals& removals, Node owner, unsigned level,

@@ -12,61 +12,46 @@
 #include "common/prefetch.h"
 #include "common/thread_pool.h"
 #include "hnsw/cells.h"
+#include "hnsw/nearest.h"
 
 namespace akidb::hnsw {
 
 namespace {
 
-// The nearest candidates of many that are offered a panel at a time, of equally near ones those that came first. Kept
-// as integers that order as candidates do: nearly all the time goes into telling the nearer half from the farther,
-// again and again.
+// The nearest candidates of many that are offered a panel at a time.
 class Shortlist {
  public:
   void reset(std::size_t capacity) {
     capacity_ = capacity;
     size_ = 0;
     bound_ = std::numeric_limits<float>::max();
-    if (keys_.size() < 3 * capacity + kRoom) keys_.resize(3 * capacity + kRoom);
+    if (held_.size() < 3 * capacity + kRoom) held_.resize(3 * capacity + kRoom);
   }
   void offer(const float* distances, const Node* nodes, Node except) {
-    std::uint64_t* end = keys_.data() + size_;
+    Candidate* end = held_.data() + size_;
     for_each_within(distances, bound_, [&, bound = bound_](std::size_t r) {
-      *end = key({distances[r], nodes[r]});
+      *end = {distances[r], nodes[r]};
       end += static_cast<std::size_t>(distances[r] < bound) & static_cast<std::size_t>(nodes[r] != except);
     });
-    size_ = static_cast<std::size_t>(end - keys_.data());
-    if (size_ + kCodePanel > keys_.size()) shrink();
+    size_ = static_cast<std::size_t>(end - held_.data());
+    if (size_ + kCodePanel > held_.size()) shrink();
   }
-  // To `out`, in no order.
-  void finish(std::vector<Candidate>& out) {
+  // In no order, until more are offered.
+  std::span<Candidate> found() {
     if (size_ > capacity_) shrink();
-    out.resize(size_);
-    for (std::size_t i = 0; i < size_; ++i) out[i] = candidate(keys_[i]);
+    return {held_.data(), size_};
   }
 
  private:
   static constexpr std::size_t kRoom = 16 * kCodePanel;
-  static constexpr std::uint32_t kSign = 0x80000000U;
-
-  // As a number without sign, a float that has none orders by its bits, and one that has by their complement.
-  static std::uint64_t key(Candidate of) {
-    const auto bits = std::bit_cast<std::uint32_t>(of.distance);
-    const std::uint32_t ordered = (bits & kSign) == 0 ? bits | kSign : ~bits;
-    return std::uint64_t{ordered} << 32 | of.node;
-  }
-  static Candidate candidate(std::uint64_t key) {
-    const auto ordered = static_cast<std::uint32_t>(key >> 32);
-    return {std::bit_cast<float>((ordered & kSign) != 0 ? ordered & ~kSign : ~ordered), static_cast<Node>(key)};
-  }
 
   void shrink() {
-    const auto last = keys_.begin() + static_cast<std::ptrdiff_t>(capacity_ - 1);
-    std::nth_element(keys_.begin(), last, keys_.begin() + static_cast<std::ptrdiff_t>(size_));
-    bound_ = candidate(*last).distance;
+    gather_nearest({held_.data(), size_}, capacity_);
+    bound_ = held_[capacity_ - 1].distance;
     size_ = capacity_;
   }
 
-  std::vector<std::uint64_t> keys_;
+  std::vector<Candidate> held_;
   std::size_t capacity_ = 0;
   std::size_t size_ = 0;
   float bound_ = 0;
@@ -164,11 +149,7 @@ class Arrival {
           panel, {queries.data(), count},
           [&, &lists = lists](std::size_t q, const float* distances) { lists[q].offer(distances, others, nodes[q]); });
     }
-    std::vector<Candidate>& candidates = Scratch::of_this_thread().candidates;
-    for (std::size_t i = 0; i < count; ++i) {
-      lists[i].finish(candidates);
-      choose(nodes[i], candidates);
-    }
+    for (std::size_t i = 0; i < count; ++i) choose(nodes[i], lists[i].found());
   }
 
   // Half as many again as one that walks: that chooses among those before it, of whom the later link back to it.

@@ -9,6 +9,7 @@
 
 #include "common/deadline.h"
 #include "hnsw/candidates.h"
+#include "hnsw/nearest.h"
 #include "hnsw/params.h"
 
 namespace akidb::hnsw {
@@ -52,7 +53,7 @@ class Nearest {
 
   void cut() {
     if (held_.size() <= kept_) return;
-    std::nth_element(held_.begin(), held_.begin() + static_cast<std::ptrdiff_t>(kept_) - 1, held_.end());
+    gather_nearest(held_, kept_);
     held_.resize(kept_);
   }
 

@@ -9,6 +9,7 @@
 #include "common/error.h"
 #include "common/thread_pool.h"
 #include "hnsw/code_probe.h"
+#include "hnsw/nearest.h"
 #include "hnsw/passing.h"
 #include "hnsw/scan.h"
 #include "hnsw/walk.h"

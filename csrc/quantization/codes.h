@@ -106,9 +106,15 @@ class CodedQuery {
   float fine_shift_ = 0;
 };
 
+// NaN would break every order.
+inline float number(float distance) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  return distance < kInfinity ? distance : kInfinity;
+}
+
 inline float CodedQuery::distance(Factors factors, std::int32_t dot) const {
   const float distance = offset_ + factors.base + factors.scale * (static_cast<float>(dot) * factor_ - shift_);
-  return distance == distance ? distance : std::numeric_limits<float>::infinity();  // NaN would break every order
+  return number(distance);
 }
 
 // Copies, since `out` could be part of the query for all that a compiler knows: it takes several vectors at a time.
@@ -119,13 +125,13 @@ inline void CodedQuery::distances(const Factors* factors, const std::int32_t* do
   const float shift = shift_;
   for (std::size_t i = 0; i < count; ++i) {
     const float distance = offset + factors[i].base + factors[i].scale * (static_cast<float>(dots[i]) * factor - shift);
-    out[i] = distance == distance ? distance : std::numeric_limits<float>::infinity();
+    out[i] = number(distance);
   }
 }
 
 inline float CodedQuery::fine_distance(float base, float fine_scale, std::int32_t dot) const {
   const float distance = offset_ + base + fine_scale * (static_cast<float>(dot) * factor_ - fine_shift_);
-  return distance == distance ? distance : std::numeric_limits<float>::infinity();
+  return number(distance);
 }
 
 }  // namespace akidb::quantization

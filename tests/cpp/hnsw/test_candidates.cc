@@ -10,6 +10,7 @@
 #include "check.h"
 #include "hnsw/candidates.h"
 #include "hnsw/id_map.h"
+#include "hnsw/nearest.h"
 
 using namespace akidb;
 using namespace akidb::hnsw;
@@ -90,7 +91,7 @@ TEST(sorted_pool_takes_more_than_it_is_assigned_up_to_its_capacity) {
   CHECK(!pool.next(node));
 }
 
-TEST(sorted_nearest_are_those_of_a_sort) {
+TEST(nearest_sorted_or_gathered_are_those_of_a_sort) {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
   constexpr float kMax = std::numeric_limits<float>::max();
   std::mt19937 random(3);
@@ -126,6 +127,16 @@ TEST(sorted_nearest_are_those_of_a_sort) {
         for (std::size_t i = 0; i < found.size(); ++i) {
           CHECK_EQ(expected[i].distance, found[i].distance);
           CHECK_EQ(expected[i].node, found[i].node);
+        }
+        if (wanted == 0 || wanted > size) continue;
+        std::vector<Candidate> gathered = all;
+        gather_nearest(gathered, wanted);
+        CHECK(!(gathered[wanted - 1] < expected[wanted - 1]) && !(expected[wanted - 1] < gathered[wanted - 1]));
+        gathered.resize(wanted);
+        std::sort(gathered.begin(), gathered.end());
+        for (std::size_t i = 0; i < wanted; ++i) {
+          CHECK_EQ(expected[i].distance, gathered[i].distance);
+          CHECK_EQ(expected[i].node, gathered[i].node);
         }
       }
     }
