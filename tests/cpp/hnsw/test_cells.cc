@@ -2,6 +2,7 @@
 // near-exact and the same from any number of threads.
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <numeric>
 #include <random>
 #include <vector>
@@ -163,10 +164,13 @@ TEST(distances_within_a_bound_are_taken_each) {
   for (const float bound : {-1.0F, 0.0F, 4.0F, 15.0F}) {
     std::vector<float> within;
     for_each_within(distances.data(), bound, [&](std::size_t r) {
-      if (distances[r] <= bound) within.push_back(distances[r]);
+      CHECK(distances[r] <= bound);
+      within.push_back(distances[r]);
     });
     CHECK_EQ(static_cast<std::size_t>(bound + 1), within.size());
   }
+  distances[3] = std::numeric_limits<float>::quiet_NaN();
+  for_each_within(distances.data(), std::numeric_limits<float>::infinity(), [](std::size_t r) { CHECK(r != 3); });
 }
 
 TEST(many_nodes_at_once_find_each_other_from_any_number_of_threads) {
