@@ -79,11 +79,11 @@ class Arrival {
         removals_(removals),
         codes_(codes),
         joining_(joining),
-        threads_(threads),
+        threads_(threads == 0 ? hardware_threads() : std::min(threads, ThreadPool::kThreadsMax)),
         pause_(pause),
         list_size_(std::min<std::size_t>(graph.params().ef_construction, present.size())),
         cells_(codes, vectors, present, threads, [&] { pause(0); }),
-        desks_(threads == 0 ? hardware_threads() : threads) {}
+        desks_(threads_) {}
 
   void run() {
     make_groups();

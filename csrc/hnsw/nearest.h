@@ -78,8 +78,11 @@ inline std::span<const Candidate> sorted_nearest(std::span<const Candidate> cand
     const std::size_t bucket = buckets.of(each);
     if (bucket < used) out[next[bucket]++] = each;
   }
+  // Of the last bucket, which may hold nearly all where a few lie far out, only what is wanted is sorted.
+  if (const std::size_t end = used == 0 ? 0 : next[used - 1]; end > wanted)
+    std::nth_element(out + (used == 1 ? 0 : next[used - 2]), out + wanted, out + end);
   for (std::size_t i = 0, begin = 0; i < used; begin = next[i++])
-    if (next[i] - begin > 1) std::sort(out + begin, out + next[i]);
+    if (next[i] - begin > 1) std::sort(out + begin, out + std::min(next[i], wanted));
   return {out, wanted};
 }
 
