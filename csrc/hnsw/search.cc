@@ -68,11 +68,12 @@ class Searcher {
       write(find(probe, left_out, request_.k, scratch).candidates, out_rows, out_distances);
     } else {
       scratch.query.prepare(*request_.codes, vectors_.type, point, norm);
-      const std::size_t kept = std::max(2 * ef_, 10 * request_.k);
-      Found found = find(CodeProbe(*request_.codes, scratch.query), left_out, kept, scratch);
-      if (request_.codes->fine_rows != nullptr)
-        found = compare(FineProbe(*request_.codes, scratch.query), found, scratch.refined);
-      write(compare_exactly(probe, found, scratch), out_rows, out_distances);
+      const CodeProbe by_codes(*request_.codes, scratch.query);
+      Found found = compare_again(probe, find(by_codes, left_out, least_kept(), scratch), scratch);
+      // Where the nearest do not pass, the answer is of a shell of nodes that are nearly as far as each other, more
+      // than codes tell apart.
+      if (found.is_open) found = scan_exactly(probe, left_out, scratch);
+      write(found.candidates, out_rows, out_distances);
     }
   }
 
@@ -82,7 +83,12 @@ class Searcher {
   struct Found {
     Candidates candidates;
     std::size_t certain = 0;  // those at the least to be compared again
+    bool is_open = false;     // of a scan: those beyond the last may be as near, as far as codes tell
   };
+
+  // Of a scan by codes, and so many times more where the filter is seen to have to do with the query.
+  std::size_t least_kept() const { return std::max(2 * ef_, 10 * request_.k); }
+  static constexpr std::size_t kMore = 8;
 
   // The nodes all of whose neighbours a walk compares, where one in `one_in` passes: ef as far as one in twenty does.
   // Beyond that the k nearest lie too far back for their neighbours' neighbours to be met. Where points were removed
@@ -152,7 +158,7 @@ class Searcher {
       if (scan_is_cheaper(reach, 0)) break;
       width *= passing == 0 ? 4 : 2;
     }
-    return scan(probe, left_out, kept, scratch);
+    return scan(probe, left_out, request_.codes == nullptr ? kept : kMore * kept, scratch);
   }
 
   // From a walk of that width to the neighbours that pass of the others it met, as far as the k-th of these asks for,
@@ -238,7 +244,15 @@ class Searcher {
                  [&](Node node) { return node != left_out; });
     }
     // Far from the query, where walks end in scans, codes tell near and far apart less well.
-    return {nearest.sorted(), 2 * least_compared()};
+    const Candidates found = nearest.sorted();
+    return {found, 2 * least_compared(), request_.codes != nullptr && found.size() == kept && kept < passing_};
+  }
+
+  // By the vectors of all that pass, as they lie: of a file these become resident.
+  Found scan_exactly(const Probe& probe, Node left_out, Scratch& scratch) const {
+    Nearest nearest(request_.k, scratch.candidates);
+    scan_nodes(probe, passes_.by_row(), request_.stop, nearest, [&](Node node) { return node != left_out; });
+    return {nearest.sorted()};
   }
 
   // Leaves in the pool what the descent compares: that are candidates on level 0 as well, where every node is.
@@ -261,20 +275,24 @@ class Searcher {
   // Compares candidates again, by a probe that errs less than what they were found by, in their order: until the next
   // one's distance so far is above the k-th of the new ones by more than what estimates are seen to err. All that were
   // compared are left in `out`. (With 2 deviations instead of 3, .003 of recall@10 at ef 50 were lost on 100,000 x 128,
-  // and 15 rows compared instead of 17.)
+  // and 15 rows compared instead of 17.) Where all are and more were there, it is open whether these would be nearer.
   template <class P>
   Found compare(const P& probe, const Found& found, SortedPool& out) const {
     constexpr double kDeviations = 3.0;
     constexpr std::size_t kAhead = 8;
     const Candidates all = found.candidates;
     out.reset(all.size());
+    bool is_open = found.is_open;
     for (std::size_t i = 0; i < std::min(kAhead, all.size()); ++i) probe.prefetch_row(all[i].node);
     double squares = 0.0;
     for (std::size_t i = 0; i < all.size(); ++i) {
       if (i >= std::max(found.certain, request_.k)) {
         const double farthest = static_cast<double>(out.begin()[request_.k - 1].distance);
-        if (static_cast<double>(all[i].distance) > farthest + kDeviations * std::sqrt(squares / static_cast<double>(i)))
+        if (static_cast<double>(all[i].distance) >
+            farthest + kDeviations * std::sqrt(squares / static_cast<double>(i))) {
+          is_open = false;
           break;
+        }
       }
       if (i + kAhead < all.size()) probe.prefetch_row(all[i + kAhead].node);
       const float distance = probe(all[i].node);
@@ -282,15 +300,23 @@ class Searcher {
       squares += error * error;
       out.insert({distance, all[i].node});
     }
-    return {{out.begin(), out.end()}, least_compared()};
+    return {{out.begin(), out.end()}, least_compared(), is_open};
   }
 
-  // By their vectors.
-  Candidates compare_exactly(const Probe& probe, const Found& found, Scratch& scratch) const {
-    if (!vectors_.file) return compare(probe, found, scratch.exact).candidates;
+  // By fine codes, where there are some, and then by vectors.
+  Found compare_again(const Probe& probe, const Found& found, Scratch& scratch) const {
+    if (request_.codes->fine_rows == nullptr) return compare_exactly(probe, found, scratch);
+    const Found refined = compare(FineProbe(*request_.codes, scratch.query), found, scratch.refined);
+    Found exact = compare_exactly(probe, {refined.candidates, refined.certain}, scratch);
+    exact.is_open = refined.is_open;
+    return exact;
+  }
+
+  Found compare_exactly(const Probe& probe, const Found& found, Scratch& scratch) const {
+    if (!vectors_.file) return compare(probe, found, scratch.exact);
     if (scratch.row.size() < vectors_.file.row_bytes)
       scratch.row = AlignedBuffer<std::uint8_t>(vectors_.file.row_bytes);
-    return compare(FileProbe(vectors_, probe, scratch.row.data()), found, scratch.exact).candidates;
+    return compare(FileProbe(vectors_, probe, scratch.row.data()), found, scratch.exact);
   }
 
   void write(Candidates found, std::int64_t* out_rows, float* out_distances) const {

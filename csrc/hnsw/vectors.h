@@ -29,8 +29,9 @@ struct Vectors {
   std::size_t dim = 0;
   const float* inverse_norms = nullptr;  // one per row under cosine, else unused
   Metric metric = Metric::kCosine;
-  Order order = {};   // of the nodes that a graph knows them by
-  RowFile file = {};  // that `data` is mapped from: a search with codes reads the rows it compares exactly from it
+  Order order = {};  // of the nodes that a graph knows them by
+  // That `data` is mapped from: a search with codes reads the few rows that it compares exactly from it.
+  RowFile file = {};
 
   std::size_t row_bytes() const { return vector_bytes(type, dim); }
   const void* row(Node node) const {

@@ -24,17 +24,19 @@ def sealed(request: pytest.FixtureRequest) -> HnswView:
 
 
 def allowed(kind: str, share: float, query: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Ids that pass: any, those nearest to a place near the query, or those farthest from it."""
+    """Ids that pass: any, those nearest to a place near the query, those farthest from it, or from the query itself."""
     count = max(1, round(N * share))
     if kind == "independent":
         return rng.choice(N, count, replace=False)
     place = query + 0.3 * np.linalg.norm(query) * rng.standard_normal(DIM) / np.sqrt(DIM)
+    if kind == "without the nearest":
+        place = query
     order = np.argsort(((DATA.base - place.astype(np.float32)) ** 2).sum(axis=1))
     return order[:count] if kind == "correlated" else order[N - count :]
 
 
 @pytest.mark.parametrize("share", [1.0, 0.999, 0.99, 0.9, 0.5, 0.2, 0.1, 0.03, 0.01, 0.001])
-@pytest.mark.parametrize("kind", ["independent", "correlated", "anti-correlated"])
+@pytest.mark.parametrize("kind", ["independent", "correlated", "anti-correlated", "without the nearest"])
 def test_recall_holds_at_every_share_and_correlation(sealed: HnswView, kind: str, share: float) -> None:
     rng = np.random.default_rng(6)
     hits = []
