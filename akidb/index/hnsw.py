@@ -253,6 +253,7 @@ class HnswIndex(InSpace):
         other processes.
 
         A sealed index has codes and links in memory and reads the few vectors it compares exactly, about k a search.
+        Under a filter that leaves out the nearest it may read all that pass, which become resident.
         With `map_vectors` all of them become resident in time, and a search saves half a microsecond and more for each.
         """
         return HnswView(file.read(path, verify=False), map_vectors=map_vectors)

@@ -116,8 +116,12 @@ ThreadPool::~ThreadPool() {
   for (std::thread& thread : state_->threads) thread.join();
 }
 
+unsigned ThreadPool::wanted(unsigned threads) {
+  return threads == 0 ? std::min(hardware_threads(), kThreadsMax) : std::min(threads, kThreadsMax);
+}
+
 void ThreadPool::parallel_for(std::size_t count, unsigned threads, const Body& body) {
-  const std::size_t wanted = std::min<std::size_t>({threads == 0 ? hardware_threads() : threads, count, kThreadsMax});
+  const std::size_t wanted = std::min<std::size_t>(ThreadPool::wanted(threads), count);
   if (wanted <= 1) {
     for (std::size_t i = 0; i < count; ++i) body(i, 0);
     return;

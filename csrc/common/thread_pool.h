@@ -18,6 +18,10 @@ class ThreadPool {
 
   static constexpr unsigned kThreadsMax = 256;
 
+  // The threads that a call asks for by `threads`. Who keeps something per worker passes this on: another call may find
+  // another number of processors.
+  static unsigned wanted(unsigned threads);
+
   ThreadPool();
   ~ThreadPool();  // waits for running calls' helpers to go
   ThreadPool(const ThreadPool&) = delete;

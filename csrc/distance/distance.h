@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 
 #include "cpu/simd_level.h"
 #include "distance/element_type.h"
@@ -97,6 +98,13 @@ const Kernels* kernels_at(SimdLevel level);
 float inverse_norm(ElementType type, const void* vector, std::size_t dim);
 inline float inverse_norm(const float* vector, std::size_t dim) {
   return inverse_norm(ElementType::kFloat32, vector, dim);
+}
+
+// The distance, or infinity where that is not a number, as inf - inf of overflowed products: NaN would break every
+// order.
+inline float number(float distance) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  return distance < kInfinity ? distance : kInfinity;
 }
 
 inline float cosine_distance(float dot, float inverse_norm_a, float inverse_norm_b) {

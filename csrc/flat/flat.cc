@@ -79,8 +79,7 @@ class Search {
         query_stride_((bytes_ + kCacheLineBytes - 1) / kCacheLineBytes * kCacheLineBytes),
         queries_(pass_queries_ * query_stride_),
         query_inverse_norms_(pass_queries_) {
-    const unsigned threads =
-        request.threads == 0 ? hardware_threads() : std::min(request.threads, ThreadPool::kThreadsMax);
+    const unsigned threads = ThreadPool::wanted(request.threads);
     workers_ = static_cast<unsigned>(std::clamp<std::size_t>(block_count_, 1, threads));
     blocks_.resize(workers_);
     tops_.resize(workers_ * pass_queries_, TopK(k_));

@@ -62,7 +62,7 @@ void Cells::choose_leaders() {
 void Cells::assign(const Vectors& vectors, unsigned threads, const std::function<void()>& pause) {
   CodePanels leaders(codes_, (leaders_.size() + kCodePanel - 1) / kCodePanel);
   for (std::size_t i = 0; i < leaders_.size(); ++i) leaders.set(i, leaders_[i]);
-  const unsigned workers = threads == 0 ? hardware_threads() : std::min(threads, ThreadPool::kThreadsMax);
+  const unsigned workers = ThreadPool::wanted(threads);
   std::vector<Desk> desks(workers);
   ThreadPool::shared().parallel_for(
       (nodes_.size() + kBlock - 1) / kBlock, workers, [&](std::size_t block, unsigned worker) {

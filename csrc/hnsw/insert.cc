@@ -44,17 +44,13 @@ std::size_t select_neighbors(const Vectors& vectors, std::span<const Candidate> 
 }
 
 void sort_exactly(const Probe& exact, std::span<Candidate> candidates) {
-  constexpr std::size_t kAhead = 8;
   const std::size_t count = candidates.size();
-  std::size_t i = 0;
-  for (; i + 4 <= count; i += 4) {
-    for (std::size_t j = i + kAhead; j < std::min(i + kAhead + 4, count); ++j) exact.prefetch_row(candidates[j].node);
-    const Node nodes[4] = {candidates[i].node, candidates[i + 1].node, candidates[i + 2].node, candidates[i + 3].node};
-    float distances[4];
-    exact.four(nodes, distances);
-    for (std::size_t j = 0; j < 4; ++j) candidates[i + j].distance = distances[j];
+  std::array<Node, 256> nodes;
+  for (std::size_t i = 0; i < count;) {
+    const std::size_t some = std::min(nodes.size(), count - i);
+    for (std::size_t j = 0; j < some; ++j) nodes[j] = candidates[i + j].node;
+    compare_nodes(exact, {nodes.data(), some}, [&](float distance, Node) { candidates[i++].distance = distance; });
   }
-  for (; i < count; ++i) candidates[i].distance = exact(candidates[i].node);
   const std::span<const Candidate> sorted = sorted_nearest(candidates, count, Scratch::of_this_thread().sorted);
   std::copy(sorted.begin(), sorted.end(), candidates.begin());
 }

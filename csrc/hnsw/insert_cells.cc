@@ -79,7 +79,7 @@ class Arrival {
         removals_(removals),
         codes_(codes),
         joining_(joining),
-        threads_(threads == 0 ? hardware_threads() : std::min(threads, ThreadPool::kThreadsMax)),
+        threads_(ThreadPool::wanted(threads)),
         pause_(pause),
         list_size_(std::min<std::size_t>(graph.params().ef_construction, present.size())),
         cells_(codes, vectors, present, threads, [&] { pause(0); }),

@@ -153,6 +153,7 @@ class Searcher {
           std::count_if(met.begin(), met.end(), [this](const Candidate& each) { return passes_(each.node); }));
       const std::size_t rank = guessed_rank(met.size(), passing);
       const bool is_against = kAgainst * static_cast<double>(passing) < share_ * static_cast<double>(met.size());
+      // Against the query, the k-th lies beyond all that were met.
       std::size_t reach = reach_for(is_against ? std::max(rank, 2 * met.size()) : rank);
       if (!is_against && goes_on(probe, width, reach, scratch)) return walked(scratch.candidates);
       if (scan_is_cheaper(reach, 0)) break;

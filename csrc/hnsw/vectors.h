@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 
 #include "common/prefetch.h"
 #include "distance/distance.h"
@@ -91,11 +90,6 @@ class Probe {
   }
 
  private:
-  // inf - inf of overflowed products would break every comparison that follows.
-  static float number(float distance) {
-    return distance == distance ? distance : std::numeric_limits<float>::infinity();
-  }
-
   // Of the kernel's sum.
   float distance(float sum, Node node) const {
     switch (vectors_.metric) {

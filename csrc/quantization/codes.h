@@ -18,7 +18,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <vector>
 
 #include "common/aligned_buffer.h"
@@ -105,12 +104,6 @@ class CodedQuery {
   float shift_ = 0;
   float fine_shift_ = 0;
 };
-
-// NaN would break every order.
-inline float number(float distance) {
-  constexpr float kInfinity = std::numeric_limits<float>::infinity();
-  return distance < kInfinity ? distance : kInfinity;
-}
 
 inline float CodedQuery::distance(Factors factors, std::int32_t dot) const {
   const float distance = offset_ + factors.base + factors.scale * (static_cast<float>(dot) * factor_ - shift_);
