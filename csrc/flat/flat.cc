@@ -171,7 +171,7 @@ class Search {
         if (closeness < screened.floors[q]) break;
         ++compared;
         tops[q].offer(distance(q, block, place), block.rows[place]);
-        screened.floors[q] = screen.floor(q, tops[q].worst());
+        screened.floors[q] = screen.floor(q, tops[q].limit());
       }
       near.clear();
     }
@@ -286,7 +286,9 @@ class Search {
       merged_.insert(merged_.end(), found.begin(), found.end());
     }
     const std::size_t kept = std::min(k_, merged_.size());
-    std::partial_sort(merged_.begin(), merged_.begin() + static_cast<std::ptrdiff_t>(kept), merged_.end());
+    const auto end = merged_.begin() + static_cast<std::ptrdiff_t>(kept);
+    std::nth_element(merged_.begin(), end, merged_.end());
+    std::sort(merged_.begin(), end);
     for (std::size_t i = 0; i < kept; ++i) {
       out_rows[i] = merged_[i].row;
       out_distances[i] = merged_[i].distance;

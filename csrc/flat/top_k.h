@@ -21,61 +21,53 @@ struct Candidate {
   }
 };
 
+// Keeps half as many more and cuts them down now and then, where a heap of a thousand takes three times as long.
 class TopK {
  public:
-  explicit TopK(std::size_t k) : k_(k) {}
+  explicit TopK(std::size_t k) : k_(k) { clear(); }
 
   // A distance that is not a number is kept as +inf, since the order above would not survive it.
   void offer(float distance, std::int64_t row) {
-    if (heap_.size() == k_ && distance > worst_) return;  // the common case, one comparison
-    const Candidate candidate{std::isnan(distance) ? std::numeric_limits<float>::infinity() : distance, row};
-    if (heap_.size() == k_) {
-      replace_worst(candidate);
-    } else {
-      add(candidate);
-    }
+    if (distance > limit_) return;  // the common case, one comparison
+    held_.push_back({std::isnan(distance) ? std::numeric_limits<float>::infinity() : distance, row});
+    if (held_.size() == k_ + std::max(k_ / 2, kSpare)) cut();
   }
 
   // The same for many. Most lie beyond the k there are, and that is seen of sixteen at a time without a branch each.
   void offer(const float* distances, const std::int64_t* rows, std::size_t count) {
     constexpr std::size_t kStep = 16;
     std::size_t i = 0;
-    for (; i < count && heap_.size() < k_; ++i) offer(distances[i], rows[i]);
     for (; i + kStep <= count; i += kStep) {
       unsigned near = 0;
-      for (std::size_t j = 0; j < kStep; ++j) near |= static_cast<unsigned>(distances[i + j] <= worst_);
+      for (std::size_t j = 0; j < kStep; ++j) near |= static_cast<unsigned>(!(distances[i + j] > limit_));
       for (std::size_t j = 0; near != 0 && j < kStep; ++j) offer(distances[i + j], rows[i + j]);
     }
     for (; i < count; ++i) offer(distances[i], rows[i]);
   }
 
   // What is farther is not among the k.
-  float worst() const { return heap_.size() < k_ ? std::numeric_limits<float>::infinity() : worst_; }
+  float limit() const { return limit_; }
 
-  const std::vector<Candidate>& unordered() const { return heap_; }
+  // The k nearest, and perhaps others.
+  const std::vector<Candidate>& unordered() const { return held_; }
   void clear() {
-    heap_.clear();
-    worst_ = -std::numeric_limits<float>::infinity();
+    held_.clear();
+    limit_ = std::numeric_limits<float>::infinity();
   }
 
  private:
-  void add(Candidate candidate) {
-    heap_.push_back(candidate);
-    std::push_heap(heap_.begin(), heap_.end());
-    worst_ = heap_.front().distance;
-  }
+  static constexpr std::size_t kSpare = 4;  // at the least, so that the k are cut in no more than every fourth offer
 
-  void replace_worst(Candidate candidate) {
-    if (k_ == 0 || !(candidate < heap_.front())) return;
-    std::pop_heap(heap_.begin(), heap_.end());
-    heap_.back() = candidate;
-    std::push_heap(heap_.begin(), heap_.end());
-    worst_ = heap_.front().distance;
+  void cut() {
+    if (k_ == 0) return held_.clear();
+    std::nth_element(held_.begin(), held_.begin() + static_cast<std::ptrdiff_t>(k_ - 1), held_.end());
+    held_.resize(k_);
+    limit_ = held_.back().distance;
   }
 
   std::size_t k_;
-  std::vector<Candidate> heap_;  // the farthest in front
-  float worst_ = -std::numeric_limits<float>::infinity();
+  std::vector<Candidate> held_;
+  float limit_;
 };
 
 }  // namespace akidb::flat
