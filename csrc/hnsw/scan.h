@@ -36,12 +36,8 @@ class Nearest {
     }
   }
 
-  // Nearest first.
-  std::span<const Candidate> sorted() {
-    cut();
-    std::sort(held_.begin(), held_.end());
-    return held_;
-  }
+  // Nearest first, in memory that is used again.
+  std::span<const Candidate> sorted(std::vector<Candidate>& memory) { return sorted_nearest(held_, kept_, memory); }
 
  private:
   void take(const Candidate& candidate) {

@@ -21,12 +21,14 @@ namespace {
 // Prices in distances of a walk, each of which misses the caches: a scan reads on in memory order. Measured on 100,000
 // x 128 and 40,000 x 384.
 constexpr double kScanPriceVectors = 0.4;
+constexpr double kScanPriceFile = 0.8;  // of vectors that are mapped, since their pages become resident
 constexpr double kScanPriceCodes = 0.3;
 constexpr double kScanPriceScattered = 0.2;  // of codes so far from each other that their order is not asked for
 constexpr double kScattered = 1.0 / 16;      // such is the share that passes where they are
 constexpr double kScanPriceInOrder = 0.2;    // of every code, whether its node passes or not
 constexpr double kFreshShare = 0.6;          // of a node's m links that lead to nodes not seen before, of 2m in its row
 constexpr double kRowPrice = 1.0;            // of asking which of a node's links lead to nodes that pass
+constexpr double kKeptPrice = 1.0;           // of a node that a scan by codes keeps beyond what a walk does
 
 // A filter has to do with the query where the k-th that passes lies farther back than this many times what its share
 // lets expect; and where of those met so many times fewer pass than of all, the others lie too far to be walked to.
@@ -46,11 +48,17 @@ class Searcher {
     const auto passing = static_cast<double>(std::max<std::size_t>(passing_, 1));
     const auto count = static_cast<double>(request.count);
     share_ = std::min(1.0, passing / count);
-    const double in_order = kScanPriceInOrder * count;
-    const double price_codes = share_ < kScattered ? kScanPriceScattered : kScanPriceCodes;
-    scan_price_ = passing * (request.codes == nullptr ? kScanPriceVectors : price_codes);
-    scans_in_order_ = request.codes != nullptr && in_order < scan_price_;
-    if (scans_in_order_) scan_price_ = in_order;
+    const double by_vectors = passing * (vectors.file ? kScanPriceFile : kScanPriceVectors);
+    scan_price_ = by_vectors;
+    if (request.codes != nullptr) {
+      const double listed = passing * (share_ < kScattered ? kScanPriceScattered : kScanPriceCodes);
+      const double in_order = kScanPriceInOrder * count;
+      const double again = std::min(passing, static_cast<double>(least_kept())) - static_cast<double>(2 * ef_);
+      const double by_codes = std::min(listed, in_order) + kKeptPrice * std::max(0.0, again);
+      scans_codes_ = by_codes <= by_vectors;
+      scans_in_order_ = scans_codes_ && in_order < listed;
+      scan_price_ = std::min(by_codes, by_vectors);
+    }
     first_width_ = width_for(1.0 / share_);
     const auto rank = static_cast<std::size_t>(static_cast<double>(request.k) / share_);
     is_scan_ = scan_is_cheaper(first_width_, passes_.everything() ? 0 : reach_for(rank));
@@ -230,11 +238,12 @@ class Searcher {
   }
 
   std::vector<Node> listed() const {
-    return request_.codes == nullptr || share_ < kScattered ? passes_.by_row() : passes_.by_node();
+    return !scans_codes_ || share_ < kScattered ? passes_.by_row() : passes_.by_node();
   }
 
   template <class P>
   Found scan(const P& probe, Node left_out, std::size_t kept, Scratch& scratch) const {
+    if (request_.codes != nullptr && !scans_codes_) return {{}, 0, true};
     Nearest nearest(kept, scratch.candidates);
     if (scans_in_order_) {
       scan_all(probe, request_.count, request_.stop, nearest,
@@ -245,15 +254,16 @@ class Searcher {
                  [&](Node node) { return node != left_out; });
     }
     // Far from the query, where walks end in scans, codes tell near and far apart less well.
-    const Candidates found = nearest.sorted();
+    const Candidates found = nearest.sorted(scratch.sorted);
     return {found, 2 * least_compared(), request_.codes != nullptr && found.size() == kept && kept < passing_};
   }
 
   // By the vectors of all that pass, as they lie: of a file these become resident.
   Found scan_exactly(const Probe& probe, Node left_out, Scratch& scratch) const {
     Nearest nearest(request_.k, scratch.candidates);
-    scan_nodes(probe, passes_.by_row(), request_.stop, nearest, [&](Node node) { return node != left_out; });
-    return {nearest.sorted()};
+    const std::vector<Node> own = scans_codes_ || list_.empty() ? passes_.by_row() : std::vector<Node>();
+    scan_nodes(probe, own.empty() ? list_ : own, request_.stop, nearest, [&](Node node) { return node != left_out; });
+    return {nearest.sorted(scratch.sorted)};
   }
 
   // Leaves in the pool what the descent compares: that are candidates on level 0 as well, where every node is.
@@ -275,14 +285,15 @@ class Searcher {
 
   // Compares candidates again, by a probe that errs less than what they were found by, in their order: until the next
   // one's distance so far is above the k-th of the new ones by more than what estimates are seen to err. All that were
-  // compared are left in `out`. (With 2 deviations instead of 3, .003 of recall@10 at ef 50 were lost on 100,000 x 128,
-  // and 15 rows compared instead of 17.) Where all are and more were there, it is open whether these would be nearer.
+  // compared are left in `out`, or the nearest `kept` of them. (With 2 deviations instead of 3, .003 of recall@10 at ef
+  // 50 were lost on 100,000 x 128, and 15 rows compared instead of 17.) Where all are and more were there, it is open
+  // whether these would be nearer.
   template <class P>
-  Found compare(const P& probe, const Found& found, SortedPool& out) const {
+  Found compare(const P& probe, const Found& found, std::size_t kept, SortedPool& out) const {
     constexpr double kDeviations = 3.0;
     constexpr std::size_t kAhead = 8;
     const Candidates all = found.candidates;
-    out.reset(all.size());
+    out.reset(std::min(all.size(), kept));
     bool is_open = found.is_open;
     for (std::size_t i = 0; i < std::min(kAhead, all.size()); ++i) probe.prefetch_row(all[i].node);
     double squares = 0.0;
@@ -307,17 +318,19 @@ class Searcher {
   // By fine codes, where there are some, and then by vectors.
   Found compare_again(const Probe& probe, const Found& found, Scratch& scratch) const {
     if (request_.codes->fine_rows == nullptr) return compare_exactly(probe, found, scratch);
-    const Found refined = compare(FineProbe(*request_.codes, scratch.query), found, scratch.refined);
-    Found exact = compare_exactly(probe, {refined.candidates, refined.certain}, scratch);
-    exact.is_open = refined.is_open;
+    const std::size_t kept = std::max<std::size_t>(4 * request_.k, 128);
+    const Found refined = compare(FineProbe(*request_.codes, scratch.query), found, kept, scratch.refined);
+    const bool may_be_open = found.is_open && refined.candidates.size() == kept;
+    Found exact = compare_exactly(probe, {refined.candidates, refined.certain, may_be_open}, scratch);
+    exact.is_open = exact.is_open || refined.is_open;
     return exact;
   }
 
   Found compare_exactly(const Probe& probe, const Found& found, Scratch& scratch) const {
-    if (!vectors_.file) return compare(probe, found, scratch.exact);
+    if (!vectors_.file) return compare(probe, found, request_.k, scratch.exact);
     if (scratch.row.size() < vectors_.file.row_bytes)
       scratch.row = AlignedBuffer<std::uint8_t>(vectors_.file.row_bytes);
-    return compare(FileProbe(vectors_, probe, scratch.row.data()), found, scratch.exact);
+    return compare(FileProbe(vectors_, probe, scratch.row.data()), found, request_.k, scratch.exact);
   }
 
   void write(Candidates found, std::int64_t* out_rows, float* out_distances) const {
@@ -346,6 +359,7 @@ class Searcher {
   std::size_t first_width_ = 0;
   double scan_price_ = 0.0;
   bool is_scan_ = false;         // from the start
+  bool scans_codes_ = false;     // unless they would keep so many that comparing these again costs more
   bool scans_in_order_ = false;  // all nodes, asking of those near enough alone whether they pass
   std::vector<Node> list_;       // the nodes that pass, where they are scanned for every query
 };
