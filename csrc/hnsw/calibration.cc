@@ -16,15 +16,16 @@ bool leaps(double recall_before, double recall_here) {
   return 1.0 - recall_here < kShareLeft * (1.0 - recall_before);
 }
 
-double ef_on(const Calibration::Curve& recall, const Calibration::Curve& deviation, double target) {
+// Of k nearest: a search keeps no fewer candidates, whatever ef is.
+double ef_on(std::size_t k, const Calibration::Curve& recall, const Calibration::Curve& deviation, double target) {
+  const auto kept = [k](std::size_t i) { return static_cast<double>(std::max<std::size_t>(Calibration::kEfs[i], k)); };
   double before = 0.0;
   for (std::size_t i = 0; i < recall.size(); ++i) {
     const double here = static_cast<double>(recall[i]) - static_cast<double>(deviation[i]);
     if (here >= target) {
-      if (i == 0 || leaps(static_cast<double>(recall[i - 1]), static_cast<double>(recall[i])))
-        return Calibration::kEfs[i];
-      const double low = std::log(Calibration::kEfs[i - 1]);
-      const double high = std::log(Calibration::kEfs[i]);
+      if (i == 0 || leaps(static_cast<double>(recall[i - 1]), static_cast<double>(recall[i]))) return kept(i);
+      const double low = std::log(kept(i - 1));
+      const double high = std::log(kept(i));
       return std::exp(low + (high - low) * std::clamp((target - before) / (here - before), 0.0, 1.0));
     }
     before = std::max(before, here);
@@ -35,8 +36,8 @@ double ef_on(const Calibration::Curve& recall, const Calibration::Curve& deviati
 }  // namespace
 
 std::size_t Calibration::ef_for(std::size_t k, double target) const {
-  const double few = ef_on(recall[0], deviation[0], target);
-  const double many = std::max(few, ef_on(recall[1], deviation[1], target));
+  const double few = ef_on(kKs[0], recall[0], deviation[0], target);
+  const double many = std::max(few, ef_on(kKs[1], recall[1], deviation[1], target));
   // Between the two k by the logarithm of both, beyond them in proportion to k.
   const double between = std::log(static_cast<double>(std::max<std::size_t>(k, kKs[0])) / kKs[0]) /
                          std::log(static_cast<double>(kKs[1]) / kKs[0]);

@@ -134,6 +134,20 @@ TEST(ef_is_read_off_the_curve) {
   CHECK(unsure.ef_for(10, 0.6) > curve.ef_for(10, 0.6));
 }
 
+// With ef below k searches keep k, and between 10 and 100 they need more than either end lets expect that is told by a
+// smaller ef.
+TEST(between_two_k_no_less_is_kept_than_at_both) {
+  Calibration curve;
+  curve.queries = 200;
+  curve.recall[0].fill(0.91F);
+  curve.recall[0][0] = 0.8F;
+  curve.recall[1].fill(0.95F);  // at every ef, for below 100 all are one search
+  CHECK_EQ(std::size_t{16}, curve.ef_for(10, 0.91));
+  CHECK_EQ(std::size_t{100}, curve.ef_for(100, 0.91));
+  CHECK(curve.ef_for(30, 0.91) > 36);
+  CHECK(curve.ef_for(30, 0.91) < 42);
+}
+
 // As where searches go over from walking to comparing everything at some ef between 192 and 256.
 TEST(a_leap_is_not_read_as_a_slope) {
   Calibration curve;
