@@ -2,6 +2,26 @@
 
 from __future__ import annotations
 
-from akidb._core import GraphIndex, HnswIndex, build_graph, check_vectors, crc32c, inverse_norms, scan, simd_info
+from akidb._core import (
+    GraphIndex,
+    HnswIndex,
+    IdRows,
+    build_graph,
+    check_vectors,
+    crc32c,
+    inverse_norms,
+    scan,
+    simd_info,
+)
 
-__all__ = ["GraphIndex", "HnswIndex", "build_graph", "check_vectors", "crc32c", "inverse_norms", "scan", "simd_info"]
+__all__ = [
+    "GraphIndex",
+    "HnswIndex",
+    "IdRows",
+    "build_graph",
+    "check_vectors",
+    "crc32c",
+    "inverse_norms",
+    "scan",
+    "simd_info",
+]

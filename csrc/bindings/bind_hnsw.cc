@@ -1,7 +1,9 @@
 #include <memory>
+#include <span>
 
 #include "bindings/arguments.h"
 #include "calibration/seal.h"
+#include "hnsw/id_map.h"
 #include "hnsw/index.h"
 
 namespace akidb::bindings {
@@ -9,6 +11,37 @@ namespace akidb::bindings {
 namespace {
 
 using hnsw::Index;
+
+// Where ids lie in an array of them, which stays referenced; of ids that are there twice one place.
+class IdRows {
+ public:
+  explicit IdRows(IdArray ids) : ids_(std::move(ids)) {
+    const std::size_t count = length_of(ids_, "ids");
+    if (count > hnsw::kNodesMax) throw_invalid("ids: " + std::to_string(count) + " are more than an index holds");
+    const std::int64_t* data = ids_.data();
+    const py::gil_scoped_release release;
+    map_.reserve(count, data);
+    for (std::size_t row = 0; row < count; ++row) map_.insert(static_cast<hnsw::Node>(row), data);
+  }
+
+  // int64 (n,), -1 for an id that is not there.
+  IdArray rows(const IdArray& wanted) const {
+    const std::size_t count = length_of(wanted, "ids");
+    IdArray out(static_cast<py::ssize_t>(count));
+    const std::span<const std::int64_t> span(wanted.data(), count);
+    const std::int64_t* data = ids_.data();
+    std::int64_t* to = out.mutable_data();
+    const py::gil_scoped_release release;
+    map_.find_each(span, data, [to](std::size_t i, hnsw::Node node) {
+      to[i] = node == hnsw::kNoNode ? -1 : static_cast<std::int64_t>(node);
+    });
+    return out;
+  }
+
+ private:
+  IdArray ids_;
+  hnsw::IdMap map_;
+};
 
 Index::Rows rows(const Index& index, const std::optional<IdArray>& ids, const py::array& vectors) {
   Index::Rows rows;
@@ -157,6 +190,9 @@ py::dict validate(Index& index) {
 }  // namespace
 
 void bind_hnsw(py::module_& module) {
+  py::class_<IdRows>(module, "IdRows")
+      .def(py::init<IdArray>(), py::arg("ids").noconvert())
+      .def("rows", &IdRows::rows, py::arg("ids").noconvert());
   py::class_<Index>(module, "HnswIndex")
       .def(py::init([](std::size_t dim, const std::string& metric, unsigned m, unsigned ef_construction,
                        std::uint64_t seed, const std::string& dtype) {

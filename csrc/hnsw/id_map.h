@@ -3,8 +3,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
+#include "common/prefetch.h"
 #include "hnsw/params.h"
 
 namespace akidb::hnsw {
@@ -21,6 +23,22 @@ class IdMap {
     if (size_ == 0) return kNoNode;
     for (std::size_t i = home(id);; i = next(i)) {
       if (table_[i] == kNoNode || ids[table_[i]] == id) return table_[i];
+    }
+  }
+
+  // take(i, node of the i-th), which is kNoNode for an id that is not there. Two loads ahead of each, for ids asked for
+  // in any order miss the caches twice.
+  template <class Take>
+  void find_each(std::span<const std::int64_t> wanted, const std::int64_t* ids, const Take& take) const {
+    constexpr std::size_t kAhead = 8;
+    const std::size_t count = size_ == 0 ? 0 : wanted.size();
+    for (std::size_t i = 0; i < wanted.size(); ++i) {
+      if (i + 2 * kAhead < count) prefetch(&table_[home(wanted[i + 2 * kAhead])]);
+      if (i + kAhead < count) {
+        const Node likely = table_[home(wanted[i + kAhead])];
+        if (likely != kNoNode) prefetch(&ids[likely]);
+      }
+      take(i, find(wanted[i], ids));
     }
   }
 

@@ -213,12 +213,10 @@ std::vector<std::uint8_t> Index::allowed_nodes(const Query& query) const {
   const Store& store = *store_;
   std::vector<std::uint8_t> allowed(store.shown, 0);
   if (query.allowed_ids) {
-    for (std::size_t i = 0; i < query.allowed_ids->size(); ++i) {
-      const std::int64_t id = (*query.allowed_ids)[i];
-      const Node node = nodes_.find(id, store.ids.data());
-      if (node == kNoNode) throw_unknown("filter: ", id, i);
+    nodes_.find_each(*query.allowed_ids, store.ids.data(), [&](std::size_t i, Node node) {
+      if (node == kNoNode) throw_unknown("filter: ", (*query.allowed_ids)[i], i);
       allowed[node] = 1;
-    }
+    });
     return allowed;
   }
   const auto mask = query.id_mask.value_or(std::span<const std::uint8_t>());
