@@ -112,6 +112,7 @@ void Index::append(const Rows& rows, bool replaces, unsigned threads, const Prog
   const std::int64_t largest = largest_id();
   if (rows.ids == nullptr && largest > std::numeric_limits<std::int64_t>::max() - static_cast<std::int64_t>(rows.count))
     throw_invalid("no ids are left after " + std::to_string(largest) + ", the largest: give them");
+  const std::shared_ptr<Store> before = store_;
   reserve(rows.count);
   Store& store = *store_;
   const auto first = static_cast<Node>(store.count);
@@ -125,10 +126,7 @@ void Index::append(const Rows& rows, bool replaces, unsigned threads, const Prog
     build(store.graph, store.vectors(), first, rows.count, threads, progress, store.removals_so_far());
     connect_now_and_then(store, rows.count);
   } catch (...) {
-    const std::unique_lock lock(mapping_);
-    store.begin_removal();
-    for (Node node = first; node < end; ++node) store.remove(node);
-    store.shown = end;
+    take_back(first, before);
     throw;
   }
   {
@@ -143,7 +141,21 @@ void Index::append(const Rows& rows, bool replaces, unsigned threads, const Prog
   std::int64_t highest = largest;
   for (Node node = first; node < end; ++node) highest = std::max(highest, store.ids[node]);
   largest_id_ = highest;
-  if (replaces) drop_removed();
+  drop_removed();
+}
+
+// What an append that failed put at `first` and after. Where it had made a larger store there is the one from before;
+// in a store that had room the new nodes have links of the old ones, which only mending takes out, and that takes too
+// long for somebody who wants to stop.
+void Index::take_back(Node first, const std::shared_ptr<Store>& before) {
+  Store& store = *store_;
+  {
+    const std::unique_lock lock(mapping_);
+    store.begin_removal();
+    for (auto node = first; node < store.count; ++node) store.remove(node);
+    store.shown = store.count;
+  }
+  if (before != store_) publish(before);
 }
 
 // Of those in the index, -1 where there are none. Kept, since looking at all of them would make adding one by one slow.
@@ -199,7 +211,7 @@ void Index::take_out(std::int64_t id) {
   nodes_.erase(id, store.ids.data());
 }
 
-// Once they are many, as they become by removing and by updating.
+// Once they are many, as they become by removing, by updating and by adding that is stopped.
 void Index::drop_removed() {
   Store& store = *store_;
   if (store.removed_count < kRemovedMin || store.removed_count * kRemovedShare < store.count) return;

@@ -37,7 +37,8 @@ class Index {
     std::size_t count = 0;
   };
   // Adds all rows or, if it throws, none. Error: kInvalidInput (negative, repeated or existing id; a vector with NaN
-  // or infinity; a zero vector under cosine), kCancelled (progress returned false).
+  // or infinity; a zero vector under cosine), kCancelled (progress returned false). What it had put where there was
+  // room then stays as removed nodes do.
   void add(const Rows& rows, unsigned threads, const Progress& progress);
   // Replaces the vectors of existing ids. Error as add, and kNotFound. What was replaced is removed as by `remove`.
   void update(const Rows& rows, unsigned threads, const Progress& progress);
@@ -94,6 +95,7 @@ class Index {
   void check_ids(const Rows& rows) const;
   void check_existing(const std::int64_t* ids, std::size_t count) const;
   void append(const Rows& rows, bool replaces, unsigned threads, const Progress& progress);
+  void take_back(Node first, const std::shared_ptr<Store>& before);
   void reserve(std::size_t count);
   void take_out(std::int64_t id);
   void drop_removed();

@@ -118,19 +118,52 @@ TEST(refused_input_changes_nothing) {
 TEST(a_stopped_add_leaves_nothing_behind) {
   Index index({kDim, Metric::kL2}, {8, 200, 1});
   index.add(rows(range(0, 200), clustered(200, kDim, 5)), 1, {});
+  const std::size_t bytes = index.bytes();
   const std::vector<float> more = clustered(20000, kDim, 6);
   const Error error = thrown_by<Error>(
       [&] { index.add(rows(range(200, 20000), more), 2, [](std::size_t, std::size_t) { return false; }); });
   CHECK(error.kind() == ErrorKind::kCancelled);
   CHECK_EQ(std::size_t{200}, index.size());
+  CHECK_EQ(bytes, index.bytes());
+  CHECK_EQ(std::size_t{200}, index.validate().nodes);
   CHECK(index.ids() == range(0, 200));
   for (const std::int64_t id : search(index, {more.begin(), more.begin() + 50 * kDim}, 20)) CHECK(id >= 0 && id < 200);
   index.add(rows(range(200, 200), {more.begin(), more.begin() + 200 * kDim}), 2, {});
   CHECK_EQ(std::size_t{400}, index.size());
 }
 
-// ThreadSanitizer's test: everything at once, with growth and mending of the graph under the searches.
-TEST(searches_go_on_while_others_add_update_remove_and_seal) {
+TEST(a_stopped_first_add_leaves_an_empty_index) {
+  Index index({kDim, Metric::kCosine}, {8, 200, 1});
+  const std::vector<float> vectors = clustered(2000, kDim, 11);
+  const auto stop = [](std::size_t, std::size_t) { return false; };
+  CHECK(thrown_by<Error>([&] { index.add(rows(range(0, 2000), vectors), 2, stop); }).kind() == ErrorKind::kCancelled);
+  CHECK(index.bytes() < 1000);
+  CHECK_EQ(std::size_t{0}, index.validate().nodes);
+}
+
+TEST(what_a_stopped_add_left_in_room_that_there_was_goes_with_the_next_write) {
+  Index index({kDim, Metric::kL2}, {8, 60, 1});
+  const std::vector<float> vectors = clustered(400, kDim, 12);
+  const auto some = [&](std::ptrdiff_t first, std::ptrdiff_t count) {
+    return std::vector<float>(vectors.begin() + first * kDim, vectors.begin() + (first + count) * kDim);
+  };
+  index.add(rows(range(0, 200), some(0, 200)), 1, {});
+  index.add(rows(range(200, 10), some(200, 10)), 1, {});  // makes room for more than these
+  const std::size_t bytes = index.bytes();
+  const auto stop = [](std::size_t, std::size_t) { return false; };
+  CHECK(thrown_by<Error>([&] { index.add(rows(range(210, 150), some(210, 150)), 1, stop); }).kind() ==
+        ErrorKind::kCancelled);
+  CHECK_EQ(bytes, index.bytes());
+  CHECK_EQ(std::size_t{360}, index.validate().nodes);
+  index.add(rows(range(210, 1), some(210, 1)), 1, {});
+  const Census census = index.validate();
+  CHECK_EQ(std::size_t{211}, census.nodes);
+  CHECK_EQ(std::size_t{0}, census.unreachable);
+}
+
+// ThreadSanitizer's test: everything at once, with growth and mending of the graph under the searches, and adds that
+// are stopped, in room that there was and not.
+TEST(searches_go_on_while_others_add_stop_update_remove_and_seal) {
   Index index({kDim, Metric::kL2}, {6, 30, 1});
   const std::vector<float> vectors = clustered(3000, kDim, 7);
   index.add(rows(range(0, 300), {vectors.begin(), vectors.begin() + 300 * kDim}), 2, {});
@@ -147,7 +180,7 @@ TEST(searches_go_on_while_others_add_update_remove_and_seal) {
         const bool is_filtered = reader == 0;
         const std::vector<std::int64_t> found = search(index, {&vectors[i * kDim], &vectors[i * kDim] + kDim},
                                                        is_filtered ? 300 : 5, is_filtered ? &all : nullptr);
-        for (const std::int64_t id : found) wrong += id >= 0 && id < gone ? 1 : 0;
+        for (const std::int64_t id : found) wrong += (id >= 0 && id < gone) || id >= 3000 ? 1 : 0;
         wrong += found[0] < 0 ? 1 : 0;
         wrong += index.size() == 0 ? 1 : 0;
       }
@@ -156,6 +189,9 @@ TEST(searches_go_on_while_others_add_update_remove_and_seal) {
   for (std::int64_t first = 300; first < 3000; first += 100) {
     const auto begin = vectors.begin() + first * static_cast<std::int64_t>(kDim);
     index.add(rows(range(first, 100), {begin, begin + 100 * kDim}), 3, {});
+    const std::vector<float> others = clustered(first % 200 == 0 ? 50 : 2000, kDim, 13);
+    const std::vector<std::int64_t> ids = range(5000, static_cast<std::int64_t>(others.size() / kDim));
+    thrown_by<Error>([&] { index.add(rows(ids, others), 3, [](std::size_t, std::size_t) { return false; }); });
     index.update(rows(range(first, 50), {begin + 50 * kDim, begin + 100 * kDim}), 3, {});
     const std::int64_t gone = removed_below;
     index.remove(range(gone, 60).data(), 60);

@@ -119,6 +119,8 @@ def test_what_progress_raises_stops_the_build_and_leaves_nothing() -> None:
     with pytest.raises(EnoughError):
         index.add(DATA.base, progress=stop)
     assert len(index) == 0
+    assert index.nbytes < 1000
+    assert index.validate() == {"nodes": 0, "links": 0, "unreachable": 0, "level": 0}
     assert (index.search(DATA.queries, 3).ids == -1).all()
     index.add(DATA.base[:10])
     assert len(index) == 10
