@@ -238,7 +238,8 @@ std::vector<std::uint8_t> Index::allowed_nodes(const Query& query) const {
       allowed[node] = mask[static_cast<std::size_t>(id)];
     } else if (!store.is_removed(node)) {
       throw_invalid("filter is a mask over " + std::to_string(mask.size()) + " ids, expected " +
-                    std::to_string(id + 1) + " or more: the index holds id " + std::to_string(id));
+                    std::to_string(static_cast<std::uint64_t>(id) + 1) + " or more: the index holds id " +
+                    std::to_string(id));
     }
   }
   return allowed;

@@ -1,7 +1,9 @@
 // An index that owns its vectors: what callers see after adding, replacing and removing, and while others do so.
 #include <algorithm>
 #include <atomic>
+#include <limits>
 #include <numeric>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -113,6 +115,14 @@ TEST(refused_input_changes_nothing) {
   CHECK(thrown_by<Error>([&] { index.update(rows(unknown, two), 1, {}); }).kind() == ErrorKind::kNotFound);
   CHECK_EQ(std::size_t{10}, index.size());
   CHECK(index.ids() == range(0, 10));
+}
+
+TEST(a_mask_that_is_too_short_is_told_how_long_it_has_to_be) {
+  Index index({kDim, Metric::kL2}, {8, 60, 1});
+  index.add(rows({std::numeric_limits<std::int64_t>::max()}, clustered(1, kDim, 10)), 1, {});
+  const std::vector<std::uint8_t> mask(3, 1);
+  const Error error = thrown_by<Error>([&] { search(index, clustered(1, kDim, 10), 1, &mask); });
+  CHECK(std::string(error.what()).find("expected 9223372036854775808 or more") != std::string::npos);
 }
 
 TEST(a_stopped_add_leaves_nothing_behind) {

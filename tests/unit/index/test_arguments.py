@@ -196,6 +196,12 @@ def test_an_id_in_a_filter_that_the_index_has_not_is_not_found(index: Any, filte
         index.search(ROWS[3], 2, filter=filter)
 
 
+def test_a_mask_is_told_how_far_the_largest_id_there_can_be_reaches(index: Any) -> None:
+    index.add([2**63 - 1], ROWS[:1])
+    with pytest.raises(InvalidInputError, match=f"expected {2**63} or more: the index holds id {2**63 - 1}"):
+        index.search(ROWS[0], 1, filter=np.ones(9, bool))
+
+
 @pytest.mark.parametrize("length", [0, 3])
 def test_a_mask_reaches_as_far_as_the_ids(index: Any, length: int) -> None:
     message = rf"mask over {length} ids, expected \d+ or more"
