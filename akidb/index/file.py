@@ -114,18 +114,17 @@ def parse(file: MappedFile, *, verify: bool) -> Contents:
     _, _, metric, dim, count, *fields, head_crc = _HEADERS[version].unpack(head)
     if crc32c(head[:-4]) != head_crc:
         raise bad("the header fails its checksum")
-    sections, dtype = fields[: 3 * len(SECTIONS)], 0 if version == FLOAT32_VERSION else fields[-1]
+    dtype = 0 if version == FLOAT32_VERSION else fields[-1]
     if metric >= len(_METRICS) or dtype >= len(DTYPES) or dim < 1:
         raise bad("its header has a metric, dtype or dim that there is not")
     space = Space(dim, _METRICS[metric], DTYPES[dtype])
-    views = []
-    for name, (start, size, crc) in zip(SECTIONS, zip(*[iter(sections)] * 3, strict=True), strict=True):
-        if start % ALIGNMENT or start + size > len(data):
-            raise bad(f"the file has {len(data)} bytes, its {name} should end at {start + size}")
-        views.append(data[start : start + size])
-        if verify and crc32c(views[-1]) != crc:
+    table = list(zip(*[iter(fields[: 3 * len(SECTIONS)])] * 3, strict=True))
+    if fault := _fault_of_places(table, len(head), data):
+        raise bad(fault)
+    for name, (start, size, crc) in zip(SECTIONS, table, strict=True):
+        if verify and crc32c(data[start : start + size]) != crc:
             raise bad(f"its {name} fail their checksum")
-    ids, vectors, norms, graph = views
+    ids, vectors, norms, graph = (data[start : start + size] for start, size, _ in table)
     has_norms = space.metric == "cosine"
     sizes = (count * 8, count * space.bytes_per_vector, count * 4 if has_norms else 0)
     if (len(ids), len(vectors), len(norms)) != sizes:
@@ -140,6 +139,22 @@ def parse(file: MappedFile, *, verify: bool) -> Contents:
         graph,
         file,
     )
+
+
+def _fault_of_places(table: list[tuple[int, int, int]], end: int, data: npt.NDArray[np.uint8]) -> str | None:
+    """What is in no section has no checksum, so there is nothing but the zeros up to where the next one begins."""
+    for name, (start, size, _) in zip(SECTIONS, table, strict=True):
+        expected = end + -end % ALIGNMENT
+        if start != expected:
+            return f"its {name} begin at {start}, expected {expected}"
+        if start + size > len(data):
+            return f"it has {len(data)} bytes, its {name} should end at {start + size}"
+        between = data[end:start]
+        if between.any():
+            at = int(np.argmax(between != 0))
+            return f"byte {end + at} is {between[at]}, expected 0: it lies between the sections"
+        end = start + size
+    return None if end == len(data) else f"it has {len(data)} bytes, expected {end}: its last section ends there"
 
 
 def _fault_of_ids(ids: IdArray) -> str | None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from akidb import HnswIndex
+from akidb._native import crc32c
 from akidb.errors import AkiDBError, CorruptionError, InvalidInputError, NotFoundError
 from akidb.index import GraphIndex, build_graph
 from akidb.index.file import write
@@ -161,6 +163,33 @@ def test_truncated_files_are_refused_at_once(tmp_path: Path, size: int) -> None:
     path.write_bytes(good[:size])
     for opened in (HnswIndex.load, HnswIndex.view):
         with pytest.raises(CorruptionError, match=r"vectors\.aki"):
+            opened(path)
+
+
+def test_bytes_that_belong_to_no_section_are_refused_at_once(tmp_path: Path) -> None:
+    path, good = saved_bytes(tmp_path)
+    ids_end = 4096 + 200 * 8
+    for at in (132, 4095, ids_end, 8191):
+        damaged = bytearray(good)
+        damaged[at] ^= 0x01
+        path.write_bytes(damaged)
+        for opened in (HnswIndex.load, HnswIndex.view):
+            with pytest.raises(CorruptionError, match=rf"vectors\.aki: byte {at} is 1, expected 0"):
+                opened(path)
+    path.write_bytes(good + b"\0")
+    for opened in (HnswIndex.load, HnswIndex.view):
+        with pytest.raises(CorruptionError, match=f"it has {len(good) + 1} bytes, expected {len(good)}"):
+            opened(path)
+
+
+def test_sections_lie_one_after_another(tmp_path: Path) -> None:
+    path, good = saved_bytes(tmp_path)
+    moved = bytearray(good)
+    struct.pack_into("<Q", moved, 56, 4096)
+    struct.pack_into("<I", moved, 128, crc32c(bytes(moved[:128])))
+    path.write_bytes(moved)
+    for opened in (HnswIndex.load, HnswIndex.view):
+        with pytest.raises(CorruptionError, match="its vectors begin at 4096, expected 8192"):
             opened(path)
 
 
