@@ -189,9 +189,11 @@ def _replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             out.flush()
             os.fsync(out.fileno())
         os.replace(temporary, target)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
+    except BaseException as error:
+        with contextlib.suppress(OSError):
             os.unlink(temporary)
+        if isinstance(error, OSError):  # which names the temporary file, if any
+            raise OSError(error.errno, error.strerror, os.fsdecode(path)) from error
         raise
     folder = os.open(target.parent, os.O_RDONLY)
     try:

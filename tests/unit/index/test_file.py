@@ -206,6 +206,13 @@ def test_files_that_are_no_index_are_refused(tmp_path: Path) -> None:
         HnswIndex(3).save(tmp_path)
 
 
+def test_a_file_that_cannot_be_written_is_named_as_it_was_given(tmp_path: Path) -> None:
+    path = tmp_path / "missing" / "vectors.aki"
+    with pytest.raises(FileNotFoundError) as refused:
+        HnswIndex(3).save(path)
+    assert (refused.value.filename, refused.value.filename2) == (str(path), None)
+
+
 def test_a_pipe_is_neither_replaced_nor_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(InvalidInputError, match="device, pipe or socket"):
