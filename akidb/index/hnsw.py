@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from akidb import _native
+from akidb.errors import InvalidInputError
 from akidb.index import file
 from akidb.index.arguments import (
     EF_MAX,
@@ -161,6 +162,7 @@ class HnswIndex(InSpace):
         k: int = 10,
         *,
         ef_search: int | None = None,
+        target_recall: float | None = None,
         filter: Filter | None = None,
         timeout_ms: float | None = None,
         threads: int = 0,
@@ -169,10 +171,15 @@ class HnswIndex(InSpace):
 
         `filter` is an array of the ids allowed, or a boolean mask over ids, mask[id], which may know ids that are gone.
         `threads` 0 is one per processor; one query uses one thread. Answers are of the index as it was when the search
-        began, whatever others add, update or remove meanwhile. Raises InvalidInputError (a mask that is shorter than
-        the ids reach, among others), NotFoundError (an id in `filter` that is not in the index), and
-        DeadlineExceededError after timeout_ms.
+        began, whatever others add, update or remove meanwhile. `target_recall` is refused: what it needs is measured by
+        `seal`. Raises InvalidInputError (a mask that is shorter than the ids reach, among others), NotFoundError (an id
+        in `filter` that is not in the index), and DeadlineExceededError after timeout_ms.
         """
+        if target_recall is not None:
+            raise InvalidInputError(
+                f"target_recall is {target_recall!r}, of an index that is not sealed: search what seal() gives, or "
+                "give ef_search"
+            )
         rows = self._space.rows(queries, "queries")
         allowed_ids, mask = as_filter(filter)
         ids, distances = self._native.search(

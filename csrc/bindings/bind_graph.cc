@@ -189,7 +189,11 @@ class GraphIndex {
   }
 
   std::size_t ef_for(std::size_t k, double recall) const {
-    if (!is_calibrated()) throw_invalid("the graph was not calibrated when it was sealed");
+    if (!is_calibrated()) {
+      throw_invalid("target_recall: nothing was measured for this graph of " + std::to_string(info_.count) +
+                    " vectors, as seal() does of 1,000 and more: seal such an index and save what that gives, or give "
+                    "ef_search");
+    }
     return calibration_.ef_for(k, recall);
   }
 

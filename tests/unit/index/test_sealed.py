@@ -187,8 +187,18 @@ def test_a_recall_that_cannot_be_given_is_refused() -> None:
     small = HnswIndex(72, "l2")
     small.add(DATA.base[:500])
     assert small.seal().code_bits == 0
-    with pytest.raises(InvalidInputError, match="was not calibrated"):
+    with pytest.raises(InvalidInputError, match=r"graph of 500 vectors, as seal\(\) does"):
         small.seal().search(DATA.queries, 1, target_recall=0.9)
+
+
+def test_a_recall_asked_of_what_was_never_sealed_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    index = built()
+    for asked in (0.9, 1.5):
+        with pytest.raises(InvalidInputError, match=r"search what seal\(\) gives, or give ef_search"):
+            index.search(DATA.queries, 1, target_recall=asked)
+    index.save(tmp_path / "plain.aki")
+    with pytest.raises(InvalidInputError, match="seal such an index and save what that gives"):
+        HnswIndex.view(tmp_path / "plain.aki").search(DATA.queries, 1, target_recall=0.9)
 
 
 def test_data_on_which_short_codes_fail_gets_longer_ones_or_none() -> None:
