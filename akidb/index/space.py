@@ -28,7 +28,7 @@ _STORED: dict[DTypeWord, type[np.generic]] = {
     "binary": np.uint8,
 }
 _FLOAT32 = np.dtype(np.float32)
-_LARGEST = {"float16": 65504.0, "bfloat16": 3.3895314e38}
+_LARGEST = {"float32": float(np.finfo(np.float32).max), "float16": 65504.0, "bfloat16": 3.3895314e38}
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +162,11 @@ def _dtype_word(dtype: npt.DTypeLike) -> DTypeWord:
 
 def _numbers(values: npt.ArrayLike, what: str) -> Rows:
     array = as_array(values, what)
-    if array.dtype.kind not in "fiub" and not _is_bfloat(array) and array.size > 0:
+    if array.dtype.kind in "fiub" or _is_bfloat(array):
+        return array
+    if array.size > 0:
         raise InvalidInputError(f"{what} have dtype {array.dtype}, expected real numbers")
-    return array
+    return np.empty(array.shape, np.float32)
 
 
 def _is_bfloat(array: Rows) -> bool:
@@ -172,14 +174,21 @@ def _is_bfloat(array: Rows) -> bool:
 
 
 def _to_float32(array: Rows, what: str) -> Rows:
-    with np.errstate(over="ignore"):  # a float64 too large becomes infinity, which is refused by name of its row
+    floats = _as_float32(array)
+    if array.dtype.kind == "f" and array.itemsize > 4 and (infinite := np.isinf(floats)).any():
+        _refuse(infinite & np.isfinite(array), array, what, "float32", _LARGEST["float32"])
+    return floats
+
+
+def _as_float32(array: Rows) -> Rows:
+    with np.errstate(over="ignore"):  # what is too large becomes infinity
         return array.astype(np.float32, copy=False)
 
 
 def _to_float16(array: Rows, what: str) -> Rows:
     with np.errstate(over="ignore"):
         halves = array.astype(np.float16, copy=False)
-    _refuse(np.isinf(halves) & np.isfinite(_to_float32(array, what)), array, what, "float16", _LARGEST["float16"])
+    _refuse(np.isinf(halves) & np.isfinite(array), array, what, "float16", _LARGEST["float16"])
     return halves
 
 
@@ -191,10 +200,11 @@ def _to_bfloat16(array: Rows, what: str) -> Rows:
             f"{what} have dtype uint16, which may be numbers or bits: expected numbers as float32, "
             "or bits.view(ml_dtypes.bfloat16)"
         )
-    bits = np.ascontiguousarray(_to_float32(array, what)).view(np.uint32)
+    bits = np.ascontiguousarray(_as_float32(array)).view(np.uint32)
     finite = (bits & 0x7F800000) != 0x7F800000
     rounded = ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)  # to nearest, ties to even
-    _refuse(finite & ((rounded & 0x7F80) == 0x7F80), array, what, "bfloat16", _LARGEST["bfloat16"])
+    beyond = np.isfinite(array) & (~finite | ((rounded & 0x7F80) == 0x7F80))
+    _refuse(beyond, array, what, "bfloat16", _LARGEST["bfloat16"])
     return np.where(finite, rounded, (bits >> 16).astype(np.uint16) | 0x7F80)
 
 
@@ -204,7 +214,7 @@ def _to_integers(dtype: type[np.signedinteger[Any]] | type[np.unsignedinteger[An
     range_ = np.iinfo(dtype)
     fits = (array >= range_.min) & (array <= range_.max)
     if array.dtype.kind == "f" or _is_bfloat(array):
-        array = _to_float32(array, what) if _is_bfloat(array) else array
+        array = _as_float32(array) if _is_bfloat(array) else array
         fits &= np.rint(array) == array
     if not fits.all():
         row, place = np.argwhere(~fits)[0]

@@ -124,7 +124,10 @@ def row(dtype: Any, at: int, value: float) -> np.ndarray:
     ("dtype", "array", "message"),
     [
         ("float16", row("f4", 2, 70000), "row 1 holds 70000.0 at place 2, float16 holds at most 65504"),
+        ("float16", row("f8", 2, 1e300), r"row 1 holds 1e\+300 at place 2, float16 holds at most 65504"),
+        ("bfloat16", row("f8", 2, 1e300), r"row 1 holds 1e\+300 at place 2, bfloat16 holds at most 3.38953e\+38"),
         ("float16", row("f4", 2, np.nan), "1 holds NaN or infinity"),
+        ("float32", row("f8", 2, np.inf), "1 holds NaN or infinity"),
         ("bfloat16", row("f8", 0, 3.4e38), r"row 1 holds 3.4e\+38 at place 0, bfloat16 holds at most 3.38953e\+38"),
         ("bfloat16", row("f4", 0, np.nan), "1 holds NaN or infinity"),
         ("bfloat16", row("f4", 0, -np.inf), "1 holds NaN or infinity"),
@@ -142,6 +145,14 @@ def test_what_a_dtype_cannot_hold_is_refused_by_row_and_value(kind: Any, dtype: 
     for call in (index.add, index.search):
         with pytest.raises(InvalidInputError, match=message):
             call(array)
+    assert len(index) == 0
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_no_rows_are_none_of_any_dtype(dtype: str) -> None:
+    index = HnswIndex(8, "hamming" if dtype == "binary" else "l2", dtype=dtype)
+    for given in ("f8", "O", "U1", "M8[s]"):
+        index.add(np.empty((0, index._space.width), given))
     assert len(index) == 0
 
 
