@@ -26,7 +26,7 @@ def as_array(values: npt.ArrayLike, what: str) -> npt.NDArray[Any]:
     try:
         return np.asarray(values)
     except ValueError as error:
-        raise InvalidInputError(f"{what} are no rectangular array: {error}") from error
+        raise InvalidInputError(f"{what}: expected a rectangular array: {error}") from error
 
 
 def as_ids(values: npt.ArrayLike, what: str = "ids") -> IdArray:
@@ -36,10 +36,10 @@ def as_ids(values: npt.ArrayLike, what: str = "ids") -> IdArray:
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu" or array.ndim != 1:
         raise InvalidInputError(
-            f"{what} have dtype {array.dtype} and shape {array.shape}, expected integers of shape (n,)"
+            f"{what}: got dtype {array.dtype} and shape {array.shape}, expected integers of shape (n,)"
         )
     if array.dtype == np.uint64 and array.size > 0 and int(array.max()) > np.iinfo(np.int64).max:
-        raise InvalidInputError(f"{what} hold {array.max()}, which is more than an int64 holds")
+        raise InvalidInputError(f"{what}: {array.max()} is more than an int64 holds")
     return np.ascontiguousarray(array, dtype=np.int64)
 
 

@@ -115,7 +115,7 @@ class FlatIndex(InSpace):
     def _new_ids(self, ids: IdArray, count: int) -> IdArray:
         _check_ids(ids, count)
         if taken := self._rows.keys() & set(ids.tolist()):
-            raise InvalidInputError(f"id {min(taken)} exists already; update replaces vectors")
+            raise InvalidInputError(f"{_first(np.isin(ids, list(taken)), ids)} exists already; update replaces vectors")
         return ids
 
     def update(self, ids: npt.ArrayLike, vectors: npt.ArrayLike) -> None:
@@ -135,7 +135,7 @@ class FlatIndex(InSpace):
             self._table = table
 
     def remove(self, ids: npt.ArrayLike) -> None:
-        """Raises NotFoundError for an unknown id; then none is removed."""
+        """Raises NotFoundError for an unknown id; then none is removed. An id may be named twice."""
         wanted = as_ids(ids)
         with self._writing:
             keep = np.ones(self._table.count, np.bool_)
@@ -198,7 +198,7 @@ class FlatIndex(InSpace):
         try:
             return np.fromiter(map(self._rows.__getitem__, ids.tolist()), np.intp, len(ids))
         except KeyError as error:
-            raise NotFoundError(f"id {error.args[0]} does not exist") from None
+            raise NotFoundError(f"{_first(ids == error.args[0], ids)} does not exist") from None
 
     def __reduce__(self) -> tuple[object, ...]:
         refuse_pickle(self)
@@ -208,7 +208,14 @@ def _check_ids(ids: IdArray, count: int) -> None:
     if len(ids) != count:
         raise InvalidInputError(f"got {len(ids)} ids for {count} vectors")
     if len(ids) and ids.min() < 0:
-        raise InvalidInputError(f"id {ids.min()} is negative")
-    unique, times = np.unique(ids, return_counts=True)
-    if len(unique) != len(ids):
-        raise InvalidInputError(f"id {unique[times > 1][0]} is there twice")
+        raise InvalidInputError(f"{_first(ids < 0, ids)} is negative")
+    firsts = np.unique(ids, return_index=True)[1]
+    if len(firsts) != len(ids):
+        again = np.ones(len(ids), np.bool_)
+        again[firsts] = False
+        raise InvalidInputError(f"{_first(again, ids)} is there twice")
+
+
+def _first(wrong: npt.NDArray[np.bool_], ids: IdArray) -> str:
+    at = int(np.argmax(wrong))
+    return f"id {ids[at]} at position {at}"

@@ -149,7 +149,8 @@ class HnswIndex(InSpace):
         self._native.update(as_ids(ids), rows, check_integer(threads, "threads", 0, THREADS_MAX), progress)
 
     def remove(self, ids: npt.ArrayLike) -> None:
-        """No search that begins after it finds the ids. Raises NotFoundError for an unknown one; then none is removed.
+        """No search that begins after it finds the ids, of which any may be named twice. Raises NotFoundError for an
+        unknown one; then none is removed.
 
         Searches walk through removed nodes until a quarter of all is removed; the call that reaches it mends the graph
         without them, and is not interrupted.

@@ -108,15 +108,15 @@ def test_cosine_refuses_zero_vectors(kind: Any) -> None:
 @pytest.mark.parametrize(
     ("ids", "message"),
     [
-        ([10, 10], "id 10.* twice"),
-        ([10, -1], "id -1.* negative"),
-        ([10, 3], "id 3.* exists already"),
+        ([10, 10], "id 10 at position 1 is there twice"),
+        ([10, -1], "id -1 at position 1 is negative"),
+        ([10, 3], "id 3 at position 1 exists already; update replaces vectors"),
         ([10], "got 1 ids for 2 vectors"),
         ([10.0, 11.0], "expected integers"),
         (["a", "b"], "expected integers"),
         ([[10], [11]], "expected integers"),
         (np.array([1, 2**63], np.uint64), "more than an int64"),
-        ([[1], [1, 2]], "no rectangular array"),
+        ([[1], [1, 2]], "ids: expected a rectangular array"),
     ],
 )
 def test_ids_that_are_wrong_are_refused(index: Any, ids: Any, message: str) -> None:
@@ -175,11 +175,12 @@ def test_ids_go_on_from_the_largest(index: Any) -> None:
 
 
 def test_unknown_ids_are_not_found_and_change_nothing(index: Any) -> None:
-    with pytest.raises(NotFoundError, match="id 8"):
+    message = "^id 8 at position 1 does not exist$"
+    with pytest.raises(NotFoundError, match=message):
         index.remove([1, 8])
-    with pytest.raises(NotFoundError, match="id 8"):
+    with pytest.raises(NotFoundError, match=message):
         index.update([1, 8], ROWS[:2])
-    with pytest.raises(NotFoundError, match="id 8"):
+    with pytest.raises(NotFoundError, match=message):
         index.get([1, 8])
     assert len(index) == 4
     assert index.get(1).tolist() == [0, 1, 0]
@@ -200,6 +201,13 @@ def test_a_mask_is_told_how_far_the_largest_id_there_can_be_reaches(index: Any) 
     index.add([2**63 - 1], ROWS[:1])
     with pytest.raises(InvalidInputError, match=f"expected {2**63} or more: the index holds id {2**63 - 1}"):
         index.search(ROWS[0], 1, filter=np.ones(9, bool))
+
+
+def test_an_id_named_twice_is_removed_once_but_not_updated(index: Any) -> None:
+    with pytest.raises(InvalidInputError, match="id 1 at position 2 is there twice"):
+        index.update([1, 2, 1], ROWS[:3])
+    index.remove([1, 2, 1])
+    assert sorted(index.ids.tolist()) == [0, 3]
 
 
 @pytest.mark.parametrize("length", [0, 3])
@@ -239,13 +247,13 @@ def test_a_mask_goes_by_id_not_by_position() -> None:
         ({"timeout_ms": "5"}, "timeout_ms is '5'"),
         ({"k": 1 << 21}, "k is 2097152, expected 1 to 1048576"),
         ({"threads": 1.5}, "threads is 1.5"),
-        ({"filter": [None]}, "filter have dtype object"),
-        ({"filter": {1: 2}}, "filter have dtype object"),
-        ({"filter": lambda each: True}, "filter have dtype object"),
+        ({"filter": [None]}, r"filter: got dtype object and shape \(1,\), expected integers of shape \(n,\)"),
+        ({"filter": {1: 2}}, "filter: got dtype object"),
+        ({"filter": lambda each: True}, "filter: got dtype object"),
         ({"filter": np.array([2**64 - 1], np.uint64)}, "more than an int64"),
         ({"filter": np.zeros((2, 2), bool)}, "filter is a mask of shape"),
-        ({"filter": [0.5]}, "filter have dtype float64"),
-        ({"filter": [[1], [1, 2]]}, "filter are no rectangular array"),
+        ({"filter": [0.5]}, "filter: got dtype float64"),
+        ({"filter": [[1], [1, 2]]}, "filter: expected a rectangular array"),
         ({"timeout_ms": True}, "timeout_ms is True"),
     ],
 )
