@@ -224,7 +224,8 @@ class HnswIndex(InSpace):
         return self._native.validate()
 
     def seal(self, code_bits: CodeBits = "auto") -> HnswView:
-        """The index as it is now, read-only and several times as fast to search; this one is left as it was.
+        """The index as it is now, read-only and faster to search, the more so the more dimensions and the smaller k;
+        this one is left as it was.
 
         A search of it compares codes of 4 or 8 bits per dimension on its way (0: the vectors), and the vectors of the
         candidates it ends with: distances are exact. "auto" takes the shortest codes that cost no more than a

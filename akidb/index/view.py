@@ -91,7 +91,8 @@ class HnswView(InSpace):
         threads: int = 0,
     ) -> SearchResult:
         """As HnswIndex.search. `target_recall`, in place of ef_search, searches as widely as it took to find that share
-        of the k nearest when the index was sealed; InvalidInputError where that was not measured.
+        of the k nearest, on average and without a filter, when the index was sealed; InvalidInputError where that was
+        not measured.
         """
         if target_recall is not None:
             if ef_search is not None:
