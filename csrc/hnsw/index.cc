@@ -21,6 +21,9 @@ namespace {
 constexpr std::size_t kRemovedShare = 4;
 constexpr std::size_t kRemovedMin = 64;  // below, copying costs more than walking around
 
+// The store from before an add is kept until its end where it is up to this share of what comes, a fifth of all.
+constexpr std::size_t kSmallShare = 4;
+
 std::string at_position(std::int64_t id, std::size_t position) {
   return "id " + std::to_string(id) + " at position " + std::to_string(position);
 }
@@ -112,7 +115,8 @@ void Index::append(const Rows& rows, bool replaces, unsigned threads, const Prog
   const std::int64_t largest = largest_id();
   if (rows.ids == nullptr && largest > std::numeric_limits<std::int64_t>::max() - static_cast<std::int64_t>(rows.count))
     throw_invalid("no ids are left after " + std::to_string(largest) + ", the largest: give them");
-  const std::shared_ptr<Store> before = store_;
+  // Kept for the case that this is stopped, unless two copies of many vectors would lie there while it builds.
+  const std::shared_ptr<Store> before = kSmallShare * store_->count <= rows.count ? store_ : nullptr;
   reserve(rows.count);
   Store& store = *store_;
   const auto first = static_cast<Node>(store.count);
@@ -144,9 +148,9 @@ void Index::append(const Rows& rows, bool replaces, unsigned threads, const Prog
   drop_removed();
 }
 
-// What an append that failed put at `first` and after. Where it had made a larger store there is the one from before;
-// in a store that had room the new nodes have links of the old ones, which only mending takes out, and that takes too
-// long for somebody who wants to stop.
+// What an append that failed put at `first` and after. Where it had made a larger store of a small one, that one is
+// there again; else the new nodes have links of the old ones, which only mending takes out, and that takes too long for
+// somebody who wants to stop.
 void Index::take_back(Node first, const std::shared_ptr<Store>& before) {
   Store& store = *store_;
   {
@@ -155,7 +159,7 @@ void Index::take_back(Node first, const std::shared_ptr<Store>& before) {
     for (auto node = first; node < store.count; ++node) store.remove(node);
     store.shown = store.count;
   }
-  if (before != store_) publish(before);
+  if (before != nullptr && before != store_) publish(before);
 }
 
 // Of those in the index, -1 where there are none. Kept, since looking at all of them would make adding one by one slow.
