@@ -21,14 +21,15 @@ namespace {
 // Prices in distances of a walk, each of which misses the caches: a scan reads on in memory order. Measured on 100,000
 // x 128 and 40,000 x 384.
 constexpr double kScanPriceVectors = 0.4;
-constexpr double kScanPriceFile = 0.8;  // of vectors that are mapped, since their pages become resident
+constexpr double kBytePrice = 1.0 / 4096;  // more, of vectors where codes are walked, whose distances grow less
+constexpr double kFilePrice = 2.0;         // times as much of vectors that are mapped: their pages become resident
 constexpr double kScanPriceCodes = 0.3;
 constexpr double kScanPriceScattered = 0.2;  // of codes so far from each other that their order is not asked for
 constexpr double kScattered = 1.0 / 16;      // such is the share that passes where they are
 constexpr double kScanPriceInOrder = 0.2;    // of every code, whether its node passes or not
 constexpr double kFreshShare = 0.6;          // of a node's m links that lead to nodes not seen before, of 2m in its row
 constexpr double kRowPrice = 1.0;            // of asking which of a node's links lead to nodes that pass
-constexpr double kKeptPrice = 1.0;           // of a node that a scan by codes keeps beyond what a walk does
+constexpr double kKeptPrice = 0.6;           // of a node that a scan by codes keeps, beside that of its vector
 
 // A filter has to do with the query where the k-th that passes lies farther back than this many times what its share
 // lets expect; and where of those met so many times fewer pass than of all, the others lie too far to be walked to.
@@ -48,13 +49,15 @@ class Searcher {
     const auto passing = static_cast<double>(std::max<std::size_t>(passing_, 1));
     const auto count = static_cast<double>(request.count);
     share_ = std::min(1.0, passing / count);
-    const double by_vectors = passing * (vectors.file ? kScanPriceFile : kScanPriceVectors);
-    scan_price_ = by_vectors;
+    scan_price_ = passing * kScanPriceVectors;
     if (request.codes != nullptr) {
+      const double vector = kScanPriceVectors + kBytePrice * static_cast<double>(vectors.row_bytes());
+      const double by_vectors = passing * vector * (vectors.file ? kFilePrice : 1.0);
       const double listed = passing * (share_ < kScattered ? kScanPriceScattered : kScanPriceCodes);
       const double in_order = kScanPriceInOrder * count;
-      const double again = std::min(passing, static_cast<double>(least_kept())) - static_cast<double>(2 * ef_);
-      const double by_codes = std::min(listed, in_order) + kKeptPrice * std::max(0.0, again);
+      const double kept = std::min(passing, static_cast<double>(least_kept())) * (kKeptPrice + vector);
+      // A walk compares some of its ef again, too.
+      const double by_codes = std::min(listed, in_order) + std::max(0.0, kept - static_cast<double>(2 * ef_));
       scans_codes_ = by_codes <= by_vectors;
       scans_in_order_ = scans_codes_ && in_order < listed;
       scan_price_ = std::min(by_codes, by_vectors);

@@ -64,13 +64,13 @@ std::uint32_t checksum(const Golden& golden, unsigned threads) {
 }
 
 constexpr Golden kGolden[] = {
-    {70, Metric::kL2, std::nullopt, 40, 2786803317},
-    {70, Metric::kCosine, std::nullopt, 40, 1902256846},
-    {24, Metric::kInnerProduct, std::nullopt, 40, 456911025},
+    {70, Metric::kL2, std::nullopt, 40, 30181965},
+    {70, Metric::kCosine, std::nullopt, 40, 2534871007},
+    {24, Metric::kInnerProduct, std::nullopt, 40, 1569092880},
     {24, Metric::kInnerProduct, quantization::CodeBits::kNone, 40, 2475787704},
-    {70, Metric::kL2, std::nullopt, 100, 3361164901},
-    {70, Metric::kCosine, std::nullopt, 100, 2480087896},
-    {70, Metric::kInnerProduct, std::nullopt, 100, 1514673411},
+    {70, Metric::kL2, std::nullopt, 100, 2467884943},
+    {70, Metric::kCosine, std::nullopt, 100, 1213168260},
+    {70, Metric::kInnerProduct, std::nullopt, 100, 274238923},
 };
 
 }  // namespace
