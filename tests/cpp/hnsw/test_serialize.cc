@@ -1,4 +1,5 @@
 // Bytes of a graph that are not what was written: refused, or answered without leaving the buffer.
+#include <algorithm>
 #include <cstring>
 #include <random>
 #include <vector>
@@ -41,36 +42,84 @@ ErrorKind refusal(const std::vector<std::uint8_t>& bytes) {
   return thrown_by<Error>([&] { read_header(bytes.data(), bytes.size()); }).kind();
 }
 
+// Filters that are walked under, gone on under, widened under and scanned under; the last leaves out what is near the
+// queries.
+std::vector<std::vector<std::uint8_t>> filters(const Vectors& vectors, const std::vector<float>& queries) {
+  std::vector<std::vector<std::uint8_t>> out;
+  for (const std::size_t every : {1U, 2U, 10U, 100U, 500U}) {
+    for (const bool passes : {true, false}) {
+      out.emplace_back(kCount);
+      for (std::size_t row = 0; row < kCount; ++row) out.back()[row] = (row % every == 1 % every) == passes ? 1 : 0;
+    }
+  }
+  out.emplace_back(kCount, std::uint8_t{1});
+  for (std::size_t at = 0; at < queries.size(); at += kDim) {
+    for (const std::int64_t row : nearest(vectors, kCount, &queries[at], kCount / 10))
+      out.back()[static_cast<std::size_t>(row)] = 0;
+  }
+  return out;
+}
+
+// False where the search refused.
+bool search_inside(const GraphView& view, const Vectors& vectors, Request request) {
+  std::vector<std::int64_t> rows(request.query_count * request.k);
+  std::vector<float> distances(rows.size());
+  try {
+    search(view, vectors, request, rows.data(), distances.data());
+  } catch (const Error& error) {
+    CHECK(error.kind() == ErrorKind::kCorruption);
+    return false;
+  }
+  for (const std::int64_t row : rows) {
+    CHECK(row >= -1 && row < static_cast<std::int64_t>(kCount));
+    if (row < 0) continue;
+    CHECK(request.allowed == nullptr || request.allowed[row] != 0);
+    CHECK(!request.removals.has(static_cast<std::size_t>(row)));
+  }
+  return true;
+}
+
+// Few bytes let a search come far, many reach all that it reads.
+std::vector<std::uint8_t> damaged(std::vector<std::uint8_t> bytes, std::mt19937& random) {
+  for (std::size_t left = 1 + random() % 40; left > 0; --left)
+    bytes[128 + random() % (bytes.size() - 128)] = static_cast<std::uint8_t>(random());
+  return bytes;
+}
+
 void search_damaged(const std::vector<std::uint8_t>& good, const std::vector<float>& values) {
   Vectors vectors = rows_of(values, kDim);
   const std::vector<float> queries = clustered(4, kDim, 2);
+  const std::vector<std::vector<std::uint8_t>> masks = filters(vectors, queries);
   std::mt19937 random(5);
+  std::vector<Removals::Time> removed_in(kCount);
+  for (Removals::Time& time : removed_in) time = random() % 4 == 0 ? 1 : 0;
+  Request request;
+  request.queries = queries.data();
+  request.query_count = 4;
+  request.k = 5;
+  request.count = kCount;
   std::size_t refused = 0;
-  for (int trial = 0; trial < 300; ++trial) {
-    std::vector<std::uint8_t> bytes = good;
-    for (int i = 0; i < 40; ++i) bytes[128 + random() % (bytes.size() - 128)] = static_cast<std::uint8_t>(random());
+  std::size_t answered = 0;
+  for (int trial = 0; trial < 150; ++trial) {
+    const std::vector<std::uint8_t> bytes = damaged(good, random);
     const GraphInfo info = read_header(bytes.data(), bytes.size());
     const GraphView view = open(bytes.data(), info);
     vectors.order = open_order(bytes.data(), info);
     const auto codes = open_codes(bytes.data(), info);
-    Request request;
     request.codes = codes ? &*codes : nullptr;
-    request.queries = queries.data();
-    request.query_count = 4;
-    request.k = 5;
-    request.ef = 50;
-    request.count = kCount;
-    std::vector<std::int64_t> nodes(20);
-    std::vector<float> distances(20);
-    try {
-      search(view, vectors, request, nodes.data(), distances.data());
-      for (const std::int64_t node : nodes) CHECK(node >= -1 && node < static_cast<std::int64_t>(kCount));
-    } catch (const Error& error) {
-      CHECK(error.kind() == ErrorKind::kCorruption);
-      ++refused;
+    request.ef = trial % 2 == 0 ? 5 : 50;
+    request.removals = {trial % 3 == 0 ? removed_in.data() : nullptr, 1};
+    request.removed_count =
+        trial % 3 == 0 ? static_cast<std::size_t>(std::count(removed_in.begin(), removed_in.end(), 1)) : 0;
+    request.allowed = nullptr;
+    (search_inside(view, vectors, request) ? answered : refused) += 1;
+    for (const std::vector<std::uint8_t>& mask : masks) {
+      request.allowed = mask.data();
+      (search_inside(view, vectors, request) ? answered : refused) += 1;
     }
   }
   CHECK(refused > 0);
+  CHECK(answered > 0);
 }
 
 }  // namespace
