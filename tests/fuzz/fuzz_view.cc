@@ -22,10 +22,20 @@ void search(Input& parameters, const hnsw::GraphView& view, const hnsw::Vectors&
   request.ef = parameters.take<std::uint8_t>();
   request.codes = (kinds & 1) != 0 ? codes : nullptr;
   request.count = count;
+  // One row in so many passes, or all but those; one in so many is removed.
   const auto mask_step = 1U + parameters.take<std::uint8_t>();
+  const auto removed_step = 1U + parameters.take<std::uint8_t>();
   std::vector<std::uint8_t> allowed(count);
-  for (std::size_t i = 0; i < count; ++i) allowed[i] = static_cast<std::uint8_t>(i % mask_step == 0);
+  std::vector<hnsw::Removals::Time> removed_in(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    allowed[i] = static_cast<std::uint8_t>((i % mask_step == 0) == ((kinds & 4) == 0));
+    removed_in[i] = i % removed_step == 0 ? 1 : 0;
+  }
   if ((kinds & 2) != 0) request.allowed = allowed.data();
+  if ((kinds & 8) != 0) {
+    request.removals = {removed_in.data(), 1};
+    request.removed_count = (count + removed_step - 1) / removed_step;
+  }
   const Data queries(2, vectors.dim);
   request.queries = queries.values.data();
   request.query_count = 2;
@@ -34,7 +44,9 @@ void search(Input& parameters, const hnsw::GraphView& view, const hnsw::Vectors&
   hnsw::search(view, vectors, request, rows.data(), distances.data());
   for (const std::int64_t row : rows) {
     if (row < -1 || row >= static_cast<std::int64_t>(count)) std::abort();
-    if (row >= 0 && request.allowed != nullptr && allowed[static_cast<std::size_t>(row)] == 0) std::abort();
+    if (row < 0) continue;
+    if (request.allowed != nullptr && allowed[static_cast<std::size_t>(row)] == 0) std::abort();
+    if (request.removals.has(static_cast<std::size_t>(row))) std::abort();
   }
 }
 

@@ -41,9 +41,10 @@ std::vector<std::uint8_t> graph_bytes(Metric metric, std::size_t dim, std::size_
 
 const std::vector<std::vector<std::uint8_t>>& seeds() {
   static const std::vector<std::vector<std::uint8_t>> all = {
-      graph_bytes(Metric::kL2, 4, 0, -1),  graph_bytes(Metric::kL2, 4, 1, -1),
-      graph_bytes(Metric::kL2, 8, 40, -1), graph_bytes(Metric::kCosine, 70, 30, 4),
-      graph_bytes(Metric::kL2, 5, 60, 8),  graph_bytes(Metric::kInnerProduct, 9, 50, 0),
+      graph_bytes(Metric::kL2, 4, 0, -1),   graph_bytes(Metric::kL2, 4, 1, -1),
+      graph_bytes(Metric::kL2, 8, 40, -1),  graph_bytes(Metric::kCosine, 70, 30, 4),
+      graph_bytes(Metric::kL2, 5, 60, 8),   graph_bytes(Metric::kInnerProduct, 9, 50, 0),
+      graph_bytes(Metric::kL2, 6, 400, -1),  // of a size that is walked under filters, where the others are scanned
   };
   return all;
 }
