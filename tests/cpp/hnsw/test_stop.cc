@@ -80,6 +80,50 @@ Scratch& at_the_entry(const Graph& graph) {
   return scratch;
 }
 
+// One query over vectors of the greatest dim, all of them the same bytes: most of a second of work, so that the
+// deadline falls into it; were it not handed on, an answer would come.
+struct Long {
+  Long(unsigned m, std::size_t count)
+      : values(kDimMax, 1.0F), allowed(count, 1), graph({m, 10, 1}, count, std::vector<std::uint8_t>(count)) {
+    graph.set_entry({0, 0});
+  }
+  // From node 0 to all nodes, in their order.
+  void link_all() {
+    const unsigned links = graph.degree(0);
+    for (Node node = 0; node < (allowed.size() - 1) / links; ++node) {
+      for (unsigned i = 0; i < links; ++i) Graph::store(graph.row(node, 0) + i, node * links + i + 1);
+    }
+  }
+  Error stopped(std::size_t ef, const quantization::Codes* codes = nullptr) const {
+    Request request;
+    request.queries = values.data();
+    request.query_count = 1;
+    request.k = 1;
+    request.ef = ef;
+    request.count = allowed.size();
+    request.allowed = is_filtered ? allowed.data() : nullptr;
+    request.codes = codes;
+    request.stop.deadline = Deadline::after_seconds(0.05);
+    const Vectors vectors{ElementType::kFloat32, values.data(), 0, kDimMax, nullptr, Metric::kL2};
+    std::int64_t row = 0;
+    float distance = 0.0F;
+    return thrown_by<Error>([&] { search(graph, vectors, request, &row, &distance); });
+  }
+
+  std::vector<float> values;
+  std::vector<std::uint8_t> allowed;
+  Graph graph;
+  bool is_filtered = true;
+};
+
+// With so many links and so wide a walk, which would be dearer.
+struct Scanned : Long {
+  static constexpr std::size_t kRows = 100'000;
+  static constexpr std::size_t kEf = 1200;
+
+  Scanned() : Long(64, kRows) { allowed[7] = 0; }
+};
+
 }  // namespace
 
 TEST(a_walk_stops) {
@@ -122,46 +166,35 @@ TEST(a_scan_of_those_that_pass_stops_within_a_block) {
   CHECK_EQ(kScanBlock, compared);
 }
 
-// The scans of one query over vectors of the greatest dim, all of them the same bytes: seconds of work, so that the
-// deadline falls into it; were it not handed on, an answer would come.
-struct Long {
-  static constexpr std::size_t kRows = 100'000;
-
-  Long() : values(kDimMax, 1.0F), allowed(kRows, 1), graph({64, 10, 1}, kRows, std::vector<std::uint8_t>(kRows)) {
-    allowed[7] = 0;
-    graph.set_entry({0, 0});
+TEST(a_search_that_walks_stops_at_its_deadline) {
+  Long search(2, 250'000);
+  search.link_all();
+  for (const bool is_filtered : {false, true}) {
+    search.is_filtered = is_filtered;
+    CHECK(search.stopped(25'000).kind() == ErrorKind::kDeadlineExceeded);
   }
-  Error stopped(const quantization::Codes* codes) const {
-    Request request;
-    request.queries = values.data();
-    request.query_count = 1;
-    request.k = 10;
-    request.ef = 1200;  // and many links: which makes a scan cheaper than a walk
-    request.count = kRows;
-    request.allowed = allowed.data();
-    request.codes = codes;
-    request.stop.deadline = Deadline::after_seconds(0.05);
-    const Vectors vectors{ElementType::kFloat32, values.data(), 0, kDimMax, nullptr, Metric::kL2};
-    std::vector<std::int64_t> rows(request.k);
-    std::vector<float> distances(request.k);
-    return thrown_by<Error>([&] { search(graph, vectors, request, rows.data(), distances.data()); });
-  }
-
-  std::vector<float> values;
-  std::vector<std::uint8_t> allowed;
-  Graph graph;
-};
+}
 
 TEST(a_search_that_scans_stops_at_its_deadline) {
-  CHECK(Long().stopped(nullptr).kind() == ErrorKind::kDeadlineExceeded);
+  CHECK(Scanned().stopped(Scanned::kEf).kind() == ErrorKind::kDeadlineExceeded);
 }
 
 // All codes are the same, so that it is open after the scan of them which of the vectors are nearest.
 TEST(a_search_that_scans_again_without_its_codes_stops_at_its_deadline) {
   const quantization::CodeShape shape{1, quantization::CodeBits::kFour, Metric::kL2};
   const float centre = 0.0F;
-  const std::vector<quantization::Factors> factors(Long::kRows);
-  const AlignedBuffer<std::uint8_t> codes(Long::kRows * shape.row_bytes());
-  const quantization::Codes all{shape, &centre, factors.data(), codes.data()};
-  CHECK(Long().stopped(&all).kind() == ErrorKind::kDeadlineExceeded);
+  const std::vector<quantization::Factors> factors(Scanned::kRows);
+  const AlignedBuffer<std::uint8_t> rows(Scanned::kRows * shape.row_bytes());
+  const quantization::Codes codes{shape, &centre, factors.data(), rows.data()};
+  CHECK(Scanned().stopped(Scanned::kEf, &codes).kind() == ErrorKind::kDeadlineExceeded);
+}
+
+// Of the 2561 nodes that the walk meets the first 1700 do not pass, of those behind them every second does: it takes
+// looking at the links of 3400 nodes until what passes is sure to be the nearest.
+TEST(a_search_that_goes_on_from_a_walk_stops_at_its_deadline) {
+  Long search(32, 250'000);
+  search.link_all();
+  for (std::size_t row = 0; row < search.allowed.size(); ++row)
+    search.allowed[row] = row >= 1700 && (row < 2561 || row % 2 == 0) ? 1 : 0;
+  CHECK(search.stopped(40).kind() == ErrorKind::kDeadlineExceeded);
 }
