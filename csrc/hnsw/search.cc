@@ -301,6 +301,7 @@ class Searcher {
     for (std::size_t i = 0; i < std::min(kAhead, all.size()); ++i) probe.prefetch_row(all[i].node);
     double squares = 0.0;
     for (std::size_t i = 0; i < all.size(); ++i) {
+      if ((i + 1) % kHopsPerCheck == 0) request_.stop.check();
       if (i >= std::max(found.certain, request_.k)) {
         const double farthest = static_cast<double>(out.begin()[request_.k - 1].distance);
         if (static_cast<double>(all[i].distance) >

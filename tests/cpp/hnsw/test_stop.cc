@@ -124,6 +124,17 @@ struct Scanned : Long {
   Scanned() : Long(64, kRows) { allowed[7] = 0; }
 };
 
+// Codes that are all the same, so that they do not tell which of the vectors are nearest.
+struct Vague {
+  Vague() : factors(Scanned::kRows), rows(Scanned::kRows * shape.row_bytes()) {}
+  quantization::Codes codes() const { return {shape, &centre, factors.data(), rows.data()}; }
+
+  const quantization::CodeShape shape{1, quantization::CodeBits::kFour, Metric::kL2};
+  const float centre = 0.0F;
+  const std::vector<quantization::Factors> factors;
+  const AlignedBuffer<std::uint8_t> rows;
+};
+
 }  // namespace
 
 TEST(a_walk_stops) {
@@ -179,14 +190,16 @@ TEST(a_search_that_scans_stops_at_its_deadline) {
   CHECK(Scanned().stopped(Scanned::kEf).kind() == ErrorKind::kDeadlineExceeded);
 }
 
-// All codes are the same, so that it is open after the scan of them which of the vectors are nearest.
 TEST(a_search_that_scans_again_without_its_codes_stops_at_its_deadline) {
-  const quantization::CodeShape shape{1, quantization::CodeBits::kFour, Metric::kL2};
-  const float centre = 0.0F;
-  const std::vector<quantization::Factors> factors(Scanned::kRows);
-  const AlignedBuffer<std::uint8_t> rows(Scanned::kRows * shape.row_bytes());
-  const quantization::Codes codes{shape, &centre, factors.data(), rows.data()};
+  const Vague vague;
+  const quantization::Codes codes = vague.codes();
   CHECK(Scanned().stopped(Scanned::kEf, &codes).kind() == ErrorKind::kDeadlineExceeded);
+}
+
+TEST(a_search_that_compares_many_again_by_their_vectors_stops_at_its_deadline) {
+  const Vague vague;
+  const quantization::Codes codes = vague.codes();
+  CHECK(Scanned().stopped(Scanned::kRows, &codes).kind() == ErrorKind::kDeadlineExceeded);
 }
 
 // Of the 2561 nodes that the walk meets the first 1700 do not pass, of those behind them every second does: it takes
