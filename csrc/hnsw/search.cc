@@ -191,6 +191,7 @@ class Searcher {
     equal.clear();
     for (std::size_t i = pool.size(); i > 0 && pool.candidate(i - 1).distance == edge; --i)
       equal.push_back(pool.candidate(i - 1));
+    const bool is_plateau = equal.size() == pool.size();
     const std::size_t held = std::max(2 * reach, width);
     pool.assign(met.first(std::min(met.size(), held)), held, [&](const Candidate& each) {
       return each.distance < edge || (each.distance == edge && std::binary_search(equal.rbegin(), equal.rend(), each));
@@ -198,6 +199,8 @@ class Searcher {
     for (std::size_t reached = width;;) {
       reach = keep_passing(scratch);
       const std::size_t found = scratch.candidates.size();
+      // Equal vectors have few links to each other, so that those that pass are not all met from those that do.
+      if (is_plateau && found >= request_.k && scratch.candidates[request_.k - 1].distance > edge) return false;
       if (found == passing_ || (found >= request_.k && reach <= reached)) return true;
       if (reach > held || reached >= pool.size() || scan_is_cheaper(0, reach - reached)) return false;
       reached = reach;

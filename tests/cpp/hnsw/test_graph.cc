@@ -251,6 +251,30 @@ TEST(equal_vectors_are_all_found) {
   for (const std::int64_t node : find(graph, vectors, ten).nodes) CHECK(node >= 0);
 }
 
+// More of them than a walk holds, so that a filter needs going on from it, and fewer links between them than that
+// takes.
+TEST(equal_vectors_that_pass_are_found_among_many_that_do_not) {
+  constexpr std::size_t kKinds = 20;
+  constexpr std::size_t kEach = 2000;
+  const std::vector<float> kinds = clustered(kKinds, kDim, 12);
+  std::vector<float> values;
+  for (std::size_t i = 0; i < kEach; ++i) values.insert(values.end(), kinds.begin(), kinds.end());
+  const Vectors vectors = rows_of(values, kDim);
+  Graph graph({16, 60, 1}, kEach * kKinds);
+  build(graph, vectors, 0, kEach * kKinds, 2, {});
+  connect(graph, vectors, kEach * kKinds);
+  std::vector<std::uint8_t> allowed(kEach * kKinds);
+  std::mt19937 random(13);
+  for (std::uint8_t& byte : allowed) byte = random() % 10 < 3 ? 1 : 0;
+  Request filtered = request(kinds, 100, 200);
+  filtered.count = allowed.size();
+  filtered.allowed = allowed.data();
+  const Found found = find(graph, vectors, filtered);
+  std::size_t equal = 0;
+  for (const float distance : found.distances) equal += distance == 0.0F ? 1 : 0;
+  CHECK_EQ(found.distances.size(), equal);
+}
+
 TEST(params_out_of_range_are_refused) {
   for (const Params& params : {Params{1, 100, 0}, Params{513, 100, 0}, Params{16, 0, 0}, Params{16, 70000, 0}}) {
     CHECK(thrown_by<Error>([&] { Graph(params, 1); }).kind() == ErrorKind::kInvalidInput);
