@@ -178,11 +178,12 @@ class Searcher {
   template <class P>
   bool goes_on(const P& probe, std::size_t width, std::size_t& reach, Scratch& scratch) const {
     Candidates met = sorted_nearest(scratch.met, 2 * reach, scratch.sorted);
-    reach = reach_for(rank_of_last(met));
-    if (reach > met.size()) {
+    std::size_t rank = rank_of_last(met);
+    if (reach_for(rank) > met.size()) {
       met = sorted_nearest(scratch.met, scratch.met.size(), scratch.sorted);
-      reach = reach_for(rank_of_last(met));
+      rank = rank_of_last(met);
     }
+    reach = strays(rank) ? request_.count : reach_for(rank);
     if (scan_is_cheaper(0, reach - std::min(reach, width))) return false;
     SortedPool& pool = scratch.pool;
     // The walk has expanded what its pool held, of those at its last distance the ones that came first.
@@ -207,6 +208,33 @@ class Searcher {
       pool.set_horizon(reached);
       walk_admitted(graph_, probe, request_.stop, scratch, passes_);
     }
+  }
+
+  // Under inner product links lead to the longest vectors, and hardly from one of those behind the nearest to another:
+  // of 20,000 x 24 with clusters and lengths of their own, .39 to .83 of the ten behind the 100 nearest were found. A
+  // few more than kFarBack asks for, as the first that passes lies so far back by chance for one query in eight.
+  bool strays(std::size_t rank) const {
+    constexpr double kByChance = 8.0;
+    return vectors_.metric == Metric::kInnerProduct &&
+           share_ * static_cast<double>(rank) > kFarBack * static_cast<double>(request_.k) + kByChance &&
+           lengths_differ();
+  }
+
+  // Whether they deviate from their mean by more than an eighth of it, by a few. Without the 200 nearest .952 and more
+  // were found where they deviate by a tenth or less, .877 by a fifth (20,000 x 24; asked: .95).
+  bool lengths_differ() const {
+    constexpr std::size_t kSample = 32;
+    constexpr double kDeviation = 1.0 / 8;
+    double sum = 0.0;
+    double squares = 0.0;
+    for (std::size_t i = 0; i < kSample; ++i) {
+      const void* row = vectors_.row(static_cast<Node>(i * request_.count / kSample));
+      const auto inverse = static_cast<double>(inverse_norm(vectors_.type, row, vectors_.dim));
+      const double length = inverse == 0.0 ? 0.0 : 1.0 / inverse;
+      sum += length;
+      squares += length * length;
+    }
+    return squares * kSample > sum * sum * (1.0 + kDeviation * kDeviation);
   }
 
   // How far back the k-th that passes lies.

@@ -188,6 +188,27 @@ TEST(a_filter_returns_only_what_passes_and_as_much_of_it_as_is_found_without) {
   }
 }
 
+TEST(inner_products_behind_the_greatest_are_found) {
+  Built built(4);
+  built.vectors.metric = Metric::kInnerProduct;
+  Graph graph({8, 60, 1}, kCount);
+  build(graph, built.vectors, 0, kCount, 2, {});
+  const std::vector<float> queries = clustered(50, kDim, 6);
+  std::size_t hits = 0;
+  for (std::size_t at = 0; at < queries.size(); at += kDim) {
+    std::vector<std::int64_t> order = nearest(built.vectors, kCount, &queries[at], 60);
+    std::vector<std::uint8_t> allowed(kCount, 1);
+    for (std::size_t i = 0; i < 50; ++i) allowed[static_cast<std::size_t>(order[i])] = 0;
+    Request filtered = request(queries, 10, 50);
+    filtered.queries = &queries[at];
+    filtered.query_count = 1;
+    filtered.allowed = allowed.data();
+    for (const std::int64_t row : find(graph, built.vectors, filtered).nodes)
+      hits += static_cast<std::size_t>(std::count(order.begin() + 50, order.end(), row));
+  }
+  CHECK(hits >= 475);
+}
+
 TEST(removed_nodes_are_walked_through_but_not_returned) {
   const Built built(4);
   // Every fourth is there, every fourth goes later.
