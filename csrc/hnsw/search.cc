@@ -29,7 +29,7 @@ constexpr double kScattered = 1.0 / 16;      // such is the share that passes wh
 constexpr double kScanPriceInOrder = 0.2;    // of every code, whether its node passes or not
 constexpr double kFreshShare = 0.6;          // of a node's m links that lead to nodes not seen before, of 2m in its row
 constexpr double kRowPrice = 1.0;            // of asking which of a node's links lead to nodes that pass
-constexpr double kKeptPrice = 0.6;           // of a node that a scan by codes keeps, beside that of its vector
+constexpr double kAgainPrice = 0.6;          // of comparing a node again, beside that of its vector
 
 // A filter has to do with the query where the k-th that passes lies farther back than this many times what its share
 // lets expect; and where of those met so many times fewer pass than of all, the others lie too far to be walked to.
@@ -55,9 +55,10 @@ class Searcher {
       const double by_vectors = passing * vector * (vectors.file ? kFilePrice : 1.0);
       const double listed = passing * (share_ < kScattered ? kScanPriceScattered : kScanPriceCodes);
       const double in_order = kScanPriceInOrder * count;
-      const double kept = std::min(passing, static_cast<double>(least_kept())) * (kKeptPrice + vector);
-      // A walk compares some of its ef again, too.
-      const double by_codes = std::min(listed, in_order) + std::max(0.0, kept - static_cast<double>(2 * ef_));
+      // Of those a scan keeps nearly all are compared again where k is large; of a walk's some 2 k are, in its price.
+      const auto k = static_cast<double>(request.k);
+      const double again = std::max(0.0, std::min(passing, static_cast<double>(kKeptOfOne) * k) - 2.0 * k);
+      const double by_codes = std::min(listed, in_order) + (kAgainPrice + vector) * again;
       scans_codes_ = by_codes <= by_vectors;
       scans_in_order_ = scans_codes_ && in_order < listed;
       scan_price_ = std::min(by_codes, by_vectors);
@@ -98,7 +99,8 @@ class Searcher {
   };
 
   // Of a scan by codes, and so many times more where the filter is seen to have to do with the query.
-  std::size_t least_kept() const { return std::max(2 * ef_, 10 * request_.k); }
+  std::size_t least_kept() const { return std::max(2 * ef_, kKeptOfOne * request_.k); }
+  static constexpr std::size_t kKeptOfOne = 10;  // of the k
   static constexpr std::size_t kMore = 8;
 
   // The nodes all of whose neighbours a walk compares, where one in `one_in` passes: ef as far as one in twenty does.
