@@ -28,8 +28,10 @@ class TopK {
 
   // A distance that is not a number is kept as +inf, since the order above would not survive it.
   void offer(float distance, std::int64_t row) {
-    if (distance > limit_) return;  // the common case, one comparison
-    held_.push_back({std::isnan(distance) ? std::numeric_limits<float>::infinity() : distance, row});
+    if (distance > limit_.distance) return;  // the common case, one comparison
+    const Candidate candidate{std::isnan(distance) ? std::numeric_limits<float>::infinity() : distance, row};
+    if (!(candidate < limit_)) return;  // of equal ones, which may be most, few come first
+    held_.push_back(candidate);
     if (held_.size() == k_ + std::max(k_ / 2, kSpare)) cut();
   }
 
@@ -39,20 +41,20 @@ class TopK {
     std::size_t i = 0;
     for (; i + kStep <= count; i += kStep) {
       unsigned near = 0;
-      for (std::size_t j = 0; j < kStep; ++j) near |= static_cast<unsigned>(!(distances[i + j] > limit_));
+      for (std::size_t j = 0; j < kStep; ++j) near |= static_cast<unsigned>(!(distances[i + j] > limit_.distance));
       for (std::size_t j = 0; near != 0 && j < kStep; ++j) offer(distances[i + j], rows[i + j]);
     }
     for (; i < count; ++i) offer(distances[i], rows[i]);
   }
 
   // What is farther is not among the k.
-  float limit() const { return limit_; }
+  float limit() const { return limit_.distance; }
 
   // The k nearest, and perhaps others.
   const std::vector<Candidate>& unordered() const { return held_; }
   void clear() {
     held_.clear();
-    limit_ = std::numeric_limits<float>::infinity();
+    limit_ = {std::numeric_limits<float>::infinity(), std::numeric_limits<std::int64_t>::max()};
   }
 
  private:
@@ -62,12 +64,12 @@ class TopK {
     if (k_ == 0) return held_.clear();
     std::nth_element(held_.begin(), held_.begin() + static_cast<std::ptrdiff_t>(k_ - 1), held_.end());
     held_.resize(k_);
-    limit_ = held_.back().distance;
+    limit_ = held_.back();
   }
 
   std::size_t k_;
   std::vector<Candidate> held_;
-  float limit_;
+  Candidate limit_;  // the k-th as of the last cut
 };
 
 }  // namespace akidb::flat
