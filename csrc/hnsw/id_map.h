@@ -79,9 +79,12 @@ class IdMap {
   }
 
  private:
+  // The product brings a bit of an id to higher ones alone: ids that are multiples of a large power of two, as those of
+  // a tenant or a time and a number that is 0 are, have their high bits among the low ones as well.
   std::size_t home(std::int64_t id) const {
-    return static_cast<std::size_t>((static_cast<std::uint64_t>(id) * 0x9E3779B97F4A7C15ULL) >> 20) &
-           (table_.size() - 1);
+    auto bits = static_cast<std::uint64_t>(id);
+    bits ^= bits >> 32;
+    return static_cast<std::size_t>((bits * 0x9E3779B97F4A7C15ULL) >> 20) & (table_.size() - 1);
   }
   std::size_t next(std::size_t i) const { return (i + 1) & (table_.size() - 1); }
   void place(Node node, const std::int64_t* ids) {
