@@ -320,23 +320,24 @@ class Searcher {
   }
 
   // Compares candidates again, by a probe that errs less than what they were found by, in their order: until the next
-  // one's distance so far is above the k-th of the new ones by more than what estimates are seen to err. All that were
-  // compared are left in `out`, or the nearest `kept` of them. (With 2 deviations instead of 3, .003 of recall@10 at ef
-  // 50 were lost on 100,000 x 128, and 15 rows compared instead of 17.) Where all are and more were there, it is open
-  // whether these would be nearer.
-  template <class P>
-  Found compare(const P& probe, const Found& found, std::size_t kept, SortedPool& out) const {
+  // one's distance so far is above the k-th of the new ones by more than what estimates are seen to err. Calls
+  // keep(candidate) for all that were compared, and leaves the k nearest of them in scratch.exact. (With 2 deviations
+  // instead of 3, .003 of recall@10 at ef 50 were lost on 100,000 x 128, and 15 rows compared instead of 17.) Where all
+  // are and more were there, it is open whether these would be nearer.
+  template <class P, class Keep>
+  Found compare(const P& probe, const Found& found, Scratch& scratch, const Keep& keep) const {
     constexpr double kDeviations = 3.0;
     constexpr std::size_t kAhead = 8;
     const Candidates all = found.candidates;
-    out.reset(std::min(all.size(), kept));
+    SortedPool& nearest = scratch.exact;
+    nearest.reset(std::min(all.size(), request_.k));
     bool is_open = found.is_open;
     for (std::size_t i = 0; i < std::min(kAhead, all.size()); ++i) probe.prefetch_row(all[i].node);
     double squares = 0.0;
     for (std::size_t i = 0; i < all.size(); ++i) {
       if ((i + 1) % kHopsPerCheck == 0) request_.stop.check();
       if (i >= std::max(found.certain, request_.k)) {
-        const double farthest = static_cast<double>(out.begin()[request_.k - 1].distance);
+        const double farthest = static_cast<double>(nearest.begin()[request_.k - 1].distance);
         if (static_cast<double>(all[i].distance) >
             farthest + kDeviations * std::sqrt(squares / static_cast<double>(i))) {
           is_open = false;
@@ -347,27 +348,34 @@ class Searcher {
       const float distance = probe(all[i].node);
       const double error = static_cast<double>(distance) - static_cast<double>(all[i].distance);
       squares += error * error;
-      out.insert({distance, all[i].node});
+      const Candidate again{distance, all[i].node};
+      nearest.insert(again);
+      keep(again);
     }
-    return {{out.begin(), out.end()}, least_compared(), is_open};
+    return {{nearest.begin(), nearest.end()}, least_compared(), is_open};
   }
 
-  // By fine codes, where there are some, and then by vectors.
+  // By fine codes, where there are some, and then by vectors. How many of those compared by fine codes are compared by
+  // vectors is for these to tell: of a dense cluster whose points are nearer each other than fine codes tell, the k
+  // nearest are anywhere among them.
   Found compare_again(const Probe& probe, const Found& found, Scratch& scratch) const {
     if (request_.codes->fine_rows == nullptr) return compare_exactly(probe, found, scratch);
-    const std::size_t kept = std::max<std::size_t>(4 * request_.k, 128);
-    const Found refined = compare(FineProbe(*request_.codes, scratch.query), found, kept, scratch.refined);
-    const bool may_be_open = found.is_open && refined.candidates.size() == kept;
-    Found exact = compare_exactly(probe, {refined.candidates, refined.certain, may_be_open}, scratch);
-    exact.is_open = exact.is_open || refined.is_open;
+    std::vector<Candidate>& compared = scratch.met;
+    compared.clear();
+    const Found refined = compare(FineProbe(*request_.codes, scratch.query), found, scratch,
+                                  [&](const Candidate& each) { compared.push_back(each); });
+    Found exact =
+        compare_exactly(probe, {sorted_nearest(compared, compared.size(), scratch.sorted), refined.certain}, scratch);
+    exact.is_open = refined.is_open;
     return exact;
   }
 
   Found compare_exactly(const Probe& probe, const Found& found, Scratch& scratch) const {
-    if (!vectors_.file) return compare(probe, found, request_.k, scratch.exact);
+    const auto keep = [](const Candidate&) {};
+    if (!vectors_.file) return compare(probe, found, scratch, keep);
     if (scratch.row.size() < vectors_.file.row_bytes)
       scratch.row = AlignedBuffer<std::uint8_t>(vectors_.file.row_bytes);
-    return compare(FileProbe(vectors_, probe, scratch.row.data()), found, request_.k, scratch.exact);
+    return compare(FileProbe(vectors_, probe, scratch.row.data()), found, scratch, keep);
   }
 
   void write(Candidates found, std::int64_t* out_rows, float* out_distances) const {

@@ -28,7 +28,6 @@ constexpr std::size_t kHopsPerCheck = 256;  // of a Stop
 struct Scratch {
   Visited visited;
   SortedPool pool;
-  SortedPool refined;                 // of the pool, by fine codes
   SortedPool exact;                   // the results, where the walk compares codes
   AlignedBuffer<std::uint8_t> row;    // read from a file
   std::vector<Candidate> met;         // every node that a walk compared

@@ -93,6 +93,22 @@ def test_many_are_found(code_bits: int, share: float, tmp_path: Path) -> None:
             assert recall(found.ids[:, :there], truth.ids[:, :there]) >= 0.98, k
 
 
+def test_a_wider_search_tells_a_dense_cluster_apart() -> None:
+    """The points of each lie nearer one another than codes tell, the fine ones included: the nearest are anywhere among
+    what a walk ends with.
+    """
+    rng = np.random.default_rng(9)
+    centres = rng.standard_normal((25, 16))
+    base, queries = (
+        (np.repeat(centres, n, axis=0) + 1e-3 * rng.standard_normal((25 * n, 16))).astype(np.float32) for n in (400, 2)
+    )
+    index, flat = HnswIndex(16, "l2", m=8, ef_construction=60), FlatIndex(16, "l2")
+    for each in (index, flat):
+        each.add(base)
+    truth = flat.search(queries, 10).ids
+    assert recall(index.seal(4).search(queries, 10, ef_search=400).ids, truth) >= 0.8
+
+
 def test_saved_viewed_and_loaded_again(tmp_path: Path) -> None:
     path = tmp_path / "sealed.aki"
     sealed = built("cosine").seal()
