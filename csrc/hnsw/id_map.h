@@ -16,6 +16,14 @@ namespace akidb::hnsw {
 // lock.
 class IdMap {
  public:
+  // The product brings a bit of an id to higher ones alone: ids that are multiples of a large power of two, as those of
+  // a tenant or a time and a number that is 0 are, have their high bits among the low ones as well.
+  static std::uint64_t hash(std::int64_t id) {
+    auto bits = static_cast<std::uint64_t>(id);
+    bits ^= bits >> 32;
+    return (bits * 0x9E3779B97F4A7C15ULL) >> 20;
+  }
+
   std::size_t size() const { return size_; }
   std::size_t bytes() const { return table_.size() * sizeof(Node); }
 
@@ -79,13 +87,7 @@ class IdMap {
   }
 
  private:
-  // The product brings a bit of an id to higher ones alone: ids that are multiples of a large power of two, as those of
-  // a tenant or a time and a number that is 0 are, have their high bits among the low ones as well.
-  std::size_t home(std::int64_t id) const {
-    auto bits = static_cast<std::uint64_t>(id);
-    bits ^= bits >> 32;
-    return static_cast<std::size_t>((bits * 0x9E3779B97F4A7C15ULL) >> 20) & (table_.size() - 1);
-  }
+  std::size_t home(std::int64_t id) const { return static_cast<std::size_t>(hash(id)) & (table_.size() - 1); }
   std::size_t next(std::size_t i) const { return (i + 1) & (table_.size() - 1); }
   void place(Node node, const std::int64_t* ids) {
     std::size_t i = home(ids[node]);

@@ -22,7 +22,9 @@ namespace {
 // x 128 and 40,000 x 384.
 constexpr double kScanPriceVectors = 0.4;
 constexpr double kBytePrice = 1.0 / 4096;  // more, of vectors where codes are walked, whose distances grow less
-constexpr double kFilePrice = 2.0;         // times as much of vectors that are mapped: their pages become resident
+constexpr double kReadPrice = 6.0;         // of reading one from a file
+constexpr double kMapPrice = 2.0;          // times as much of those that are mapped instead
+constexpr std::size_t kManyRead = 256;     // for fewer a file is not mapped
 constexpr double kScanPriceCodes = 0.3;
 constexpr double kScanPriceScattered = 0.2;  // of codes so far from each other that their order is not asked for
 constexpr double kScattered = 1.0 / 16;      // such is the share that passes where they are
@@ -51,22 +53,19 @@ class Searcher {
     share_ = std::min(1.0, passing / count);
     scan_price_ = passing * kScanPriceVectors;
     if (request.codes != nullptr) {
-      const double vector = kScanPriceVectors + kBytePrice * static_cast<double>(vectors.row_bytes());
-      const double by_vectors = passing * vector * (vectors.file ? kFilePrice : 1.0);
       const double listed = passing * (share_ < kScattered ? kScanPriceScattered : kScanPriceCodes);
       const double in_order = kScanPriceInOrder * count;
-      // Of those a scan keeps nearly all are compared again where k is large; of a walk's some 2 k are, in its price.
-      const auto k = static_cast<double>(request.k);
-      const double again = std::max(0.0, std::min(passing, static_cast<double>(kKeptOfOne) * k) - 2.0 * k);
-      const double by_codes = std::min(listed, in_order) + (kAgainPrice + vector) * again;
-      scans_codes_ = by_codes <= by_vectors;
-      scans_in_order_ = scans_codes_ && in_order < listed;
-      scan_price_ = std::min(by_codes, by_vectors);
+      codes_price_ = std::min(listed, in_order);
+      vector_price_ = kScanPriceVectors + kBytePrice * static_cast<double>(vectors.row_bytes());
+      scans_in_order_ = in_order < listed;
+      // Not by what is mapped: searches of a file are to find what was measured when it was sealed, in memory.
+      scan_price_ = std::min(passing * vector_price_, price_by_codes(1));
     }
+    scans_vectors_ = request.codes == nullptr || vectors_are_cheaper(1);
     first_width_ = width_for(1.0 / share_);
     const auto rank = static_cast<std::size_t>(static_cast<double>(request.k) / share_);
     is_scan_ = scan_is_cheaper(first_width_, passes_.everything() ? 0 : reach_for(rank));
-    if (is_scan_ && !scans_in_order_) list_ = listed();
+    if (is_scan_ && (scans_vectors_ || !scans_in_order_)) list_ = listed();
   }
 
   void operator()(std::size_t query, std::int64_t* out_rows, float* out_distances) const {
@@ -77,11 +76,11 @@ class Searcher {
     const Probe probe(vectors_, point, norm);
     const Node left_out = request_.left_out == nullptr ? kNoNode : vectors_.order.node_of(request_.left_out[query]);
     if (request_.codes == nullptr) {
-      write(find(probe, left_out, request_.k, scratch).candidates, out_rows, out_distances);
+      write(find(probe, left_out, scratch).candidates, out_rows, out_distances);
     } else {
       scratch.query.prepare(*request_.codes, vectors_.type, point, norm);
       const CodeProbe by_codes(*request_.codes, scratch.query);
-      Found found = compare_again(probe, find(by_codes, left_out, least_kept(), scratch), scratch);
+      Found found = compare_again(probe, find(by_codes, left_out, scratch), scratch);
       // Where the nearest do not pass, the answer is of a shell of nodes that are nearly as far as each other, more
       // than codes tell apart.
       if (found.is_open) found = scan_exactly(probe, left_out, scratch);
@@ -98,10 +97,26 @@ class Searcher {
     bool is_open = false;     // of a scan: those beyond the last may be as near, as far as codes tell
   };
 
-  // Of a scan by codes, and so many times more where the filter is seen to have to do with the query.
-  std::size_t least_kept() const { return std::max(2 * ef_, kKeptOfOne * request_.k); }
-  static constexpr std::size_t kKeptOfOne = 10;  // of the k
+  // What a scan by codes keeps: for one of the k so many, and more times as many where the filter is seen to have to do
+  // with the query.
+  static constexpr std::size_t kKeptOfOne = 10;
   static constexpr std::size_t kMore = 8;
+  std::size_t kept(std::size_t times) const { return times * std::max(2 * ef_, kKeptOfOne * request_.k); }
+
+  // Nearly all that are kept are compared again where k is large; of a walk's some 2 k are, in its price.
+  double price_by_codes(std::size_t times) const {
+    const std::size_t compared = std::min(passing_, times * kKeptOfOne * request_.k);
+    const double again = static_cast<double>(compared) - static_cast<double>(2 * request_.k);
+    return codes_price_ + (kAgainPrice + vector_price_) * std::max(0.0, again);
+  }
+
+  // Of a file's mapping those that are scanned become resident, where the k nearest alone would be read.
+  bool vectors_are_cheaper(std::size_t times) const {
+    const double by_vectors = static_cast<double>(passing_) * vector_price_;
+    if (!vectors_.file) return by_vectors < price_by_codes(times);
+    const double read = kReadPrice * static_cast<double>(request_.k);
+    return request_.k >= kManyRead && kMapPrice * by_vectors < price_by_codes(times) + read;
+  }
 
   // The nodes all of whose neighbours a walk compares, where one in `one_in` passes: ef as far as one in twenty does.
   // Beyond that the k nearest lie too far back for their neighbours' neighbours to be met. Where points were removed
@@ -140,11 +155,11 @@ class Searcher {
   // their neighbours that pass; walks anew, wider, where that does not do either, until comparing all that pass costs
   // less. That is the end where what is near the query is not allowed: the answer is then spread over a wide shell, of
   // which no order of clusters found .95 without half of the passing nodes, and walking among passing nodes alone, as
-  // ACORN does (Patel et al., arXiv 2403.04871), a third. `kept` are kept of a scan.
+  // ACORN does (Patel et al., arXiv 2403.04871), a third.
   template <class P>
-  Found find(const P& probe, Node left_out, std::size_t kept, Scratch& scratch) const {
+  Found find(const P& probe, Node left_out, Scratch& scratch) const {
     if (passing_ == 0 || graph_.entry().node == kNoNode) return {};
-    if (is_scan_) return scan(probe, left_out, kept, scratch);
+    if (is_scan_) return scan(probe, left_out, 1, scratch);
     if (passes_.everything()) {
       begin_walk(probe, left_out, ef_, scratch, [](float, Node) {});
       search_layer(graph_, probe, 0, &request_.stop, scratch);
@@ -172,7 +187,7 @@ class Searcher {
       if (scan_is_cheaper(reach, 0)) break;
       width *= passing == 0 ? 4 : 2;
     }
-    return scan(probe, left_out, request_.codes == nullptr ? kept : kMore * kept, scratch);
+    return scan(probe, left_out, kMore, scratch);
   }
 
   // From a walk of that width to the neighbours that pass of the others it met, as far as the k-th of these asks for,
@@ -274,13 +289,15 @@ class Searcher {
   }
 
   std::vector<Node> listed() const {
-    return !scans_codes_ || share_ < kScattered ? passes_.by_row() : passes_.by_node();
+    return scans_vectors_ || share_ < kScattered ? passes_.by_row() : passes_.by_node();
   }
 
   template <class P>
-  Found scan(const P& probe, Node left_out, std::size_t kept, Scratch& scratch) const {
-    if (request_.codes != nullptr && !scans_codes_) return {{}, 0, true};
-    Nearest nearest(kept, scratch.candidates);
+  Found scan(const P& probe, Node left_out, std::size_t times, Scratch& scratch) const {
+    const bool is_by_codes = request_.codes != nullptr;
+    if (is_by_codes && vectors_are_cheaper(times)) return {{}, 0, true};
+    const std::size_t wanted = is_by_codes ? kept(times) : request_.k;
+    Nearest nearest(wanted, scratch.candidates);
     if (scans_in_order_) {
       scan_all(probe, request_.count, request_.stop, nearest,
                [&](Node node) { return node != left_out && passes_(node); });
@@ -291,13 +308,13 @@ class Searcher {
     }
     // Far from the query, where walks end in scans, codes tell near and far apart less well.
     const Candidates found = nearest.sorted(scratch.sorted);
-    return {found, 2 * least_compared(), request_.codes != nullptr && found.size() == kept && kept < passing_};
+    return {found, 2 * least_compared(), is_by_codes && found.size() == wanted && wanted < passing_};
   }
 
   // By the vectors of all that pass, as they lie: of a file these become resident.
   Found scan_exactly(const Probe& probe, Node left_out, Scratch& scratch) const {
     Nearest nearest(request_.k, scratch.candidates);
-    const std::vector<Node> own = scans_codes_ || list_.empty() ? passes_.by_row() : std::vector<Node>();
+    const std::vector<Node> own = !scans_vectors_ || list_.empty() ? passes_.by_row() : std::vector<Node>();
     scan_nodes(probe, own.empty() ? list_ : own, request_.stop, nearest, [&](Node node) { return node != left_out; });
     return {nearest.sorted(scratch.sorted)};
   }
@@ -403,8 +420,10 @@ class Searcher {
   double share_ = 1.0;  // that passes
   std::size_t first_width_ = 0;
   double scan_price_ = 0.0;
+  double codes_price_ = 0.0;     // of a scan, before any are compared again
+  double vector_price_ = 0.0;    // of one, where there are codes
   bool is_scan_ = false;         // from the start
-  bool scans_codes_ = false;     // unless they would keep so many that comparing these again costs more
+  bool scans_vectors_ = false;   // where it scans from the start
   bool scans_in_order_ = false;  // all nodes, asking of those near enough alone whether they pass
   std::vector<Node> list_;       // the nodes that pass, where they are scanned for every query
 };

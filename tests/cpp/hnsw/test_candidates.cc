@@ -1,10 +1,10 @@
 // The sets of a walk and the map of ids, against the standard library's.
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <limits>
 #include <map>
 #include <random>
+#include <set>
 #include <span>
 #include <vector>
 
@@ -179,18 +179,12 @@ TEST(id_map_agrees_with_std_map) {
 }
 
 // As of tenants or times with a number below them that is 0: no few homes for all.
-TEST(id_map_is_as_fast_for_multiples_of_powers_of_two) {
-  constexpr Node kCount = 40000;
-  std::vector<double> seconds;
-  for (const int shift : {0, 20, 32, 40, 47}) {
-    std::vector<std::int64_t> ids(kCount);
-    for (Node i = 0; i < kCount; ++i) ids[i] = static_cast<std::int64_t>(i) << shift;
-    const auto start = std::chrono::steady_clock::now();
-    IdMap map;
-    map.reserve(kCount, ids.data());
-    for (Node i = 0; i < kCount; ++i) map.insert(i, ids.data());
-    seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-    CHECK_EQ(kCount - 1, map.find(ids.back(), ids.data()));
+TEST(ids_that_are_multiples_of_a_power_of_two_have_homes_of_their_own) {
+  constexpr std::int64_t kCount = 40000;
+  constexpr std::uint64_t kHomes = 65536;
+  for (int shift = 0; shift < 48; ++shift) {
+    std::set<std::uint64_t> homes;
+    for (std::int64_t i = 0; i < kCount; ++i) homes.insert(IdMap::hash(i << shift) % kHomes);
+    CHECK(homes.size() > kCount / 3);
   }
-  for (const double each : seconds) CHECK(each < 50 * seconds[0] + 0.02);
 }

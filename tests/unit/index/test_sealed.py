@@ -179,6 +179,21 @@ def test_truncated_bytes_are_refused(share: float) -> None:
         GraphIndex(DATA.base, graph[: int(len(graph) * share)], "l2")
 
 
+@pytest.mark.parametrize("code_bits", [0, 4, 8])
+def test_a_file_is_searched_as_was_measured_in_memory(code_bits: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    base, queries = (rng.standard_normal((n, 64), dtype=np.float32) for n in (2000, 100))
+    index, flat = HnswIndex(64, "l2"), FlatIndex(64, "l2")
+    for each in (index, flat):
+        each.add(base)
+    index.seal(code_bits).save(tmp_path / "i")
+    view = HnswIndex.view(tmp_path / "i")
+    for k in (10, 100, 200):
+        truth = flat.search(queries, k).ids
+        for target in (0.9, 0.95, 0.99):
+            assert recall(view.search(queries, k, target_recall=target).ids, truth) >= target - 0.007, (k, target)
+
+
 @pytest.mark.parametrize("metric", METRICS)
 def test_a_recall_can_be_asked_for(metric: str) -> None:
     sealed, flat = built(metric).seal(), exact(metric)
