@@ -189,10 +189,11 @@ class GraphIndex {
   }
 
   std::size_t ef_for(std::size_t k, double recall) const {
+    if (!is_calibrated() && info_.count < hnsw::Calibration::kCountMin) return std::max(k, info_.count);  // all
     if (!is_calibrated()) {
-      throw_invalid("target_recall: nothing was measured for this graph of " + std::to_string(info_.count) +
-                    " vectors, as seal() does of 1,000 and more: seal such an index and save what that gives, or give "
-                    "ef_search");
+      throw_invalid(
+          "target_recall: nothing was measured for this graph, as seal() does: seal the index and save what "
+          "that gives, or give ef_search");
     }
     return calibration_.ef_for(k, recall);
   }

@@ -15,14 +15,13 @@ using hnsw::Node;
 namespace {
 
 constexpr std::size_t kQueriesMax = 200;  // a standard error of about 0.5 % at a recall of 0.95
-constexpr std::size_t kCountMin = 1000;  // vectors below which the sample would be too small, and a scan is fast anyway
 constexpr std::size_t kKMax = Calibration::kKs.back();
 
 }  // namespace
 
 Sample::Sample(const hnsw::Vectors& vectors, std::size_t count, unsigned threads)
     : vectors_(vectors), count_(count), threads_(threads) {
-  if (count < kCountMin) return;
+  if (count < Calibration::kCountMin) return;
   const std::size_t size = std::min(kQueriesMax, count / 10);
   for (std::size_t i = 0; i < size; ++i) {
     rows_.push_back(static_cast<Node>((2 * i + 1) * count / (2 * size)));

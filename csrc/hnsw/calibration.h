@@ -12,6 +12,9 @@ struct Calibration {
   static constexpr std::array<std::uint16_t, 2> kKs = {10, 100};
   using Curve = std::array<float, kEfs.size()>;  // at kEfs; recall never falls along it
 
+  // Vectors below which a sample would be too small, and comparing all is fast anyway.
+  static constexpr std::size_t kCountMin = 1000;
+
   std::uint32_t queries = 0;  // 0: too few vectors to measure
   std::array<Curve, kKs.size()> recall{};
   std::array<Curve, kKs.size()> deviation{};  // standard errors of `recall`

@@ -28,6 +28,15 @@ std::string at_position(std::int64_t id, std::size_t position) {
   return "id " + std::to_string(id) + " at position " + std::to_string(position);
 }
 
+// The largest id of the first `count` nodes that are not removed, -1 where there are none.
+std::int64_t largest_of(const Store& store, std::size_t count) {
+  std::int64_t largest = -1;
+  for (Node node = 0; node < count; ++node) {
+    if (!store.is_removed(node)) largest = std::max(largest, store.ids[node]);
+  }
+  return largest;
+}
+
 [[noreturn]] void throw_unknown(const char* where, std::int64_t id, std::size_t position) {
   throw Error(ErrorKind::kNotFound, where + at_position(id, position) + " does not exist");
 }
@@ -162,15 +171,10 @@ void Index::take_back(Node first, const std::shared_ptr<Store>& before) {
   if (before != nullptr && before != store_) publish(before);
 }
 
-// Of those in the index, -1 where there are none. Kept, since looking at all of them would make adding one by one slow.
+// Kept, since looking at all of them would make adding one by one slow.
 std::int64_t Index::largest_id() {
-  if (largest_id_) return *largest_id_;
-  std::int64_t largest = -1;
-  for (Node node = 0; node < store_->count; ++node) {
-    if (!store_->is_removed(node)) largest = std::max(largest, store_->ids[node]);
-  }
-  largest_id_ = largest;
-  return largest;
+  if (!largest_id_) largest_id_ = largest_of(*store_, store_->count);
+  return *largest_id_;
 }
 
 // Looking at the whole graph costs as little as a few inserts per thousand nodes; done once per eighth of the nodes.
@@ -241,9 +245,10 @@ std::vector<std::uint8_t> Index::allowed_nodes(const Query& query) const {
     if (static_cast<std::uint64_t>(id) < mask.size()) {
       allowed[node] = mask[static_cast<std::size_t>(id)];
     } else if (!store.is_removed(node)) {
+      const std::int64_t largest = largest_of(store, store.shown);
       throw_invalid("filter is a mask over " + std::to_string(mask.size()) + " ids, expected " +
-                    std::to_string(static_cast<std::uint64_t>(id) + 1) + " or more: the index holds id " +
-                    std::to_string(id));
+                    std::to_string(static_cast<std::uint64_t>(largest) + 1) + " or more: the index holds id " +
+                    std::to_string(largest));
     }
   }
   return allowed;

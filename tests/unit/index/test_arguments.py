@@ -203,6 +203,15 @@ def test_a_mask_is_told_how_far_the_largest_id_there_can_be_reaches(index: Any) 
         index.search(ROWS[0], 1, filter=np.ones(9, bool))
 
 
+def test_a_mask_is_told_of_the_largest_id_not_of_the_first_beyond_it(index: Any) -> None:
+    index.add([9, 2001, 1000], ROWS[:3])
+    with pytest.raises(InvalidInputError, match="expected 2002 or more: the index holds id 2001"):
+        index.search(ROWS[0], 1, filter=np.ones(9, bool))
+    index.remove([2001])
+    with pytest.raises(InvalidInputError, match="expected 1001 or more: the index holds id 1000"):
+        index.search(ROWS[0], 1, filter=np.ones(9, bool))
+
+
 def test_an_id_named_twice_is_removed_once_but_not_updated(index: Any) -> None:
     with pytest.raises(InvalidInputError, match="id 1 at position 2 is there twice"):
         index.update([1, 2, 1], ROWS[:3])

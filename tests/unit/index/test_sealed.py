@@ -215,11 +215,18 @@ def test_a_recall_that_cannot_be_given_is_refused() -> None:
     for wrong in (0, 1, 95, "0.9", True, float("nan")):
         with pytest.raises(InvalidInputError, match=r"target_recall is .*, expected a number between 0 and 1"):
             sealed.search(DATA.queries, 1, target_recall=wrong)  # type: ignore[arg-type]
-    small = HnswIndex(72, "l2")
-    small.add(DATA.base[:500])
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 999])
+def test_too_few_vectors_to_measure_are_all_compared(count: int, tmp_path: Path) -> None:
+    small, flat = HnswIndex(72, "l2", m=2, ef_construction=2), FlatIndex(72, "l2")
+    for index in (small, flat):
+        index.add(DATA.base[:count])
     assert small.seal().code_bits == 0
-    with pytest.raises(InvalidInputError, match=r"graph of 500 vectors, as seal\(\) does"):
-        small.seal().search(DATA.queries, 1, target_recall=0.9)
+    small.save(tmp_path / "i")
+    for sealed in (small.seal(), HnswIndex.view(tmp_path / "i")):
+        found, truth = sealed.search(DATA.queries, 10, target_recall=0.9), flat.search(DATA.queries, 10)
+        np.testing.assert_array_equal(found.ids, truth.ids)
 
 
 def test_a_recall_asked_of_what_was_never_sealed_is_refused_with_what_to_do(tmp_path: Path) -> None:
@@ -228,7 +235,7 @@ def test_a_recall_asked_of_what_was_never_sealed_is_refused_with_what_to_do(tmp_
         with pytest.raises(InvalidInputError, match=r"search what seal\(\) gives, or give ef_search"):
             index.search(DATA.queries, 1, target_recall=asked)
     index.save(tmp_path / "plain.aki")
-    with pytest.raises(InvalidInputError, match="seal such an index and save what that gives"):
+    with pytest.raises(InvalidInputError, match="seal the index and save what that gives"):
         HnswIndex.view(tmp_path / "plain.aki").search(DATA.queries, 1, target_recall=0.9)
 
 
