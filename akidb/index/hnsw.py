@@ -129,9 +129,9 @@ class HnswIndex(InSpace):
         Adds all or, if it raises, none. progress(done, total) is called on this thread at most every 50 ms; what it
         raises, and Ctrl-C, stops the work: an index of up to a quarter of the vectors that came then has its memory
         from before; in a larger one they are walked through as removed ones are, until a write finds these to be a
-        quarter of all or needs their room. `threads` 0 is one per processor. Raises InvalidInputError for another dim or dtype, NaN, infinity, a
-        vector of length 0 or beyond 1e-15 to 1.84e19 under cosine, and ids that are negative, twice there or in the
-        index already.
+        quarter of all or needs their room. `threads` 0 is one per processor. Raises InvalidInputError for another dim
+        or dtype, NaN, infinity, a vector of length 0 or beyond 1e-15 to 1.84e19 under cosine, and ids that are
+        negative, twice there or in the index already.
         """
         ids = None if vectors is None else as_ids(ids_or_vectors)
         rows = self._space.rows(ids_or_vectors if vectors is None else vectors, "vectors")

@@ -11,32 +11,13 @@
 #include "hnsw/code_probe.h"
 #include "hnsw/nearest.h"
 #include "hnsw/passing.h"
+#include "hnsw/plan.h"
 #include "hnsw/scan.h"
 #include "hnsw/walk.h"
 
 namespace akidb::hnsw {
 
 namespace {
-
-// Prices in distances of a walk, each of which misses the caches: a scan reads on in memory order. Measured on 100,000
-// x 128 and 40,000 x 384.
-constexpr double kScanPriceVectors = 0.4;
-constexpr double kBytePrice = 1.0 / 4096;  // more, of vectors where codes are walked, whose distances grow less
-constexpr double kReadPrice = 6.0;         // of reading one from a file
-constexpr double kMapPrice = 2.0;          // times as much of those that are mapped instead
-constexpr std::size_t kManyRead = 256;     // for fewer a file is not mapped
-constexpr double kScanPriceCodes = 0.3;
-constexpr double kScanPriceScattered = 0.2;  // of codes so far from each other that their order is not asked for
-constexpr double kScattered = 1.0 / 16;      // such is the share that passes where they are
-constexpr double kScanPriceInOrder = 0.2;    // of every code, whether its node passes or not
-constexpr double kFreshShare = 0.6;          // of a node's m links that lead to nodes not seen before, of 2m in its row
-constexpr double kRowPrice = 1.0;            // of asking which of a node's links lead to nodes that pass
-constexpr double kAgainPrice = 0.6;          // of comparing a node again, beside that of its vector
-
-// A filter has to do with the query where the k-th that passes lies farther back than this many times what its share
-// lets expect; and where of those met so many times fewer pass than of all, the others lie too far to be walked to.
-constexpr double kFarBack = 2.0;
-constexpr double kAgainst = 1.5;
 
 template <class G>
 class Searcher {
@@ -46,26 +27,8 @@ class Searcher {
         vectors_(vectors),
         request_(request),
         passes_(vectors.order, request.count, request.allowed, request.removals, request.removed_count),
-        ef_(std::max(request.ef, request.k)),
-        passing_(passes_.total()) {
-    const auto passing = static_cast<double>(std::max<std::size_t>(passing_, 1));
-    const auto count = static_cast<double>(request.count);
-    share_ = std::min(1.0, passing / count);
-    scan_price_ = passing * kScanPriceVectors;
-    if (request.codes != nullptr) {
-      const double listed = passing * (share_ < kScattered ? kScanPriceScattered : kScanPriceCodes);
-      const double in_order = kScanPriceInOrder * count;
-      codes_price_ = std::min(listed, in_order);
-      vector_price_ = kScanPriceVectors + kBytePrice * static_cast<double>(vectors.row_bytes());
-      scans_in_order_ = in_order < listed;
-      // Not by what is mapped: searches of a file are to find what was measured when it was sealed, in memory.
-      scan_price_ = std::min(passing * vector_price_, price_by_codes(1));
-    }
-    scans_vectors_ = request.codes == nullptr || vectors_are_cheaper(1);
-    first_width_ = width_for(1.0 / share_);
-    const auto rank = static_cast<std::size_t>(static_cast<double>(request.k) / share_);
-    is_scan_ = scan_is_cheaper(first_width_, passes_.everything() ? 0 : reach_for(rank));
-    if (is_scan_ && (scans_vectors_ || !scans_in_order_)) list_ = listed();
+        plan_(request, vectors, passes_, graph.m()) {
+    if (plan_.is_scan() && (plan_.vectors_are_cheaper(1) || !plan_.scans_in_order())) list_ = listed();
   }
 
   void operator()(std::size_t query, std::int64_t* out_rows, float* out_distances) const {
@@ -97,60 +60,6 @@ class Searcher {
     bool is_open = false;     // of a scan: those beyond the last may be as near, as far as codes tell
   };
 
-  // What a scan by codes keeps: for one of the k so many, and more times as many where the filter is seen to have to do
-  // with the query.
-  static constexpr std::size_t kKeptOfOne = 10;
-  static constexpr std::size_t kMore = 8;
-  std::size_t kept(std::size_t times) const { return times * std::max(2 * ef_, kKeptOfOne * request_.k); }
-
-  // Nearly all that are kept are compared again where k is large; of a walk's some 2 k are, in its price.
-  double price_by_codes(std::size_t times) const {
-    const std::size_t compared = std::min(passing_, times * kKeptOfOne * request_.k);
-    const double again = static_cast<double>(compared) - static_cast<double>(2 * request_.k);
-    return codes_price_ + (kAgainPrice + vector_price_) * std::max(0.0, again);
-  }
-
-  // Of a file's mapping those that are scanned become resident, where the k nearest alone would be read.
-  bool vectors_are_cheaper(std::size_t times) const {
-    const double by_vectors = static_cast<double>(passing_) * vector_price_;
-    if (!vectors_.file) return by_vectors < price_by_codes(times);
-    const double read = kReadPrice * static_cast<double>(request_.k);
-    return request_.k >= kManyRead && kMapPrice * by_vectors < price_by_codes(times) + read;
-  }
-
-  // The nodes all of whose neighbours a walk compares, where one in `one_in` passes: ef as far as one in twenty does.
-  // Beyond that the k nearest lie too far back for their neighbours' neighbours to be met. Where points were removed
-  // the graph was mended around them, and its walks miss more: .011 of recall after ten rounds of replacing half of
-  // them.
-  std::size_t width_for(double one_in) const {
-    constexpr double kOneIn = 20.0;
-    const double factor = request_.allowed == nullptr ? one_in : one_in / kOneIn;
-    const double width = static_cast<double>(ef_) * std::max(1.0, factor);
-    return static_cast<std::size_t>(std::min(width, static_cast<double>(std::max(request_.count, ef_))));
-  }
-
-  // The nodes whose neighbours are looked at, where the k-th that passes is `rank`-th among those met. Beyond them half
-  // as many again and half of what ef has beyond k, which was enough on data with clusters; or what ef has beyond k,
-  // grown with the fourth root: without that recall fell by .03 where half passes, ef is wide and vectors have no
-  // clusters. Where it lies far back, since the nearest do not pass, as many again instead of half: with half .946
-  // instead of .972 were found of 100,000 whose 200 nearest are left out, and .916 instead of .971 of those whose 400
-  // nearest are.
-  std::size_t reach_for(std::size_t rank) const {
-    const std::size_t spare = ef_ - request_.k;
-    const double k = static_cast<double>(std::max<std::size_t>(request_.k, 1));
-    const double factor = std::sqrt(std::sqrt(std::max(1.0, static_cast<double>(rank) / k)));
-    const bool is_far = share_ * static_cast<double>(rank) > kFarBack * k;
-    const std::size_t beyond = is_far ? rank + spare : (rank + spare) / 2;
-    return rank + std::max(static_cast<std::size_t>(static_cast<double>(spare) * factor), beyond);
-  }
-
-  // Than comparing all neighbours of `width` nodes, and those that pass of nodes up to `reach`.
-  bool scan_is_cheaper(std::size_t width, std::size_t reach) const {
-    const double neighbours = kFreshShare * graph_.m();
-    const double beyond = reach > width ? static_cast<double>(reach - width) : 0.0;
-    return scan_price_ <= neighbours * static_cast<double>(width) + (kRowPrice + neighbours * share_) * beyond;
-  }
-
   // Walks as without a filter, and where too few of those met pass goes on over the others met, comparing only those of
   // their neighbours that pass; walks anew, wider, where that does not do either, until comparing all that pass costs
   // less. That is the end where what is near the query is not allowed: the answer is then spread over a wide shell, of
@@ -158,10 +67,10 @@ class Searcher {
   // ACORN does (Patel et al., arXiv 2403.04871), a third.
   template <class P>
   Found find(const P& probe, Node left_out, Scratch& scratch) const {
-    if (passing_ == 0 || graph_.entry().node == kNoNode) return {};
-    if (is_scan_) return scan(probe, left_out, 1, scratch);
+    if (passes_.total() == 0 || graph_.entry().node == kNoNode) return {};
+    if (plan_.is_scan()) return scan(probe, left_out, 1, scratch);
     if (passes_.everything()) {
-      begin_walk(probe, left_out, ef_, scratch, [](float, Node) {});
+      begin_walk(probe, left_out, plan_.ef(), scratch, [](float, Node) {});
       search_layer(graph_, probe, 0, &request_.stop, scratch);
       const Candidates found(scratch.pool.begin(), scratch.pool.end());
       if (request_.count >= graph_.limit()) return walked(found);
@@ -170,7 +79,7 @@ class Searcher {
       const auto is_late = [&](const Candidate& each) { return vectors_.order.row_of(each.node) >= request_.count; };
       if (std::none_of(told.begin(), told.end(), is_late)) return walked(found);
     }
-    for (std::size_t width = first_width_;;) {
+    for (std::size_t width = plan_.first_width();;) {
       scratch.met.clear();
       const auto note = [&](float distance, Node node) { scratch.met.push_back({distance, node}); };
       begin_walk(probe, left_out, width, scratch, note);
@@ -180,14 +89,14 @@ class Searcher {
       const auto passing = static_cast<std::size_t>(
           std::count_if(met.begin(), met.end(), [this](const Candidate& each) { return passes_(each.node); }));
       const std::size_t rank = guessed_rank(met.size(), passing);
-      const bool is_against = kAgainst * static_cast<double>(passing) < share_ * static_cast<double>(met.size());
+      const bool is_against = plan_.is_against(passing, met.size());
       // Against the query, the k-th lies beyond all that were met.
-      std::size_t reach = reach_for(is_against ? std::max(rank, 2 * met.size()) : rank);
+      std::size_t reach = plan_.reach_for(is_against ? std::max(rank, 2 * met.size()) : rank);
       if (!is_against && goes_on(probe, width, reach, scratch)) return walked(scratch.candidates);
-      if (scan_is_cheaper(reach, 0)) break;
+      if (plan_.scan_is_cheaper(reach, 0)) break;
       width *= passing == 0 ? 4 : 2;
     }
-    return scan(probe, left_out, kMore, scratch);
+    return scan(probe, left_out, Plan::kMore, scratch);
   }
 
   // From a walk of that width to the neighbours that pass of the others it met, as far as the k-th of these asks for,
@@ -196,12 +105,12 @@ class Searcher {
   bool goes_on(const P& probe, std::size_t width, std::size_t& reach, Scratch& scratch) const {
     Candidates met = sorted_nearest(scratch.met, 2 * reach, scratch.sorted);
     std::size_t rank = rank_of_last(met);
-    if (reach_for(rank) > met.size()) {
+    if (plan_.reach_for(rank) > met.size()) {
       met = sorted_nearest(scratch.met, scratch.met.size(), scratch.sorted);
       rank = rank_of_last(met);
     }
-    reach = strays(rank) ? request_.count : reach_for(rank);
-    if (scan_is_cheaper(0, reach - std::min(reach, width))) return false;
+    reach = strays(rank) ? request_.count : plan_.reach_for(rank);
+    if (plan_.scan_is_cheaper(0, reach - std::min(reach, width))) return false;
     SortedPool& pool = scratch.pool;
     // The walk has expanded what its pool held, of those at its last distance the ones that came first.
     const float edge = pool.candidate(pool.size() - 1).distance;
@@ -219,8 +128,8 @@ class Searcher {
       const std::size_t found = scratch.candidates.size();
       // Equal vectors have few links to each other, so that those that pass are not all met from those that do.
       if (is_plateau && found >= request_.k && scratch.candidates[request_.k - 1].distance > edge) return false;
-      if (found == passing_ || (found >= request_.k && reach <= reached)) return true;
-      if (reach > held || reached >= pool.size() || scan_is_cheaper(0, reach - reached)) return false;
+      if (found == passes_.total() || (found >= request_.k && reach <= reached)) return true;
+      if (reach > held || reached >= pool.size() || plan_.scan_is_cheaper(0, reach - reached)) return false;
       reached = reach;
       pool.set_horizon(reached);
       walk_admitted(graph_, probe, request_.stop, scratch, passes_);
@@ -229,12 +138,10 @@ class Searcher {
 
   // Under inner product links lead to the longest vectors, and hardly from one of those behind the nearest to another:
   // of 20,000 x 24 with clusters and lengths of their own, .39 to .83 of the ten behind the 100 nearest were found. A
-  // few more than kFarBack asks for, as the first that passes lies so far back by chance for one query in eight.
+  // few more than is_far asks for, as the first that passes lies so far back by chance for one query in eight.
   bool strays(std::size_t rank) const {
-    constexpr double kByChance = 8.0;
-    return vectors_.metric == Metric::kInnerProduct &&
-           share_ * static_cast<double>(rank) > kFarBack * static_cast<double>(request_.k) + kByChance &&
-           lengths_differ();
+    constexpr std::size_t kByChance = 8;
+    return vectors_.metric == Metric::kInnerProduct && plan_.is_far(rank, kByChance) && lengths_differ();
   }
 
   // Whether they deviate from their mean by more than an eighth of it, by a few. Without the 200 nearest .952 and more
@@ -285,20 +192,20 @@ class Searcher {
       scratch.candidates.push_back(candidate);
       if (scratch.candidates.size() == request_.k) rank = i + 1;
     }
-    return reach_for(rank == 0 ? guessed_rank(size, scratch.candidates.size()) : rank);
+    return plan_.reach_for(rank == 0 ? guessed_rank(size, scratch.candidates.size()) : rank);
   }
 
   std::vector<Node> listed() const {
-    return scans_vectors_ || share_ < kScattered ? passes_.by_row() : passes_.by_node();
+    return plan_.vectors_are_cheaper(1) || plan_.is_scattered() ? passes_.by_row() : passes_.by_node();
   }
 
   template <class P>
   Found scan(const P& probe, Node left_out, std::size_t times, Scratch& scratch) const {
     const bool is_by_codes = request_.codes != nullptr;
-    if (is_by_codes && vectors_are_cheaper(times)) return {{}, 0, true};
-    const std::size_t wanted = is_by_codes ? kept(times) : request_.k;
+    if (is_by_codes && plan_.vectors_are_cheaper(times)) return {{}, 0, true};
+    const std::size_t wanted = is_by_codes ? plan_.kept(times) : request_.k;
     Nearest nearest(wanted, scratch.candidates);
-    if (scans_in_order_) {
+    if (plan_.scans_in_order()) {
       scan_all(probe, request_.count, request_.stop, nearest,
                [&](Node node) { return node != left_out && passes_(node); });
     } else {
@@ -308,13 +215,14 @@ class Searcher {
     }
     // Far from the query, where walks end in scans, codes tell near and far apart less well.
     const Candidates found = nearest.sorted(scratch.sorted);
-    return {found, 2 * least_compared(), is_by_codes && found.size() == wanted && wanted < passing_};
+    return {found, 2 * least_compared(), is_by_codes && found.size() == wanted && wanted < passes_.total()};
   }
 
   // By the vectors of all that pass, as they lie: of a file these become resident.
   Found scan_exactly(const Probe& probe, Node left_out, Scratch& scratch) const {
     Nearest nearest(request_.k, scratch.candidates);
-    const std::vector<Node> own = !scans_vectors_ || list_.empty() ? passes_.by_row() : std::vector<Node>();
+    const std::vector<Node> own =
+        !plan_.vectors_are_cheaper(1) || list_.empty() ? passes_.by_row() : std::vector<Node>();
     scan_nodes(probe, own.empty() ? list_ : own, request_.stop, nearest, [&](Node node) { return node != left_out; });
     return {nearest.sorted(scratch.sorted)};
   }
@@ -415,17 +323,8 @@ class Searcher {
   const Vectors& vectors_;
   const Request& request_;
   const Passing passes_;
-  const std::size_t ef_;
-  const std::size_t passing_;
-  double share_ = 1.0;  // that passes
-  std::size_t first_width_ = 0;
-  double scan_price_ = 0.0;
-  double codes_price_ = 0.0;     // of a scan, before any are compared again
-  double vector_price_ = 0.0;    // of one, where there are codes
-  bool is_scan_ = false;         // from the start
-  bool scans_vectors_ = false;   // where it scans from the start
-  bool scans_in_order_ = false;  // all nodes, asking of those near enough alone whether they pass
-  std::vector<Node> list_;       // the nodes that pass, where they are scanned for every query
+  const Plan plan_;
+  std::vector<Node> list_;  // the nodes that pass, where they are scanned for every query
 };
 
 }  // namespace
