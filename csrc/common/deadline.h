@@ -69,7 +69,8 @@ class Question {
   Deadline::Clock::time_point next_ = Deadline::Clock::now() + kPeriod;
 };
 
-// What long work polls: every block of a scan, every 256 hops of a graph walk, every batch of a build.
+// What long work polls: every block of a scan and every answer that it gathers, every 256 hops of a graph walk, every
+// batch of a build.
 struct Stop {
   Deadline deadline;
   const CancelFlag* cancel = nullptr;  // not owned; null: cannot be cancelled

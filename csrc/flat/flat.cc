@@ -98,6 +98,7 @@ class Search {
         scan(block, tile, blocks_[worker], &tops_[worker * tile]);
       });
       for (std::size_t q = 0; q < tile; ++q) {
+        request_.stop.check();  // of a large k, sorting takes longer than the scan
         merge(q, tile, out_rows + (first + q) * request_.k, out_distances + (first + q) * request_.k);
       }
     }

@@ -272,6 +272,15 @@ TEST(a_passed_deadline_and_a_raised_flag_are_errors_of_their_kind) {
   CHECK(test::thrown_by<Error>([&] { run(rows, request); }).kind() == ErrorKind::kCancelled);
 }
 
+// There are no rows to scan, so only what gathers the answers can see it.
+TEST(gathering_the_answers_stops_at_the_deadline_too) {
+  const std::vector<float> query = coarse_vectors(8, 10);
+  const flat::Rows rows{query.data(), nullptr, 0, 8, Metric::kL2};
+  flat::Request request{.queries = query.data(), .query_count = 1, .k = 1};
+  request.stop.deadline = Deadline::after_seconds(0);
+  CHECK(test::thrown_by<Error>([&] { run(rows, request); }).kind() == ErrorKind::kDeadlineExceeded);
+}
+
 TEST(a_search_under_way_stops_at_its_deadline) {
   // Half a minute of work at least, so the deadline falls into
   // it; were it checked at the start only, an answer would come.
