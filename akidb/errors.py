@@ -47,6 +47,18 @@ class InvalidInputError(AkiDBError, ValueError):
         self.limit_bytes = limit_bytes
 
 
+def relocated(
+    error: InvalidInputError, prefix: tuple[str | int, ...], becomes: tuple[str | int, ...]
+) -> InvalidInputError:
+    """The same refusal, with places told as they are in what the caller gave instead of in the engine's arguments."""
+    for fault in error.faults:
+        if fault.loc[: len(prefix)] == prefix:
+            loc = becomes + fault.loc[len(prefix) :]
+            message = f"{'.'.join(map(str, loc))}: {fault.msg}" if loc else fault.msg
+            return InvalidInputError(message, code=error.code, faults=[Fault(loc, fault.msg)])
+    return error
+
+
 class NotFoundError(AkiDBError, LookupError):
     """The named collection or point does not exist (REST: 404)."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from numbers import Integral, Real
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
@@ -32,11 +33,15 @@ def refuse(loc: str, msg: str, code: str) -> InvalidInputError:
     return InvalidInputError(f"{loc}: {msg}", code=code, faults=[Fault((loc,), msg)])
 
 
-def check_options(options: Mapping[str, Any]) -> None:
-    """Raises InvalidInputError naming an option of a search that there is not, or that has a value of another type."""
+def check_options(options: Mapping[str, Any], call: Callable[..., object]) -> None:
+    """Raises InvalidInputError naming an option of a search that there is not, or that has a value of another type.
+    `call` takes them beside keywords of its own.
+    """
     for name, value in options.items():
         if name not in SEARCH_OPTIONS:
-            raise refuse(name, f"is no option of a search, expected {', '.join(SEARCH_OPTIONS)}", "unknown_option")
+            own = [each.name for each in inspect.signature(call).parameters.values() if each.kind is each.KEYWORD_ONLY]
+            known = ", ".join([*SEARCH_OPTIONS, *own])
+            raise refuse(name, f"is no option of a search, expected {known}", "unknown_option")
         kind, words = SEARCH_OPTIONS[name]
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool and kind is not object):
             raise refuse(name, f"is {value!r:.60}, expected {words}", "invalid_option")

@@ -23,6 +23,7 @@ from akidb.errors import (
     ReadOnlyError,
     StorageFullError,
     UnavailableError,
+    relocated,
 )
 
 log = logging.getLogger("akidb.api")
@@ -143,13 +144,3 @@ def _http_detail(error: web.HTTPException) -> str:
 def refuse(code: str, loc: tuple[str | int, ...], msg: str) -> InvalidInputError:
     """A refusal of one place in the request."""
     return InvalidInputError(f"{'.'.join(map(str, loc))}: {msg}" if loc else msg, code=code, faults=[Fault(loc, msg)])
-
-
-def relocated(
-    error: InvalidInputError, prefix: tuple[str | int, ...], becomes: tuple[str | int, ...]
-) -> InvalidInputError:
-    """The same refusal, with places told as they are in the request instead of in the engine's arguments."""
-    for fault in error.faults:
-        if fault.loc[: len(prefix)] == prefix:
-            return refuse(error.code, becomes + fault.loc[len(prefix) :], fault.msg)
-    return error

@@ -10,11 +10,10 @@ import msgspec
 import numpy as np
 
 from akidb.api import body as bodies
-from akidb.api.errors import relocated
 from akidb.api.schemas import NULL, PointAnswer, PointRequest
 from akidb.api.vectors import matrix, shortest
 from akidb.codec import find_objects
-from akidb.errors import AkiDBError, Fault, InvalidInputError, PartialWriteError
+from akidb.errors import AkiDBError, Fault, InvalidInputError, PartialWriteError, relocated
 from akidb.types import CollectionSpec, Point, VectorArray
 
 E = TypeVar("E", bound=AkiDBError)

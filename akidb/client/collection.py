@@ -427,7 +427,7 @@ def _matrix(vectors: npt.ArrayLike, name: str) -> VectorArray:
 
 
 def _query(top_k: int, options: Mapping[str, Any]) -> dict[str, Any]:
-    check_options(options)
+    check_options(options, RemoteCollection.search_batch)
     return {"top_k": top_k} | {key: value for key, value in options.items() if value is not None}
 
 

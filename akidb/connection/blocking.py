@@ -14,6 +14,7 @@ from akidb.config import Settings
 from akidb.connection.asynchronous import AsyncCollection, AsyncConnection, connect_async
 from akidb.connection.embedded import EmbeddedCollection
 from akidb.connection.io_loop import IoLoop
+from akidb.errors import InvalidInputError, relocated
 from akidb.surface import check_timeout
 from akidb.types import (
     AnyConsistency,
@@ -158,9 +159,12 @@ class Collection:
             NotFoundError: `point_not_found`: there is no point `id`.
             DeadlineExceededError: `timeout_ms` passed.
         """
-        if vector is None or id is not None:
+        if vector is None or id is not None or not isinstance(self._inner, EmbeddedCollection):
             return self._io.run(self._inner.search(vector, top_k, id=id, **options))
-        return self.search_batch(np.asarray(vector)[None], top_k, **options)[0]
+        try:
+            return self.search_batch(np.asarray(vector)[None], top_k, **options)[0]
+        except InvalidInputError as error:
+            raise relocated(error, ("queries", 0), ()) from None
 
     def search_batch(
         self,

@@ -13,7 +13,7 @@ from akidb import filter as filters
 from akidb.collection import Collection as EngineCollection
 from akidb.config import Settings
 from akidb.database import Database
-from akidb.errors import NotFoundError
+from akidb.errors import InvalidInputError, NotFoundError, relocated
 from akidb.query import SearchQuery
 from akidb.surface import AsyncDatabase, check_options, check_page, check_target, check_timeout, refuse
 from akidb.types import (
@@ -146,7 +146,7 @@ class EmbeddedCollection:
 
     def queries(self, vectors: npt.ArrayLike, *, top_k: int, **options: Any) -> list[SearchQuery]:
         """One SearchQuery per row of `vectors`, all with the same options."""
-        check_options(options)
+        check_options(options, self.search_batch)
         array = np.asarray(vectors)
         parsed = self._filter(options.pop("filter", None))
         return [SearchQuery(vector=row, top_k=top_k, filter=parsed, **options) for row in np.atleast_2d(array)]
@@ -174,9 +174,12 @@ class EmbeddedCollection:
         check_target(vector, id)
         if id is not None:
             return await self._near(id, top_k, timeout_ms=timeout_ms, consistency=consistency, as_of=as_of, **options)
-        found = await self.search_batch(
-            np.asarray(vector)[None], top_k, timeout_ms=timeout_ms, consistency=consistency, as_of=as_of, **options
-        )
+        try:
+            found = await self.search_batch(
+                np.asarray(vector)[None], top_k, timeout_ms=timeout_ms, consistency=consistency, as_of=as_of, **options
+            )
+        except InvalidInputError as error:
+            raise relocated(error, ("queries", 0), ()) from None
         return found[0]
 
     async def _near(self, id: str | int, top_k: int, **options: Any) -> list[ScoredPoint]:

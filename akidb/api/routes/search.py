@@ -13,14 +13,14 @@ from aiohttp import web
 
 from akidb.api import body as bodies
 from akidb.api import consistency, points, schemas
-from akidb.api.errors import refuse, relocated
+from akidb.api.errors import refuse
 from akidb.api.middleware.observe import STARTED
 from akidb.api.route import Route, json_response
 from akidb.api.service import SERVICE, Service
 from akidb.api.vectors import matrix, one
 from akidb.collection import Collection, PreparedSearch
 from akidb.collection.points import check_ids, check_values
-from akidb.errors import DeadlineExceededError, InvalidInputError, NotFoundError
+from akidb.errors import DeadlineExceededError, InvalidInputError, NotFoundError, relocated
 from akidb.query import SearchQuery, Snapshot
 from akidb.telemetry.tracing import span
 from akidb.types import Consistency, ScoredPoint, VectorArray

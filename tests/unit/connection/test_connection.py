@@ -146,34 +146,6 @@ def test_consistency_is_said_as_in_rest_everywhere(place: tuple[str, Settings | 
             collection.count(consistency={"session": other.token})
 
 
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [
-        ({"topk": 3}, "topk: is no option of a search, expected filter, ef_search"),
-        ({"exact": "yes"}, "exact: is 'yes', expected True or False"),
-        ({"ef_search": 1.5}, "ef_search: is 1.5, expected an integer"),
-        ({"score_threshold": "x"}, "score_threshold: is 'x', expected a number"),
-        ({"timeout_ms": "1"}, "timeout_ms: is '1', expected a number of milliseconds"),
-        ({"filter": 7}, "filter: is"),
-    ],
-)
-def test_wrong_options_are_named_everywhere(
-    place: tuple[str, Settings | None], options: dict[str, object], says: str
-) -> None:
-    where, settings = place
-    with akidb.connect(where, settings=settings) as database:
-        collection = database.create_collection("c", DIM)
-        for search in (
-            lambda: collection.search(np.ones(DIM), **options),
-            lambda: collection.search_batch(np.ones((1, DIM)), **options),
-        ):
-            with pytest.raises(InvalidInputError, match=says):
-                search()
-        for index in ({"M": 3}, "hnsw", {"m": "16"}):
-            with pytest.raises(InvalidInputError, match="index"):
-                database.create_collection("d", DIM, index=index)
-
-
 async def test_asyncio_twin(place: tuple[str, Settings | None]) -> None:
     where, settings = place
     async with await akidb.connect_async(where, settings=settings) as database:
