@@ -24,9 +24,13 @@ THREADS_MAX = 1 << 10
 
 def as_array(values: npt.ArrayLike, what: str) -> npt.NDArray[Any]:
     try:
-        return np.asarray(values)
+        array = np.asarray(values)
     except ValueError as error:
         raise InvalidInputError(f"{what}: expected a rectangular array: {error}") from error
+    # None, a set, a generator
+    if array.dtype.kind == "O" and array.ndim == 0 and not isinstance(values, int | np.ndarray):
+        raise InvalidInputError(f"{what}: got {type(values).__name__}, expected an array or a list")
+    return array
 
 
 def as_ids(values: npt.ArrayLike, what: str = "ids") -> IdArray:
