@@ -123,7 +123,7 @@ def parse(file: MappedFile, *, verify: bool) -> Contents:
         raise bad(fault)
     for name, (start, size, crc) in zip(SECTIONS, table, strict=True):
         if verify and crc32c(data[start : start + size]) != crc:
-            raise bad(f"its {name} fail their checksum")
+            raise bad(f"the checksum of its {name} does not match")
     ids, vectors, norms, graph = (data[start : start + size] for start, size, _ in table)
     has_norms = space.metric == "cosine"
     sizes = (count * 8, count * space.bytes_per_vector, count * 4 if has_norms else 0)
