@@ -250,7 +250,10 @@ class HnswIndex(InSpace):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """The saved index, in memory. Checks all of it; raises CorruptionError naming the file, or OSError."""
+        """The saved index, in memory. Checks all of it; raises CorruptionError naming the file, or OSError.
+
+        It can be changed, also where a sealed one was saved, whose codes are left out: to keep it sealed, `view` it.
+        """
         saved = file.read(path, verify=True)
         info = saved.graph_index()
         space = saved.space

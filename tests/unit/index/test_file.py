@@ -127,6 +127,16 @@ def test_an_empty_index_is_saved_too(tmp_path: Path) -> None:
         assert len(empty) == 0
 
 
+def test_an_index_that_grew_takes_what_it_needs_once_loaded(tmp_path: Path) -> None:
+    grown, exact = HnswIndex(20, "l2", m=4, ef_construction=30), HnswIndex(20, "l2", m=4, ef_construction=30)
+    grown.add(DATA.base[:800])
+    grown.add(DATA.base[800:801])
+    exact.add(DATA.base[:801])
+    assert 1.4 * exact.nbytes < grown.nbytes < 1.6 * exact.nbytes
+    grown.save(tmp_path / "vectors.aki")
+    assert HnswIndex.load(tmp_path / "vectors.aki").nbytes < 1.05 * exact.nbytes
+
+
 def test_a_view_names_unknown_ids(index: HnswIndex, tmp_path: Path) -> None:
     index.save(tmp_path / "vectors.aki")
     with pytest.raises(NotFoundError, match="id 301 at position 1"):
