@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from akidb import _native
-from akidb.errors import InvalidInputError, NotFoundError
+from akidb.errors import InvalidInputError
 from akidb.index.arguments import K_MAX, THREADS_MAX, Filter, IdArray, as_ids, check_integer, seconds_of
 from akidb.index.places import Places
 from akidb.index.result import SearchResult, ids_of_rows, is_single, refuse_pickle
@@ -29,16 +28,18 @@ class _Table:
     ids: IdArray
     vectors: Rows
     inverse_norms: VectorArray  # of no length but under cosine
+    rows: _native.IdRows  # of the ids, and of those that a later table has more
     places: Places = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "places", Places(self.ids[: self.count]))
+        object.__setattr__(self, "places", Places(self.ids[: self.count], self.rows))
 
     @classmethod
     def with_room(cls, rows: int, space: Space) -> _Table:
         norms = rows if space.metric == "cosine" else 0
         vectors = np.empty((rows, space.width), space.stored)
-        return cls(0, np.empty(rows, np.int64), vectors, np.empty(norms, np.float32))
+        ids = np.empty(rows, np.int64)
+        return cls(0, ids, vectors, np.empty(norms, np.float32), _native.IdRows(ids[:0]))
 
     def extended(self, ids: IdArray, vectors: Rows, space: Space) -> _Table:
         end = self.count + len(ids)
@@ -47,7 +48,8 @@ class _Table:
             table = _Table.with_room(max(end, self.count + self.count // 2), space)
             table._write(0, self.ids[: self.count], self.vectors[: self.count], self.inverse_norms[: self.count])
         table._write(self.count, ids, vectors, _inverse_norms(vectors, space))
-        return replace(table, count=end)
+        self.rows.extend(table.ids[:end], self.count)
+        return replace(table, count=end, rows=self.rows)
 
     def _write(self, first: int, ids: IdArray, vectors: Rows, inverse_norms: VectorArray) -> None:
         rows = slice(first, first + len(ids))
@@ -58,7 +60,8 @@ class _Table:
         """A copy of some of the rows: bool (count,)."""
         used = slice(self.count)
         norms = self.inverse_norms[used][rows] if len(self.inverse_norms) else self.inverse_norms
-        return _Table(int(rows.sum()), self.ids[used][rows], self.vectors[used][rows], norms)
+        ids = self.ids[used][rows]
+        return _Table(len(ids), ids, self.vectors[used][rows], norms, _native.IdRows(ids))
 
 
 def _inverse_norms(vectors: Rows, space: Space) -> VectorArray:
@@ -80,7 +83,6 @@ class FlatIndex(InSpace):
         self._space = Space.parse(dim, metric, dtype)
         self._writing = threading.Lock()
         self._table = _Table.with_room(0, self._space)
-        self._rows: dict[int, int] = {}
 
     @property
     def ids(self) -> IdArray:
@@ -91,7 +93,7 @@ class FlatIndex(InSpace):
         return self._table.count
 
     def __contains__(self, id: int) -> bool:
-        return isinstance(id, int | np.integer) and id in self._rows
+        return isinstance(id, int | np.integer) and self._table.places.has(int(id))
 
     def __repr__(self) -> str:
         return f"FlatIndex(dim={self.dim}, metric={self.metric!r}, dtype={self.dtype!r}) with {len(self)} vectors"
@@ -102,9 +104,7 @@ class FlatIndex(InSpace):
         self._space.check(rows, "vector")
         with self._writing:
             ids = self._next_ids(len(rows)) if vectors is None else self._new_ids(as_ids(ids_or_vectors), len(rows))
-            first = self._table.count
             self._table = self._table.extended(ids, rows, self._space)
-            self._rows.update(zip(ids.tolist(), range(first, first + len(ids)), strict=True))
 
     def _next_ids(self, count: int) -> IdArray:
         largest = int(self._table.ids[: self._table.count].max(initial=-1))
@@ -114,8 +114,9 @@ class FlatIndex(InSpace):
 
     def _new_ids(self, ids: IdArray, count: int) -> IdArray:
         _check_ids(ids, count)
-        if taken := self._rows.keys() & set(ids.tolist()):
-            raise InvalidInputError(f"{_first(np.isin(ids, list(taken)), ids)} exists already; update replaces vectors")
+        taken = self._table.places.known(ids)
+        if taken.any():
+            raise InvalidInputError(f"{_first(taken, ids)} exists already; update replaces vectors")
         return ids
 
     def update(self, ids: npt.ArrayLike, vectors: npt.ArrayLike) -> None:
@@ -127,7 +128,7 @@ class FlatIndex(InSpace):
         self._space.check(rows, "vector")
         _check_ids(wanted, len(rows))
         with self._writing:
-            places = self._places(wanted)
+            places = self._table.places.of(wanted)
             table = self._table.taken(np.ones(self._table.count, np.bool_))
             table.vectors[places] = rows
             if self.metric == "cosine":
@@ -139,14 +140,13 @@ class FlatIndex(InSpace):
         wanted = as_ids(ids)
         with self._writing:
             keep = np.ones(self._table.count, np.bool_)
-            keep[self._places(wanted)] = False
+            keep[self._table.places.of(wanted)] = False
             self._table = self._table.taken(keep)
-            self._rows = {id: row for row, id in enumerate(self._table.ids.tolist())}
 
     def get(self, ids: npt.ArrayLike) -> Rows:
         """As HnswIndex.get."""
-        with self._writing:
-            vectors = self._space.given(self._table.vectors[self._places(as_ids(ids))])
+        table = self._table
+        vectors = self._space.given(table.vectors[table.places.of(as_ids(ids))])
         return vectors[0] if np.ndim(ids) == 0 else vectors
 
     def search(
@@ -178,9 +178,7 @@ class FlatIndex(InSpace):
         return SearchResult(found[0], distances[0]) if is_single(queries) else SearchResult(found, distances)
 
     def stats(self) -> dict[str, Any]:
-        """What it is and holds: vectors, dim, metric, dtype, bytes_per_vector, and bytes of memory in all, of which
-        those that the ids take are counted at the most that CPython takes for two integers.
-        """
+        """What it is and holds: vectors, dim, metric, dtype, bytes_per_vector, and bytes of memory in all."""
         table = self._table
         return {
             "vectors": table.count,
@@ -188,17 +186,8 @@ class FlatIndex(InSpace):
             "metric": self.metric,
             "dtype": self.dtype,
             "bytes_per_vector": self._space.bytes_per_vector,
-            "bytes": table.ids.nbytes + table.vectors.nbytes + table.inverse_norms.nbytes + self._rows_bytes(),
+            "bytes": table.ids.nbytes + table.vectors.nbytes + table.inverse_norms.nbytes + table.rows.bytes,
         }
-
-    def _rows_bytes(self) -> int:
-        return sys.getsizeof(self._rows) + 2 * sys.getsizeof(np.iinfo(np.int64).max) * len(self._rows)
-
-    def _places(self, ids: IdArray) -> npt.NDArray[np.intp]:
-        try:
-            return np.fromiter(map(self._rows.__getitem__, ids.tolist()), np.intp, len(ids))
-        except KeyError as error:
-            raise NotFoundError(f"{_first(ids == error.args[0], ids)} does not exist") from None
 
     def __reduce__(self) -> tuple[object, ...]:
         refuse_pickle(self)

@@ -12,14 +12,17 @@ from akidb.index.arguments import Filter, IdArray, Mask, as_filter
 
 
 class Places:
-    """`ids`: int64 (n,), each once. The first question by ids makes a map of them, 6 to 12 bytes each."""
+    """`ids`: int64 (n,), each once. `rows` is the map of these, or of more of which they are the first; without one the
+    first question by ids makes it, of 6 to 12 bytes an id.
+    """
 
-    def __init__(self, ids: IdArray) -> None:
+    def __init__(self, ids: IdArray, rows: _native.IdRows | None = None) -> None:
         self._ids = ids
+        self._given = rows
 
     @cached_property
-    def _map(self) -> _native.IdRows:
-        return _native.IdRows(self._ids)
+    def _rows(self) -> _native.IdRows:
+        return self._given or _native.IdRows(self._ids)
 
     @cached_property
     def _ends(self) -> tuple[int, int]:
@@ -28,14 +31,22 @@ class Places:
 
     def of(self, wanted: IdArray, what: str = "") -> IdArray:
         """The places of ids, (n,). Raises NotFoundError, which begins with `what`, for the first that is not there."""
-        places = self._map.rows(wanted)
-        if len(places) and places.min() < 0:
-            at = int(np.argmin(places))
+        places = self._rows.rows(wanted)
+        known = self._hold(places)
+        if not known.all():
+            at = int(np.argmin(known))
             raise NotFoundError(f"{what}id {wanted[at]} at position {at} does not exist")
         return places
 
+    def known(self, ids: IdArray) -> Mask:
+        """bool (n,): which of the ids are there."""
+        return self._hold(self._rows.rows(ids))
+
+    def _hold(self, places: IdArray) -> Mask:
+        return (places >= 0) & (places < len(self._ids))
+
     def has(self, id: int) -> bool:
-        return 0 <= id <= np.iinfo(np.int64).max and bool(self._map.rows(np.array([id], np.int64))[0] >= 0)
+        return 0 <= id <= np.iinfo(np.int64).max and bool(self.known(np.array([id], np.int64))[0])
 
     def allowed(self, filter: Filter | None) -> Mask | None:
         """bool (n,): which places have an id that a user's filter allows; None without a filter.

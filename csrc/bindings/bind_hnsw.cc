@@ -1,5 +1,8 @@
 #include <memory>
+#include <mutex>
+#include <shared_mutex>
 #include <span>
+#include <utility>
 
 #include "bindings/arguments.h"
 #include "calibration/seal.h"
@@ -15,13 +18,23 @@ using hnsw::Index;
 // Where ids lie in an array of them, which stays referenced; of ids that are there twice one place.
 class IdRows {
  public:
-  explicit IdRows(IdArray ids) : ids_(std::move(ids)) {
-    const std::size_t count = length_of(ids_, "ids");
+  explicit IdRows(IdArray ids) { extend(std::move(ids), 0); }
+
+  // `ids` begin with the `known` first that it has, and take their place; what else it has is forgotten.
+  void extend(IdArray ids, std::size_t known) {
+    const std::size_t count = length_of(ids, "ids");
     if (count > hnsw::kNodesMax) throw_invalid("ids: " + std::to_string(count) + " are more than an index holds");
-    const std::int64_t* data = ids_.data();
-    const py::gil_scoped_release release;
-    map_.reserve(count, data);
-    for (std::size_t row = 0; row < count; ++row) map_.insert(static_cast<hnsw::Node>(row), data);
+    if (known > count) throw_invalid("ids: " + std::to_string(known) + " are known, got " + std::to_string(count));
+    const std::int64_t* data = ids.data();
+    {
+      const py::gil_scoped_release release;
+      const std::unique_lock lock(mutex_);
+      if (map_.size() != known) map_ = {};
+      map_.reserve(count, data);
+      for (std::size_t row = map_.size(); row < count; ++row) map_.insert(static_cast<hnsw::Node>(row), data);
+      data_ = data;
+    }
+    std::swap(ids_, ids);
   }
 
   // int64 (n,), -1 for an id that is not there.
@@ -29,17 +42,24 @@ class IdRows {
     const std::size_t count = length_of(wanted, "ids");
     IdArray out(static_cast<py::ssize_t>(count));
     const std::span<const std::int64_t> span(wanted.data(), count);
-    const std::int64_t* data = ids_.data();
     std::int64_t* to = out.mutable_data();
     const py::gil_scoped_release release;
-    map_.find_each(span, data, [to](std::size_t i, hnsw::Node node) {
+    const std::shared_lock lock(mutex_);
+    map_.find_each(span, data_, [to](std::size_t i, hnsw::Node node) {
       to[i] = node == hnsw::kNoNode ? -1 : static_cast<std::int64_t>(node);
     });
     return out;
   }
 
+  std::size_t bytes() const {
+    const std::shared_lock lock(mutex_);
+    return map_.bytes();
+  }
+
  private:
+  mutable std::shared_mutex mutex_;  // guards data_ and map_
   IdArray ids_;
+  const std::int64_t* data_ = nullptr;
   hnsw::IdMap map_;
 };
 
@@ -192,7 +212,9 @@ py::dict validate(Index& index) {
 void bind_hnsw(py::module_& module) {
   py::class_<IdRows>(module, "IdRows")
       .def(py::init<IdArray>(), py::arg("ids").noconvert())
-      .def("rows", &IdRows::rows, py::arg("ids").noconvert());
+      .def("extend", &IdRows::extend, py::arg("ids").noconvert(), py::arg("known"))
+      .def("rows", &IdRows::rows, py::arg("ids").noconvert())
+      .def_property_readonly("bytes", &IdRows::bytes);
   py::class_<Index>(module, "HnswIndex")
       .def(py::init([](std::size_t dim, const std::string& metric, unsigned m, unsigned ef_construction,
                        std::uint64_t seed, const std::string& dtype) {

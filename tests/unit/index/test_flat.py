@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from akidb import FlatIndex
+from akidb.errors import NotFoundError
 from bench.data import clustered
 
 DATA = clustered(700, 17, queries=25, seed=3)
@@ -43,3 +44,30 @@ def test_equal_distances_come_in_the_order_of_adding() -> None:
     index = FlatIndex(2, "l2")
     index.add([9, 4, 7], [[1, 0], [1, 0], [1, 0]])
     assert index.search([0, 0], 3).ids.tolist() == [9, 4, 7]
+
+
+def test_a_search_by_ids_sees_the_index_as_it_was_while_others_come() -> None:
+    """The map of ids is one for all tables, the later ones' rows are no places of an earlier one."""
+    index = FlatIndex(2, "l2")
+    index.add([3, 1], [[0.0, 0.0], [1.0, 0.0]])
+    places = index._table.places
+    for count in (1, 50):
+        first = 100 * count
+        index.add(np.arange(first, first + count), np.ones((count, 2)))
+        assert first in index
+        assert not places.has(first)
+        with pytest.raises(NotFoundError, match=f"id {first} at position 1 does not exist"):
+            places.of(np.array([1, first]))
+    assert places.of(np.array([1, 3])).tolist() == [1, 0]
+
+
+def test_an_add_that_was_stopped_between_its_steps_is_forgotten() -> None:
+    index = FlatIndex(2, "l2")
+    index.add([5], [[0.0, 0.0]])
+    index._table.extended(np.array([7, 8]), np.ones((2, 2), np.float32), index._space)  # and nobody took what it gave
+    assert 7 not in index
+    index.add([9], [[2.0, 0.0]])
+    index.add([7], [[3.0, 0.0]])
+    assert index.ids.tolist() == [5, 9, 7]
+    assert [id in index for id in (5, 7, 8, 9)] == [True, True, False, True]
+    assert index.get([7, 9]).tolist() == [[3.0, 0.0], [2.0, 0.0]]
