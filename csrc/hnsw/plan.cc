@@ -22,7 +22,8 @@ constexpr double kFreshShare = 0.6;        // of a node's m links that lead to n
 constexpr double kRowPrice = 1.0;          // of asking which of a node's links lead to nodes that pass
 constexpr double kAgainPrice = 0.6;        // of comparing a node again, beside that of its vector
 
-constexpr std::size_t kKeptOfOne = 10;  // of the k, by a scan of codes
+constexpr std::size_t kKeptOfOne = 10;  // for one of the k, by a scan of codes
+constexpr std::size_t kAgainOfOne = 2;  // compared again after a walk
 constexpr double kFarBack = 2.0;
 constexpr double kAgainst = 1.5;
 
@@ -59,11 +60,13 @@ bool Plan::is_scattered() const { return share_ < kScattered; }
 
 std::size_t Plan::kept(std::size_t times) const { return times * std::max(2 * ef_, kKeptOfOne * k_); }
 
-// Nearly all that are kept are compared again where k is large; of a walk's some 2 k are, in its price.
+// Nearly all that are kept are compared again where k is large.
 double Plan::price_by_codes(std::size_t times) const {
-  const std::size_t compared = std::min(passing_, times * kKeptOfOne * k_);
-  const double again = static_cast<double>(compared) - static_cast<double>(2 * k_);
-  return codes_price_ + (kAgainPrice + vector_price_) * std::max(0.0, again);
+  return codes_price_ + price_again(std::min(passing_, times * kKeptOfOne * k_));
+}
+
+double Plan::price_again(std::size_t compared) const {
+  return has_codes_ ? (kAgainPrice + vector_price_) * static_cast<double>(compared) : 0.0;
 }
 
 // Of a file's mapping those that are scanned become resident, where the k nearest alone would be read.
@@ -76,7 +79,8 @@ bool Plan::vectors_are_cheaper(std::size_t times) const {
 
 bool Plan::scan_is_cheaper(std::size_t width, std::size_t reach) const {
   const double beyond = reach > width ? static_cast<double>(reach - width) : 0.0;
-  return scan_price_ <= neighbours_ * static_cast<double>(width) + (kRowPrice + neighbours_ * share_) * beyond;
+  const double walk = neighbours_ * static_cast<double>(width) + (kRowPrice + neighbours_ * share_) * beyond;
+  return scan_price_ <= walk + price_again(kAgainOfOne * k_);
 }
 
 // The nodes all of whose neighbours a walk compares, where one in `one_in` passes: ef as far as one in twenty does.

@@ -42,6 +42,7 @@ class Plan {
 
  private:
   double price_by_codes(std::size_t times) const;
+  double price_again(std::size_t compared) const;
   std::size_t width_for(double one_in) const;
 
   std::size_t k_;

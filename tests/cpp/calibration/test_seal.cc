@@ -64,13 +64,13 @@ std::uint32_t checksum(const Golden& golden, unsigned threads) {
 }
 
 constexpr Golden kGolden[] = {
-    {70, Metric::kL2, std::nullopt, 40, 1237798187},
-    {70, Metric::kCosine, std::nullopt, 40, 2987642188},
-    {24, Metric::kInnerProduct, std::nullopt, 40, 320588751},
+    {70, Metric::kL2, std::nullopt, 40, 2515182490},
+    {70, Metric::kCosine, std::nullopt, 40, 1236232272},
+    {24, Metric::kInnerProduct, std::nullopt, 40, 1370541884},
     {24, Metric::kInnerProduct, quantization::CodeBits::kNone, 40, 2475787704},
-    {70, Metric::kL2, std::nullopt, 100, 2467884943},
-    {70, Metric::kCosine, std::nullopt, 100, 1213168260},
-    {70, Metric::kInnerProduct, std::nullopt, 100, 3131088012},
+    {70, Metric::kL2, std::nullopt, 100, 2636472078},
+    {70, Metric::kCosine, std::nullopt, 100, 1582056428},
+    {70, Metric::kInnerProduct, std::nullopt, 100, 3313298816},
 };
 
 }  // namespace
