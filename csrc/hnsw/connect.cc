@@ -2,8 +2,13 @@
 
 #include <algorithm>
 #include <iterator>
+#include <limits>
+#include <numeric>
+#include <span>
 #include <vector>
 
+#include "common/thread_pool.h"
+#include "hnsw/insert.h"
 #include "hnsw/walk.h"
 
 namespace akidb::hnsw {
@@ -101,7 +106,38 @@ class Connector {
   std::vector<Node> hosts_;
 };
 
+// Where the walk of `lead_back` ends, kNoNode where it leads back.
+Node astray(const Graph& graph, const Vectors& vectors, Node node, unsigned level) {
+  const Probe probe(vectors, node);
+  Candidate nearest{std::numeric_limits<float>::infinity(), node};
+  for (Node from = kNoNode; from != nearest.node;) {
+    from = nearest.node;
+    const Node* row = graph.row(from, level);
+    const std::span<const Node> links(row, used_links(graph, row, graph.degree(level)));
+    if (std::find(links.begin(), links.end(), node) != links.end()) return kNoNode;
+    // Of equally near ones the first: to go by their numbers too would lead through all of many equal vectors.
+    compare_nodes(probe, links, [&](float distance, Node link) {
+      if (distance < nearest.distance) nearest = {distance, link};
+    });
+  }
+  return nearest.node == node ? kNoNode : nearest.node;
+}
+
 }  // namespace
+
+void lead_back(Graph& graph, const Vectors& vectors, std::size_t count, unsigned threads) {
+  std::vector<Node> nodes(count);
+  std::iota(nodes.begin(), nodes.end(), Node{0});
+  std::vector<Node> ends(count);
+  for (unsigned level = 0; !nodes.empty(); ++level) {
+    ThreadPool::shared().parallel_for(
+        nodes.size(), threads, [&](std::size_t i, unsigned) { ends[i] = astray(graph, vectors, nodes[i], level); });
+    for (std::size_t i = 0; i < nodes.size(); ++i) {
+      if (ends[i] != kNoNode) take_links(graph, vectors, {}, ends[i], level, {&nodes[i], 1});
+    }
+    std::erase_if(nodes, [&](Node node) { return graph.level(node) == level; });
+  }
+}
 
 std::size_t connect(Graph& graph, const Vectors& vectors, std::size_t count) {
   return count == 0 || graph.entry().node == kNoNode ? 0 : Connector(graph, vectors, count).run();

@@ -41,6 +41,7 @@ std::shared_ptr<Store> without_removed(const Store& from, std::size_t capacity) 
     const Repair<Graph> repair(from.graph, new_number, to->graph, vectors);
     ThreadPool::shared().parallel_for(stay.size(), 0, [&](std::size_t i, unsigned) { repair(stay[i]); });
     to->graph.set_entry(highest(to->graph, 0, stay.size()));
+    lead_back(to->graph, vectors, stay.size(), 0);
   }
   connect(to->graph, to->vectors(), stay.size());
   return to;

@@ -93,6 +93,24 @@ def test_turned_over_completely(pair: Pair) -> None:
     assert pair.recall() >= 0.96
 
 
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+def test_each_vector_finds_itself_after_turnovers_by_small_steps(metric: str) -> None:
+    """Clusters of a dense core and few outer points, which are hardly anybody's neighbours: the first to be lost."""
+    rng, n, step = np.random.default_rng(9), 5000, 250
+    centres = rng.standard_normal((75, DIM)) * 3
+    spread = rng.standard_normal((3 * n, DIM)) * rng.uniform(0.1, 1, (3 * n, 1))
+    base = (centres[rng.integers(0, len(centres), 3 * n)] + spread).astype(np.float32)
+    hnsw = HnswIndex(DIM, metric, 16, 200)
+    hnsw.add(np.arange(n), base[:n])
+    for new in range(n, 3 * n, step):
+        hnsw.remove(np.arange(new - n, new - n + step))
+        hnsw.add(np.arange(new, new + step), base[new : new + step])
+    ids = np.arange(2 * n, 3 * n)
+    for index in (hnsw, hnsw.seal(0)):
+        lost = (index.search(base[ids], 1, ef_search=50).ids[:, 0] != ids).sum()
+        assert lost <= n // 1000
+
+
 @pytest.mark.parametrize("share", [0.5, 0.2, 0.05, 0.01, 0.001])
 def test_filtered(pair: Pair, share: float) -> None:
     allowed = np.flatnonzero(np.random.default_rng(7).random(N) < share)

@@ -79,6 +79,29 @@ TEST(every_node_is_reached_once_connected_even_where_all_are_equal) {
   }
 }
 
+TEST(a_node_that_nothing_near_leads_to_gets_a_link_where_a_walk_towards_it_ends) {
+  const std::vector<float> values{0, 1, 2, 10, 30};
+  const std::vector<std::uint8_t> levels{1, 1, 0, 1, 0};
+  Graph graph({2, 10, 1}, values.size(), levels);
+  const std::vector<std::vector<Node>> rows{{1, 2}, {0}, {0, 1}, {0, 4}, {3}};
+  for (Node node = 0; node < rows.size(); ++node) std::copy(rows[node].begin(), rows[node].end(), graph.row(node, 0));
+  *graph.row(0, 1) = 1;
+  *graph.row(1, 1) = 0;
+  *graph.row(3, 1) = 0;
+  graph.set_entry({0, 1});
+  lead_back(graph, rows_of(values, 1), values.size(), 2);
+  const auto row = [&](Node node, unsigned level) {
+    const Node* links = graph.row(node, level);
+    return std::vector<Node>(links, links + used_links(graph, links, graph.degree(level)));
+  };
+  CHECK(row(0, 0) == (std::vector<Node>{1, 2}));
+  CHECK(row(1, 0) == (std::vector<Node>{0, 2}));
+  CHECK(row(2, 0) == (std::vector<Node>{0, 1, 3}));
+  CHECK(row(3, 0) == (std::vector<Node>{0, 4}));
+  CHECK(row(0, 1) == (std::vector<Node>{1}));
+  CHECK(row(1, 1) == (std::vector<Node>{0, 3}));
+}
+
 TEST(links_are_sound_and_nearly_every_node_is_reached) {
   for (const unsigned threads : {1U, 4U}) {
     const Built built(threads);
