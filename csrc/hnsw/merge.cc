@@ -71,6 +71,7 @@ class Merge {
       return hint(joining[i], static_cast<Node>(first), static_cast<Node>(end));
     };
     insert_all(*graph_, vectors_, count_, joining, hints, threads, progress);
+    lead_back(*graph_, vectors_, count_, threads);
     connect(*graph_, vectors_, count_);
     return std::move(graph_);
   }

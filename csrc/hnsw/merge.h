@@ -24,7 +24,8 @@ struct MergePart {
 // other nodes are inserted into it by walks that begin at their own neighbours and are a fraction as wide as those of a
 // build: first those of the upper levels by full walks, so that every region is joined to the rest before its others
 // follow, which is the idea of the join sets of Apache Lucene's merge of HNSW graphs. Nodes of a part without a graph
-// are inserted as by a build. Where no graph can be taken over, all nodes are inserted into an empty one.
+// are inserted as by a build. Where no graph can be taken over, all nodes are inserted into an empty one. In the end
+// those that nothing near leads to get a link (`lead_back`).
 //
 // Beside `vectors` and `parts` it holds the new graph, about (2m + 2) x 4 bytes a node, and while it works the codes of
 // insert_all and 4 bytes a node. Throws Error as build does, and kCorruption where a link leads nowhere.

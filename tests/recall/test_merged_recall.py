@@ -52,6 +52,29 @@ def test_merged_twice_with_rows_left_out(metric: MetricWord) -> None:
     assert found(vectors, graph, metric, data.queries) >= fresh - LOSS_MAX
 
 
+def test_each_vector_finds_itself_after_merges_that_leave_rows_out() -> None:
+    """Of clusters with a dense core and few outer points: a fifth goes and as much comes, eight times."""
+    rng, n = np.random.default_rng(15), N // 2
+    centres = rng.standard_normal((60, DIM)) * 3
+
+    def draw(count: int) -> Vectors:
+        spread = rng.standard_normal((count, DIM)) * rng.uniform(0.1, 1, (count, 1))
+        return (centres[rng.integers(0, len(centres), count)] + spread).astype(np.float32)
+
+    vectors = draw(n)
+    graph = built(vectors, "l2")
+    for _ in range(8):
+        new = draw(n // 5)
+        parts = [
+            GraphPart(graph, rng.random(len(vectors)) >= 0.2),
+            GraphPart(built(new, "l2"), np.ones(len(new), bool)),
+        ]
+        vectors = np.concatenate([vectors[parts[0].live], new])
+        graph = built(vectors, "l2", parts)
+    rows = GraphIndex(vectors, graph, "l2").search(vectors, 1, ef_search=50)[0][:, 0]
+    assert (rows != np.arange(len(vectors))).sum() <= n // 1000
+
+
 @pytest.mark.parametrize("way", ["update", "remove and add"])
 def test_half_of_the_points_replaced_ten_times(metric: MetricWord, way: str) -> None:
     data = clustered(6 * N // 2, DIM, queries=500, unit=metric == "ip", seed=13)
