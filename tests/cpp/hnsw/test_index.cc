@@ -155,7 +155,8 @@ TEST(what_a_stopped_add_left_in_room_that_there_was_goes_with_the_next_write) {
   Index index({kDim, Metric::kL2}, {8, 60, 1});
   const std::vector<float> vectors = clustered(400, kDim, 12);
   const auto some = [&](std::ptrdiff_t first, std::ptrdiff_t count) {
-    return std::vector<float>(vectors.begin() + first * kDim, vectors.begin() + (first + count) * kDim);
+    constexpr auto kWidth = static_cast<std::ptrdiff_t>(kDim);
+    return std::vector<float>(vectors.begin() + first * kWidth, vectors.begin() + (first + count) * kWidth);
   };
   index.add(rows(range(0, 200), some(0, 200)), 1, {});
   index.add(rows(range(200, 10), some(200, 10)), 1, {});  // makes room for more than these
