@@ -129,7 +129,8 @@ class FlatIndex(InSpace):
         _check_ids(wanted, len(rows))
         with self._writing:
             places = self._table.places.of(wanted)
-            table = self._table.taken(np.ones(self._table.count, np.bool_))
+            table = self._table
+            table = replace(table, vectors=table.vectors.copy(), inverse_norms=table.inverse_norms.copy())
             table.vectors[places] = rows
             if self.metric == "cosine":
                 table.inverse_norms[places] = _inverse_norms(rows, self._space)

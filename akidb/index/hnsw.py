@@ -267,7 +267,8 @@ class HnswIndex(InSpace):
         other processes.
 
         A sealed index has codes and links in memory and reads the few vectors it compares exactly, about k a search.
-        Under a filter that leaves out the nearest it may read all that pass, which become resident.
+        Under a filter that leaves out the nearest, and where k is 256 and more and a good part of all, it may read all
+        that pass, which become resident.
         With `map_vectors` all of them become resident in time, and a search saves half a microsecond and more for each.
         """
         return HnswView(file.read(path, verify=False), map_vectors=map_vectors)

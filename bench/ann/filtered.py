@@ -21,7 +21,7 @@ import numpy.typing as npt
 from akidb.index import GraphIndex, build_graph, scan
 from bench.ann.measure import recall
 from bench.ann.run import machine
-from bench.ann.sets import load
+from bench.ann.sets import add_arguments, load
 
 SHARES = (1.0, 0.999, 0.99, 0.9, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.003, 0.001, 0.0001)
 KINDS = ("independent", "correlated", "anti-correlated")
@@ -67,10 +67,7 @@ def measure(
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.ann.filtered", description=__doc__.splitlines()[0])
-    parser.add_argument("set", nargs="?", default="128-l2", help="as python -m bench.ann takes it")
-    parser.add_argument("--n", type=int, default=100_000, help="vectors to generate, or at most to read")
-    parser.add_argument("--metric", choices=("cosine", "l2", "ip"), help="of files")
-    parser.add_argument("--queries", type=int, default=100)
+    add_arguments(parser, n=100_000, queries=100)
     parser.add_argument("--recall", type=float, default=0.95)
     args = parser.parse_args()
     chosen = load(args.set, args.n, args.queries, args.metric, seed=0)

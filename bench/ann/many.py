@@ -23,7 +23,7 @@ from akidb import FlatIndex, HnswIndex
 from akidb.index.result import SearchResult
 from bench.ann.measure import recall
 from bench.ann.run import machine
-from bench.ann.sets import load
+from bench.ann.sets import add_arguments, load
 
 KS = (10, 30, 100, 300, 1000, 3000, 10_000)
 Search = Callable[[npt.NDArray[np.float32]], SearchResult]
@@ -46,10 +46,7 @@ def by_turns(
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.ann.many", description=__doc__.splitlines()[0])
-    parser.add_argument("set", nargs="?", default="128-l2", help="as python -m bench.ann takes it")
-    parser.add_argument("--n", type=int, default=20_000, help="vectors to generate, or at most to read")
-    parser.add_argument("--metric", choices=("cosine", "l2", "ip"), help="of files")
-    parser.add_argument("--queries", type=int, default=50)
+    add_arguments(parser, n=20_000, queries=50)
     parser.add_argument("--recall", type=float, default=0.95)
     args = parser.parse_args()
     chosen = load(args.set, args.n, args.queries, args.metric, seed=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,14 @@ class Set:
     metric: str
     base: Vectors
     queries: Vectors
+
+
+def add_arguments(parser: argparse.ArgumentParser, *, n: int, queries: int) -> None:
+    """What `load` takes, of programs that measure one set; n and queries are the defaults."""
+    parser.add_argument("set", nargs="?", default="128-l2", help="as python -m bench.ann takes it")
+    parser.add_argument("--n", type=int, default=n, help="vectors to generate, or at most to read")
+    parser.add_argument("--metric", choices=("cosine", "l2", "ip"), help="of files")
+    parser.add_argument("--queries", type=int, default=queries)
 
 
 def load(source: str, n: int, queries: int, metric: str | None, seed: int) -> Set:

@@ -9,6 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "hnsw/graph.h"
+#include "hnsw/insert.h"
 #include "hnsw/vectors.h"
 
 namespace akidb::test {
@@ -45,5 +47,16 @@ inline std::vector<std::int64_t> nearest(const hnsw::Vectors& vectors, std::size
   for (std::size_t i = 0; i < std::min(k, all.size()); ++i) out.push_back(all[i].second);
   return out;
 }
+
+// A graph over such vectors.
+struct BuiltGraph {
+  BuiltGraph(std::size_t count, std::size_t dim, const hnsw::Params& params, unsigned seed, unsigned threads = 2)
+      : values(clustered(count, dim, seed)), vectors(rows_of(values, dim)), graph(params, count) {
+    hnsw::build(graph, vectors, 0, count, threads, {});
+  }
+  std::vector<float> values;
+  hnsw::Vectors vectors;
+  hnsw::Graph graph;
+};
 
 }  // namespace akidb::test

@@ -44,14 +44,8 @@ Request request(const std::vector<float>& queries, std::size_t k, std::size_t ef
   return out;
 }
 
-struct Built {
-  explicit Built(unsigned threads, std::size_t count = kCount)
-      : values(clustered(count, kDim, 3)), vectors(rows_of(values, kDim)), graph({8, 60, 1}, count) {
-    build(graph, vectors, 0, count, threads, {});
-  }
-  std::vector<float> values;
-  Vectors vectors;
-  Graph graph;
+struct Built : BuiltGraph {
+  explicit Built(unsigned threads, std::size_t count = kCount) : BuiltGraph(count, kDim, {8, 60, 1}, 3, threads) {}
 };
 
 std::vector<std::uint8_t> bytes_of(const Built& built, CodeBits bits = CodeBits::kNone) {

@@ -3,7 +3,6 @@
 
 #include "check.h"
 #include "data.h"
-#include "hnsw/insert.h"
 #include "hnsw/scan.h"
 #include "hnsw/search.h"
 #include "hnsw/walk.h"
@@ -17,13 +16,8 @@ namespace {
 constexpr std::size_t kDim = 8;
 constexpr std::size_t kCount = 4000;
 
-struct Built {
-  Built() : values(clustered(kCount, kDim, 1)), vectors(rows_of(values, kDim)), graph({8, 30, 1}, kCount) {
-    build(graph, vectors, 0, kCount, 1, {});
-  }
-  std::vector<float> values;
-  Vectors vectors;
-  Graph graph;
+struct Built : BuiltGraph {
+  Built() : BuiltGraph(kCount, kDim, {8, 30, 1}, 1) {}
 };
 
 // A probe that raises a flag at the first distance it is asked for, and counts how many it is asked for in all.

@@ -5,7 +5,6 @@
 
 #include "check.h"
 #include "data.h"
-#include "hnsw/insert.h"
 #include "hnsw/search.h"
 #include "hnsw/walk.h"
 
@@ -19,13 +18,8 @@ constexpr std::size_t kDim = 20;
 constexpr std::size_t kCount = 3000;
 constexpr std::size_t kK = 10;
 
-struct Built {
-  Built() : values(clustered(kCount, kDim, 3)), vectors(rows_of(values, kDim)), graph({8, 60, 1}, kCount) {
-    build(graph, vectors, 0, kCount, 2, {});
-  }
-  std::vector<float> values;
-  Vectors vectors;
-  Graph graph;
+struct Built : BuiltGraph {
+  Built() : BuiltGraph(kCount, kDim, {8, 60, 1}, 3) {}
 };
 
 struct Work {
